@@ -1,0 +1,51 @@
+"""What objectives receive: log-probabilities by path, and what each objective declares it needs.
+
+Objectives see no trees, models or configuration files. A field that an objective did not declare
+is never filled, so it cannot be read by accident.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PairLogps:
+    """Hold one model's log-probabilities of chosen and rejected responses.
+
+    Sums over scored tokens, in nats. The counts of scored tokens are there only for objectives that
+    declare `lengths`.
+    """
+
+    chosen: Float[Tensor, " pair"]
+    rejected: Float[Tensor, " pair"]
+    n_chosen: Int[Tensor, " pair"] | None = None
+    n_rejected: Int[Tensor, " pair"] | None = None
+
+
+@dataclass(frozen=True)
+class SingleLogps:
+    """Hold one model's log-probabilities of unpaired responses, sums over scored tokens in nats."""
+
+    logps: Float[Tensor, " row"]
+    lengths: Int[Tensor, " row"] | None = None
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Declare what an objective reads; the trainer runs the forwards that follow, and no others.
+
+    `mismatched`: responses paired with other prompts, for KTO's estimate of the KL. `batch_tokens`:
+    the mean number of chosen tokens per pair over the whole optimizer batch. `labels` are values per
+    path, `columns` values per tree; both arrive as keyword tensors of the same name.
+    """
+
+    shape: Literal["pair", "single"]
+    reference: bool = False
+    lengths: bool = False
+    mismatched: bool = False
+    batch_tokens: bool = False
+    labels: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
