@@ -9,12 +9,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
 
 from trillium.errors import DataError
-
-_EMPTY: Mapping[str, float] = MappingProxyType({})
-_NO_LABELS: Mapping[str, tuple[float, ...]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -60,16 +56,16 @@ class TokenTree:
     id: str
     nodes: tuple[Node, ...]
     leaves: tuple[int, ...]
-    labels: Mapping[str, tuple[float, ...]] = field(default_factory=lambda: _NO_LABELS)
-    columns: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
+    labels: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    columns: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_paths(
         cls,
         id: str,
         paths: Sequence[TokenPath],
-        labels: Mapping[str, tuple[float, ...]] = _NO_LABELS,
-        columns: Mapping[str, float] = _EMPTY,
+        labels: Mapping[str, tuple[float, ...]] | None = None,
+        columns: Mapping[str, float] | None = None,
     ) -> "TokenTree":
         """Merge the common prefixes of `paths` into a radix tree over (token, scored) pairs.
 
@@ -77,11 +73,11 @@ class TokenTree:
         that is a prefix of another ends at an inner node. Raises DataError when there is no path, a
         path is empty, the paths differ in their first token, or a label has not one value per path.
         """
-        _check_paths(id, paths, labels)
+        _check_paths(id, paths, labels or {})
         nodes: list[Node] = []
         leaves = [-1] * len(paths)
         _grow(nodes, leaves, paths, list(range(len(paths))), start=0, parent=-1)
-        return cls(id, tuple(nodes), tuple(leaves), labels, columns)
+        return cls(id, tuple(nodes), tuple(leaves), labels or {}, columns or {})
 
     @property
     def n_paths(self) -> int:
