@@ -1,0 +1,1 @@
+"""The mathematics application. Nothing is implemented yet."""

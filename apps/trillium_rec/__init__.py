@@ -1,0 +1,1 @@
+"""The recommendation application. Nothing is implemented yet."""
