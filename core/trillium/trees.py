@@ -2,15 +2,25 @@
 
 A root holds the context, every node is a run of tokens with a mask of what the policy wrote, and a
 leaf ends a response. Pairs, rankings, single labels, steps, tool trajectories and search trees are
-all this. Nothing here knows templates, models or losses; `layouts.collate` turns trees into tensors.
+all this. Nothing here knows templates, models or losses; `layouts.collate` turns trees into the
+tensors of a `TreeBatch`.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
 
 from trillium.errors import DataError
+
+Layout = Literal["padded", "shared", "packed"]
 
 
 @dataclass(frozen=True)
@@ -39,17 +49,16 @@ class TokenPath:
 
     @cached_property
     def digest(self) -> str:
-        """Name the path by content: sha256 over its token ids and mask, whatever the layout."""
-        text = ",".join(map(str, self.ids)) + "|" + "".join("01"[s] for s in self.scored)
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Name the path by content, whatever tree or layout it sits in."""
+        return path_digest(np.array(self.ids, np.int64), np.array(self.scored, np.bool_))
 
 
 @dataclass(frozen=True)
 class TokenTree:
     """Hold one preference sample: shared prefixes once, one leaf per response.
 
-    Parents come before children and node 0 is the root. `leaves[p]` is the node that ends path p, in
-    the order the objective expects (a pair: chosen, rejected). `labels` hold one value per path,
+    Parents come before children and node 0 is the root. `leaves[p]` is the node that ends path p,
+    in the order the objective expects (a pair: chosen, rejected). `labels` hold one value per path,
     `columns` one value per tree.
     """
 
@@ -58,6 +67,10 @@ class TokenTree:
     leaves: tuple[int, ...]
     labels: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     columns: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise DataError when the nodes are no tree or a label has not one value per path."""
+        _check_tree(self)
 
     @classmethod
     def from_paths(
@@ -69,11 +82,11 @@ class TokenTree:
     ) -> "TokenTree":
         """Merge the common prefixes of `paths` into a radix tree over (token, scored) pairs.
 
-        Prefixes merge beyond the prompt too: two completions that start alike share that run. A path
-        that is a prefix of another ends at an inner node. Raises DataError when there is no path, a
-        path is empty, the paths differ in their first token, or a label has not one value per path.
+        Prefixes merge beyond the prompt too: two completions that start alike share that run. A
+        path that is a prefix of another ends at an inner node. Raises DataError when there is no
+        path, a path is empty, or the paths differ in their first token.
         """
-        _check_paths(id, paths, labels or {})
+        _check_paths(id, paths)
         nodes: list[Node] = []
         leaves = [-1] * len(paths)
         _grow(nodes, leaves, paths, list(range(len(paths))), start=0, parent=-1)
@@ -112,9 +125,119 @@ class TokenTree:
         return TokenPath(tuple(ids), tuple(scored))
 
 
-def _check_paths(
-    id: str, paths: Sequence[TokenPath], labels: Mapping[str, tuple[float, ...]]
-) -> None:
+@dataclass(frozen=True)
+class TreeBatch:
+    """Hold trees as the tensors a model's forward pass consumes, in one of three layouts.
+
+    Query i of a row may attend key j of that row when
+        enter[j] <= enter[i] < leave[j]  and  position[j] <= position[i]
+    where [enter, leave) is the interval of the token's node in a depth-first walk. Padding has
+    enter = -1 and attends only itself.
+
+    A slot is one scored token: of a node in `shared` and `packed`, of a path in `padded`. The
+    hidden state at flat index `predictor` (row * n_columns + column) predicts its token `target`.
+    Path p is the sum of a slot statistic over the entries with entry_path == p, in token order.
+    `path_digests` name paths by content, so a cache serves every layout.
+    """
+
+    layout: Layout
+    input_ids: Int[Tensor, "row token"]
+    position_ids: Int[Tensor, "row token"]
+    enter: Int[Tensor, "row token"]
+    leave: Int[Tensor, "row token"]
+    predictor: Int[Tensor, " slot"]
+    target: Int[Tensor, " slot"]
+    entry_slot: Int[Tensor, " entry"]
+    entry_path: Int[Tensor, " entry"]
+    n_paths: int
+    path_tree: Int[Tensor, " path"]
+    labels: Mapping[str, Float[Tensor, " path"]]
+    columns: Mapping[str, Float[Tensor, " tree"]]
+    path_digests: tuple[str, ...]
+    tree_ids: tuple[str, ...]
+
+    @property
+    def n_trees(self) -> int:
+        """Count the trees."""
+        return len(self.tree_ids)
+
+    def to(self, device: torch.device | str) -> "TreeBatch":
+        """Return the same batch with every tensor on `device`."""
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            position_ids=self.position_ids.to(device),
+            enter=self.enter.to(device),
+            leave=self.leave.to(device),
+            predictor=self.predictor.to(device),
+            target=self.target.to(device),
+            entry_slot=self.entry_slot.to(device),
+            entry_path=self.entry_path.to(device),
+            path_tree=self.path_tree.to(device),
+            labels={name: values.to(device) for name, values in self.labels.items()},
+            columns={name: values.to(device) for name, values in self.columns.items()},
+        )
+
+    def attention_mask(self) -> Bool[Tensor, "row 1 token token"] | None:
+        """Return who may attend whom (True: may); None for `padded`, where causality is enough.
+
+        Right padding comes after every real token, so a causal model needs no mask for `padded`.
+        """
+        if self.layout == "padded":
+            return None
+        enter, position = self.enter, self.position_ids
+        inside = (enter[:, None, :] <= enter[:, :, None]) & (
+            enter[:, :, None] < self.leave[:, None, :]
+        )
+        earlier = position[:, None, :] <= position[:, :, None]
+        itself = torch.eye(enter.shape[1], dtype=torch.bool, device=enter.device)
+        return ((inside & earlier) | itself)[:, None]
+
+
+def path_digest(ids: NDArray[np.int64], scored: NDArray[np.bool_]) -> str:
+    """Return sha256 over token ids (int64, little endian) and then the mask (one byte each)."""
+    digest = hashlib.sha256(ids.astype("<i8").tobytes())
+    digest.update(scored.astype(np.uint8).tobytes())
+    return digest.hexdigest()
+
+
+def _check_tree(tree: TokenTree) -> None:
+    where = f"tree {tree.id}"
+    if not tree.nodes or not tree.leaves:
+        raise DataError(
+            f"{where}: {len(tree.nodes)} nodes and {len(tree.leaves)} paths (needs at least one "
+            "of each); drop the row"
+        )
+    for index, node in enumerate(tree.nodes):
+        if not node.ids or len(node.ids) != len(node.scored):
+            raise DataError(
+                f"{where}: node {index} has {len(node.ids)} tokens and {len(node.scored)} mask "
+                "entries (needs equal counts, at least one); leave empty nodes out"
+            )
+        if (node.parent != -1) if index == 0 else not 0 <= node.parent < index:
+            raise DataError(
+                f"{where}: node {index} has parent {node.parent} (node 0 has -1, any other an "
+                "earlier node); put parents before children"
+            )
+    if tree.nodes[0].scored[0]:
+        raise DataError(
+            f"{where}: the first token is scored, but nothing predicts it; start with a context "
+            "token, for example BOS"
+        )
+    if not all(0 <= leaf < len(tree.nodes) for leaf in tree.leaves):
+        raise DataError(
+            f"{where}: leaves {tree.leaves} name a node that is not there "
+            f"({len(tree.nodes)} nodes); correct the leaves"
+        )
+    for name, values in tree.labels.items():
+        if len(values) != tree.n_paths:
+            raise DataError(
+                f'{where}: label "{name}" has {len(values)} values for {tree.n_paths} paths; '
+                "give one per path"
+            )
+
+
+def _check_paths(id: str, paths: Sequence[TokenPath]) -> None:
     if not paths:
         raise DataError(f"tree {id}: no path (needs at least one); drop the row")
     for index, path in enumerate(paths):
@@ -127,12 +250,6 @@ def _check_paths(
             raise DataError(
                 f"tree {id}: path {index} starts with another token than path 0 (all paths share "
                 "a context); give the context at least one common token, for example BOS"
-            )
-    for name, values in labels.items():
-        if len(values) != len(paths):
-            raise DataError(
-                f'tree {id}: label "{name}" has {len(values)} values for {len(paths)} paths; '
-                "give one per path"
             )
 
 
@@ -165,12 +282,22 @@ def _grow(
 
 def _common_stop(paths: Sequence[TokenPath], start: int) -> int:
     """Return the first position from `start` on where the paths end or disagree."""
-    shortest = min(len(path.ids) for path in paths)
     first = paths[0]
-    stop = start
-    while stop < shortest and all(
-        path.ids[stop] == first.ids[stop] and path.scored[stop] == first.scored[stop]
-        for path in paths
-    ):
-        stop += 1
+    stop = len(first.ids)
+    for path in paths[1:]:
+        stop = min(stop, len(path.ids))
+        # Halving compares whole slices, which is far cheaper than one token at a time.
+        low = start
+        while low < stop:
+            middle = (low + stop + 1) // 2
+            if _same_run(first, path, low, middle):
+                low = middle
+            else:
+                stop = middle - 1
     return stop
+
+
+def _same_run(one: TokenPath, other: TokenPath, start: int, stop: int) -> bool:
+    return one.ids[start:stop] == other.ids[start:stop] and (
+        one.scored[start:stop] == other.scored[start:stop]
+    )

@@ -1,0 +1,289 @@
+"""Turn token trees into a `TreeBatch`: padded, shared or packed.
+
+The three layouts describe the same paths and differ only in where a token sits. Everything after
+the flattening of the trees is array arithmetic: segments (a node, or a node of one path) are placed
+in rows, and tokens, slots and entries follow from the segments.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trillium.errors import ShapeError
+from trillium.trees import Layout, TokenTree, TreeBatch, path_digest
+
+_Ints = NDArray[np.int64]
+_Bools = NDArray[np.bool_]
+
+
+def collate(
+    trees: Sequence[TokenTree], *, layout: Layout, pad_id: int, row_tokens: int | None = None
+) -> TreeBatch:
+    """Arrange `trees` in rows; trees and paths keep the caller's order in every layout.
+
+    `padded`: a row per path, padded on the right. `shared`: a row per tree, its nodes depth first.
+    `packed`: trees first-fit-decreasing into rows of at most `row_tokens`, which it requires; in
+    the other layouts `row_tokens` is only the limit a row must keep. Raises ShapeError when there
+    is no tree, a row exceeds the limit, or the trees disagree on labels or columns.
+    """
+    if not trees:
+        raise ShapeError("collate: no tree (needs at least one); check the data set is not empty")
+    forest = _flatten(trees)
+    segments = _place(forest, layout, row_tokens)
+    _check_limit(trees, forest, segments, layout, row_tokens)
+    return _fill(trees, forest, segments, layout, pad_id)
+
+
+@dataclass(frozen=True)
+class _Forest:
+    """All nodes of all trees side by side, each tree depth first; paths as lists of nodes."""
+
+    ids: _Ints
+    scored: _Bools
+    length: _Ints  # from here to `tree`: one value per node
+    position: _Ints  # position of the node's first token in its paths
+    parent: _Ints
+    leave: _Ints  # one past the last node of the subtree; the node's own index is its enter
+    tree: _Ints
+    tree_tokens: _Ints  # one value per tree
+    path_node: _Ints  # nodes from root to leaf, path after path
+    path_n_nodes: _Ints  # one value per path
+    path_tree: _Ints
+
+    @property
+    def start(self) -> _Ints:
+        """Return where each node's tokens begin in `ids`."""
+        return _starts(self.length)
+
+
+@dataclass(frozen=True)
+class _Segments:
+    """Runs of tokens placed in rows, and the segments each path is made of."""
+
+    node: _Ints
+    row: _Ints
+    column: _Ints
+    previous: _Ints  # the segment whose last token precedes this one; -1 at a root
+    path_segment: _Ints  # as _Forest.path_node, in segments
+
+
+def _flatten(trees: Sequence[TokenTree]) -> _Forest:
+    orders = [_preorder(tree) for tree in trees]
+    nodes = [tree.nodes[i] for tree, order in zip(trees, orders, strict=True) for i in order]
+    parent: list[int] = []
+    position: list[int] = []
+    path_node: list[int] = []
+    path_n_nodes: list[int] = []
+    for tree, order in zip(trees, orders, strict=True):
+        place = {old: len(parent) + new for new, old in enumerate(order)}
+        for old in order:
+            up = tree.nodes[old].parent
+            parent.append(place[up] if up >= 0 else -1)
+            position.append(position[place[up]] + len(tree.nodes[up].ids) if up >= 0 else 0)
+        for index in range(tree.n_paths):
+            line = tree.lineage(index)
+            path_node.extend(place[old] for old in line)
+            path_n_nodes.append(len(line))
+    length = _ints(len(node.ids) for node in nodes)
+    node_tree = np.repeat(np.arange(len(trees)), [len(order) for order in orders])
+    return _Forest(
+        ids=_ints(chain.from_iterable(node.ids for node in nodes)),
+        scored=np.fromiter(chain.from_iterable(node.scored for node in nodes), np.bool_),
+        length=length,
+        position=_ints(position),
+        parent=_ints(parent),
+        leave=_ints(_subtree_ends(parent)),
+        tree=node_tree,
+        tree_tokens=np.bincount(node_tree, weights=length).astype(np.int64),
+        path_node=_ints(path_node),
+        path_n_nodes=_ints(path_n_nodes),
+        path_tree=np.repeat(np.arange(len(trees)), [tree.n_paths for tree in trees]),
+    )
+
+
+def _subtree_ends(parent: Sequence[int]) -> list[int]:
+    ends = list(range(1, len(parent) + 1))
+    for index in range(len(parent) - 1, -1, -1):
+        if parent[index] >= 0:
+            ends[parent[index]] = max(ends[parent[index]], ends[index])
+    return ends
+
+
+def _preorder(tree: TokenTree) -> list[int]:
+    children: list[list[int]] = [[] for _ in tree.nodes]
+    for index, node in enumerate(tree.nodes[1:], start=1):
+        children[node.parent].append(index)
+    order, pending = [], [0]
+    while pending:
+        node_index = pending.pop()
+        order.append(node_index)
+        pending.extend(reversed(children[node_index]))
+    return order
+
+
+def _place(forest: _Forest, layout: Layout, row_tokens: int | None) -> _Segments:
+    if layout == "padded":
+        n_segments = len(forest.path_node)
+        previous = np.arange(n_segments) - 1
+        previous[_starts(forest.path_n_nodes)] = -1
+        return _Segments(
+            node=forest.path_node,
+            row=np.repeat(np.arange(len(forest.path_n_nodes)), forest.path_n_nodes),
+            column=forest.position[forest.path_node],
+            previous=previous,
+            path_segment=np.arange(n_segments),
+        )
+    if layout == "shared":
+        tree_row = np.arange(len(forest.tree_tokens))
+        tree_column = np.zeros_like(tree_row)
+    else:
+        tree_row, tree_column = _first_fit_decreasing(forest.tree_tokens, row_tokens)
+    column_in_tree = forest.start - _starts(forest.tree_tokens)[forest.tree]
+    return _Segments(
+        node=np.arange(len(forest.length)),
+        row=tree_row[forest.tree],
+        column=tree_column[forest.tree] + column_in_tree,
+        previous=forest.parent,
+        path_segment=forest.path_node,
+    )
+
+
+def _first_fit_decreasing(sizes: _Ints, row_tokens: int | None) -> tuple[_Ints, _Ints]:
+    """Return each tree's row and first column; larger trees first, equal sizes in order."""
+    if row_tokens is None:
+        raise ShapeError("collate: layout packed has no row_tokens; give the tokens of a row")
+    free = np.full(len(sizes), row_tokens)
+    row, column = np.zeros_like(sizes), np.zeros_like(sizes)
+    n_rows = 0
+    for tree in np.argsort(-sizes, kind="stable"):
+        fits = free[:n_rows] >= sizes[tree]
+        chosen = int(fits.argmax()) if fits.any() else n_rows
+        n_rows = max(n_rows, chosen + 1)
+        row[tree], column[tree] = chosen, row_tokens - free[chosen]
+        free[chosen] -= sizes[tree]
+    return row, column
+
+
+def _check_limit(
+    trees: Sequence[TokenTree],
+    forest: _Forest,
+    segments: _Segments,
+    layout: Layout,
+    row_tokens: int | None,
+) -> None:
+    end = segments.column + forest.length[segments.node]
+    if row_tokens is None or end.max() <= row_tokens:
+        return
+    worst = int(end.argmax())
+    raise ShapeError(
+        f"collate: tree {trees[forest.tree[segments.node[worst]]].id} needs a row of {end[worst]} "
+        f"tokens in layout {layout} (row_tokens is {row_tokens}); raise row_tokens or lower "
+        "max_length"
+    )
+
+
+def _fill(
+    trees: Sequence[TokenTree],
+    forest: _Forest,
+    segments: _Segments,
+    layout: Layout,
+    pad_id: int,
+) -> TreeBatch:
+    length = forest.length[segments.node]
+    shape = (int(segments.row.max()) + 1, int((segments.column + length).max()))
+    source = _ranges(forest.start[segments.node], length)
+    begin = segments.row * shape[1] + segments.column
+    flat = _ranges(begin, length)
+    if layout == "padded":
+        enter, leave = np.zeros_like(length), np.ones_like(length)
+    else:
+        enter, leave = segments.node, forest.leave[segments.node]
+
+    last = np.where(segments.previous >= 0, (begin + length - 1)[segments.previous], -1)
+    before = flat - 1
+    before[_starts(length)] = last
+    scored = forest.scored[source]
+    n_slots = np.bincount(np.repeat(np.arange(len(length)), length)[scored], minlength=len(length))
+    path_segment = segments.path_segment
+    entry_path = np.repeat(np.arange(len(forest.path_n_nodes)), forest.path_n_nodes)
+    return TreeBatch(
+        layout=layout,
+        input_ids=_grid(shape, flat, forest.ids[source], pad_id),
+        position_ids=_grid(shape, flat, _ranges(forest.position[segments.node], length), 0),
+        enter=_grid(shape, flat, np.repeat(enter, length), -1),
+        leave=_grid(shape, flat, np.repeat(leave, length), -1),
+        predictor=torch.from_numpy(before[scored]),
+        target=torch.from_numpy(forest.ids[source][scored]),
+        entry_slot=torch.from_numpy(_ranges(_starts(n_slots)[path_segment], n_slots[path_segment])),
+        entry_path=torch.from_numpy(np.repeat(entry_path, n_slots[path_segment])),
+        n_paths=len(forest.path_n_nodes),
+        path_tree=torch.from_numpy(forest.path_tree),
+        labels=_stack_labels(trees),
+        columns=_stack_columns(trees),
+        path_digests=_digests(forest),
+        tree_ids=tuple(tree.id for tree in trees),
+    )
+
+
+def _digests(forest: _Forest) -> tuple[str, ...]:
+    node_length = forest.length[forest.path_node]
+    source = _ranges(forest.start[forest.path_node], node_length)
+    ids, scored = forest.ids[source], forest.scored[source]
+    path_ends = np.cumsum(node_length)[np.cumsum(forest.path_n_nodes) - 1].tolist()
+    path_starts = [0, *path_ends[:-1]]
+    return tuple(
+        path_digest(ids[start:end], scored[start:end])
+        for start, end in zip(path_starts, path_ends, strict=True)
+    )
+
+
+def _stack_labels(trees: Sequence[TokenTree]) -> dict[str, Float[Tensor, " path"]]:
+    _check_same_keys(trees, [tree.labels for tree in trees], "labels")
+    return {
+        name: torch.tensor([value for tree in trees for value in tree.labels[name]])
+        for name in trees[0].labels
+    }
+
+
+def _stack_columns(trees: Sequence[TokenTree]) -> dict[str, Float[Tensor, " tree"]]:
+    _check_same_keys(trees, [tree.columns for tree in trees], "columns")
+    return {name: torch.tensor([t.columns[name] for t in trees]) for name in trees[0].columns}
+
+
+def _check_same_keys(
+    trees: Sequence[TokenTree], mappings: Iterable[Mapping[str, object]], kind: str
+) -> None:
+    expected = trees[0]
+    names: set[str] | None = None
+    for tree, mapping in zip(trees, mappings, strict=True):
+        names = set(mapping) if names is None else names
+        if set(mapping) != names:
+            raise ShapeError(
+                f"collate: tree {tree.id} has {kind} {sorted(mapping)}, tree {expected.id} has "
+                f"{sorted(names)}; give every row of a data set the same fields"
+            )
+
+
+def _grid(shape: tuple[int, int], flat: _Ints, values: _Ints, fill: int) -> Tensor:
+    grid = np.full(shape[0] * shape[1], fill, np.int64)
+    grid[flat] = values
+    return torch.from_numpy(grid.reshape(shape))
+
+
+def _ranges(starts: _Ints, lengths: _Ints) -> _Ints:
+    """Return start, start+1, ..., start+length-1 for each pair, one after the other."""
+    return np.repeat(starts - _starts(lengths), lengths) + np.arange(lengths.sum())
+
+
+def _starts(lengths: _Ints) -> _Ints:
+    return np.cumsum(lengths) - lengths
+
+
+def _ints(values: Iterable[int]) -> _Ints:
+    return np.fromiter(values, np.int64)
