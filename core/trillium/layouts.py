@@ -246,14 +246,14 @@ def _digests(forest: _Forest) -> tuple[str, ...]:
 def _stack_labels(trees: Sequence[TokenTree]) -> dict[str, Float[Tensor, " path"]]:
     _check_same_keys(trees, [tree.labels for tree in trees], "labels")
     return {
-        name: torch.tensor([value for tree in trees for value in tree.labels[name]])
+        name: _floats(value for tree in trees for value in tree.labels[name])
         for name in trees[0].labels
     }
 
 
 def _stack_columns(trees: Sequence[TokenTree]) -> dict[str, Float[Tensor, " tree"]]:
     _check_same_keys(trees, [tree.columns for tree in trees], "columns")
-    return {name: torch.tensor([t.columns[name] for t in trees]) for name in trees[0].columns}
+    return {name: _floats(tree.columns[name] for tree in trees) for name in trees[0].columns}
 
 
 def _check_same_keys(
@@ -283,6 +283,10 @@ def _ranges(starts: _Ints, lengths: _Ints) -> _Ints:
 
 def _starts(lengths: _Ints) -> _Ints:
     return np.cumsum(lengths) - lengths
+
+
+def _floats(values: Iterable[float]) -> Tensor:
+    return torch.tensor(list(values), dtype=torch.float32)
 
 
 def _ints(values: Iterable[int]) -> _Ints:
