@@ -1,0 +1,120 @@
+"""Checkpoints that are either whole or not there: sealed last, verified before use.
+
+A seal lists every file of a checkpoint with its size and sha256, and the identity of the run (what
+was trained on what, and how). A checkpoint without a seal was interrupted while it was written.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+SEAL = "sealed.json"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def seal_checkpoint(folder: Path, identity: str) -> None:
+    """Record all files of `folder`; from now on it counts as a checkpoint of run `identity`."""
+    files = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != SEAL
+    }
+    write_atomically(
+        folder / SEAL, json.dumps({"identity": identity, "files": files}, indent=1) + "\n"
+    )
+
+
+def newest_checkpoint(output: Path, identity: str, say: Callable[[str], None]) -> Path | None:
+    """Return the latest intact checkpoint of this run, or None; say why a later one is passed over."""
+    passed: list[str] = []
+    for folder in _by_step(output):
+        problem = _problem(folder, identity)
+        if problem is None:
+            for sentence in passed:
+                say(f"{sentence}; continuing from {folder.name}")
+            return folder
+        passed.append(f"{folder}: {problem}")
+    for sentence in passed:
+        say(f"{sentence}; starting from the beginning")
+    return None
+
+
+def prune_checkpoints(output: Path, keep: int) -> None:
+    """Delete all but the newest `keep` sealed checkpoints, and unsealed ones older than those."""
+    folders = _by_step(output)
+    sealed = [folder for folder in folders if (folder / SEAL).exists()]
+    if len(sealed) <= keep:
+        return
+    oldest = step_of(sealed[keep - 1])
+    for folder in folders:
+        if step_of(folder) < oldest:
+            # The seal goes first: a deletion cut short must not leave a folder that looks whole.
+            (folder / SEAL).unlink(missing_ok=True)
+            shutil.rmtree(folder)
+
+
+def step_of(folder: Path) -> int:
+    """Return the optimizer step a checkpoint folder is named after."""
+    return int(folder.name.rpartition("-")[2])
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether a failed write ran out of space, also when a library wrapped the cause."""
+    current: BaseException | None = error
+    while current is not None:
+        if isinstance(current, OSError) and current.errno in _FULL:
+            return True
+        text = str(current)
+        if any(f"os error {code}" in text or os.strerror(code) in text for code in _FULL):
+            return True
+        current = current.__cause__ or current.__context__
+    return False
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file so that a reader, or a crash, sees the old text or the new one."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _by_step(output: Path) -> list[Path]:
+    folders = [
+        path
+        for path in output.glob("checkpoint-*")
+        if path.is_dir() and path.name.removeprefix("checkpoint-").isdigit()
+    ]
+    return sorted(folders, key=step_of, reverse=True)
+
+
+def _problem(folder: Path, identity: str) -> str | None:
+    try:
+        seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+        files, sealed_for = dict(seal["files"]), seal["identity"]
+    except FileNotFoundError:
+        return "was interrupted while it was written"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{SEAL} is damaged"
+    if sealed_for != identity:
+        return "belongs to another configuration or other data"
+    for name, entry in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != entry["bytes"]:
+            return f"{name} has {path.stat().st_size} bytes ({entry['bytes']} were written)"
+        if _sha256(path) != entry["sha256"]:
+            return f"{name} has changed since it was written"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

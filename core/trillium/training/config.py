@@ -1,0 +1,97 @@
+"""How to train: one frozen model, and its translation into transformers' TrainingArguments.
+
+The keys carry the names that TrainingArguments uses. Only what a preference run can honour is
+accepted; everything else is an unknown key.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trillium.training.sampler import Order
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+Schedule = Literal["constant", "linear", "cosine"]
+LayoutChoice = Literal["auto", "padded", "shared", "packed"]
+
+_SCHEDULES: dict[tuple[Schedule, bool], str] = {
+    ("constant", False): "constant",
+    ("constant", True): "constant_with_warmup",
+    ("linear", False): "linear",
+    ("linear", True): "linear",
+    ("cosine", False): "cosine",
+    ("cosine", True): "cosine",
+}
+
+
+class TrainConfig(BaseModel):
+    """Choose optimizer, schedule, batches, checkpoints and stopping rules."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: float = Field(5e-5, gt=0, description="peak learning rate of AdamW")
+    lr_scheduler_type: Schedule = Field("constant", description="shape after the warm-up")
+    warmup_steps: float = Field(
+        0, ge=0, description="steps of linear warm-up; below 1, the share of all steps"
+    )
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradient norm to clip to")
+    num_train_epochs: float = Field(1, gt=0, description="passes over the trees")
+    max_steps: int | None = Field(None, gt=0, description="optimizer steps; overrides the epochs")
+    per_device_train_batch_size: int = Field(8, gt=0, description="trees per device and micro step")
+    gradient_accumulation_steps: int = Field(1, gt=0, description="micro steps per optimizer step")
+    micro_tokens: int | None = Field(
+        None, gt=0, description="tokens in memory at once; never changes gradients; null = by device"
+    )
+    layout: LayoutChoice = Field("auto", description="how trees become rows; auto = shared if it can")
+    order: Order = Field("length", description="length | shuffle | sequential")
+    gradient_checkpointing: bool = Field(False, description="recompute activations to save memory")
+    save_steps: int = Field(50, gt=0, description="optimizer steps between checkpoints")
+    keep_checkpoints: int = Field(2, gt=0, description="checkpoints to keep; the newest ones")
+    eval_steps: int | None = Field(None, gt=0, description="steps between held-out evaluations")
+    stop_margin: float | None = Field(
+        None, gt=0, description="stop when the mean log-ratio margin of 8 steps exceeds it, in nats"
+    )
+    seed: int = Field(0, ge=0, description="order of the trees and dropout")
+
+    def trees_per_step(self, n_processes: int = 1) -> int:
+        """Count the trees of one optimizer batch."""
+        return (
+            self.per_device_train_batch_size * self.gradient_accumulation_steps * n_processes
+        )
+
+
+def training_arguments(config: TrainConfig, output: Path, *, use_cpu: bool) -> "TrainingArguments":
+    """Translate into TrainingArguments: every step logged to us alone, no tracker, AdamW."""
+    from transformers import TrainingArguments
+
+    return TrainingArguments(
+        output_dir=str(output),
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=_SCHEDULES[config.lr_scheduler_type, config.warmup_steps > 0],
+        warmup_steps=config.warmup_steps,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        num_train_epochs=config.num_train_epochs,
+        max_steps=config.max_steps or -1,
+        per_device_train_batch_size=config.per_device_train_batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        save_strategy="steps",
+        save_steps=config.save_steps,
+        save_total_limit=None,  # checkpoints.py keeps the newest intact ones
+        eval_strategy="steps" if config.eval_steps else "no",
+        eval_steps=config.eval_steps,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        seed=config.seed,
+        use_cpu=use_cpu,
+        optim="adamw_torch",
+        remove_unused_columns=False,
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        log_level="error",
+    )

@@ -1,0 +1,92 @@
+"""From trees to one micro step: row batches that fit a token budget, and the counts they share.
+
+Cutting a step into row batches is a matter of memory and speed alone. Everything that a loss is
+divided by is counted over the whole optimizer batch, never over a row batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trillium.layouts import collate
+from trillium.trees import Layout, TokenTree, TreeBatch
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Hold one tree to train on and, for KTO, the same prompt with another prompt's response."""
+
+    tree: TokenTree
+    mismatched: TokenTree | None = None
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """Hold the trees of one micro step on one process, cut into row batches.
+
+    `n_chosen_tokens` counts the scored tokens of each tree's first path. All counts may be 0 in the
+    ragged last step of a distributed epoch.
+    """
+
+    rows: tuple[TreeBatch, ...]
+    mismatched: tuple[TreeBatch, ...]
+    n_trees: int
+    n_tokens: int
+    n_chosen_tokens: int
+
+
+@dataclass(frozen=True)
+class StepCollator:
+    """Turn samples into a `StepBatch`; picklable, so that loader workers can run it."""
+
+    layout: Layout
+    pad_id: int
+    micro_tokens: int
+
+    def __call__(self, samples: Sequence[Sample]) -> StepBatch:
+        """Collate the samples of one micro step."""
+        trees = [sample.tree for sample in samples]
+        mismatched = [sample.mismatched for sample in samples if sample.mismatched is not None]
+        return StepBatch(
+            rows=self.batch_rows(trees),
+            mismatched=self.batch_rows(mismatched),
+            n_trees=len(trees),
+            n_tokens=sum(tree.n_tokens for tree in trees),
+            n_chosen_tokens=sum(tree.path(0).n_scored for tree in trees),
+        )
+
+    def batch_rows(self, trees: Sequence[TokenTree]) -> tuple[TreeBatch, ...]:
+        """Collate trees, longest first, into batches of at most `micro_tokens` tokens with padding.
+
+        A tree that exceeds the budget alone becomes a batch of its own.
+        """
+        groups: list[list[TokenTree]] = []
+        used = 0
+        for tree in sorted(trees, key=lambda tree: -row_tokens(tree, self.layout)):
+            # The first tree of a group is its longest, so every row costs as much as that one.
+            widest = groups[-1][0] if groups and self.layout != "packed" else tree
+            cost = row_tokens(widest, self.layout) * (tree.n_paths if self.layout == "padded" else 1)
+            if not groups or used + cost > self.micro_tokens:
+                groups.append([])
+                cost = row_tokens(tree, self.layout) * (
+                    tree.n_paths if self.layout == "padded" else 1
+                )
+                used = 0
+            groups[-1].append(tree)
+            used += cost
+        return tuple(self._collate(group) for group in groups)
+
+    def _collate(self, trees: Sequence[TokenTree]) -> TreeBatch:
+        limit = max(self.micro_tokens, *(tree.n_tokens for tree in trees))
+        return collate(
+            trees,
+            layout=self.layout,
+            pad_id=self.pad_id,
+            row_tokens=limit if self.layout == "packed" else None,
+        )
+
+
+def row_tokens(tree: TokenTree, layout: Layout) -> int:
+    """Return the length of the longest row that a tree needs."""
+    if layout == "padded":
+        return max(len(tree.path(index).ids) for index in range(tree.n_paths))
+    return tree.n_tokens
