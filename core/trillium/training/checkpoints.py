@@ -5,12 +5,15 @@ was trained on what, and how). A checkpoint without a seal was interrupted while
 """
 
 import errno
-import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
+
+from trillium.files import hash_path, write_atomically
+
+log = logging.getLogger(__name__)
 
 SEAL = "sealed.json"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -19,7 +22,10 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def seal_checkpoint(folder: Path, identity: str) -> None:
     """Record all files of `folder`; from now on it counts as a checkpoint of run `identity`."""
     files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": hash_path(path),
+        }
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != SEAL
     }
@@ -28,18 +34,18 @@ def seal_checkpoint(folder: Path, identity: str) -> None:
     )
 
 
-def newest_checkpoint(output: Path, identity: str, say: Callable[[str], None]) -> Path | None:
-    """Return the latest intact checkpoint of this run, or None; say why a later one is passed over."""
+def newest_checkpoint(output: Path, identity: str) -> Path | None:
+    """Return the latest intact checkpoint of this run, or None; say why later ones are passed over."""
     passed: list[str] = []
     for folder in _by_step(output):
         problem = _problem(folder, identity)
         if problem is None:
             for sentence in passed:
-                say(f"{sentence}; continuing from {folder.name}")
+                log.warning("%s; continuing from %s", sentence, folder.name)
             return folder
         passed.append(f"{folder}: {problem}")
     for sentence in passed:
-        say(f"{sentence}; starting from the beginning")
+        log.warning("%s; starting from the beginning", sentence)
     return None
 
 
@@ -75,16 +81,6 @@ def is_disk_full(error: BaseException) -> bool:
     return False
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file so that a reader, or a crash, sees the old text or the new one."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
 def _by_step(output: Path) -> list[Path]:
     folders = [
         path
@@ -110,11 +106,6 @@ def _problem(folder: Path, identity: str) -> str | None:
             return f"{name} is missing"
         if path.stat().st_size != entry["bytes"]:
             return f"{name} has {path.stat().st_size} bytes ({entry['bytes']} were written)"
-        if _sha256(path) != entry["sha256"]:
+        if hash_path(path) != entry["sha256"]:
             return f"{name} has changed since it was written"
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -44,9 +44,13 @@ class TrainConfig(BaseModel):
     per_device_train_batch_size: int = Field(8, gt=0, description="trees per device and micro step")
     gradient_accumulation_steps: int = Field(1, gt=0, description="micro steps per optimizer step")
     micro_tokens: int | None = Field(
-        None, gt=0, description="tokens in memory at once; never changes gradients; null = by device"
+        None,
+        gt=0,
+        description="tokens in memory at once; never changes gradients; null = by device",
     )
-    layout: LayoutChoice = Field("auto", description="how trees become rows; auto = shared if it can")
+    layout: LayoutChoice = Field(
+        "auto", description="how trees become rows; auto = shared if it can"
+    )
     order: Order = Field("length", description="length | shuffle | sequential")
     gradient_checkpointing: bool = Field(False, description="recompute activations to save memory")
     save_steps: int = Field(50, gt=0, description="optimizer steps between checkpoints")
@@ -59,9 +63,7 @@ class TrainConfig(BaseModel):
 
     def trees_per_step(self, n_processes: int = 1) -> int:
         """Count the trees of one optimizer batch."""
-        return (
-            self.per_device_train_batch_size * self.gradient_accumulation_steps * n_processes
-        )
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * n_processes
 
 
 def training_arguments(config: TrainConfig, output: Path, *, use_cpu: bool) -> "TrainingArguments":

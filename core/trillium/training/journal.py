@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from trillium.training.checkpoints import write_atomically
+from trillium.files import write_atomically
 
 
 class Journal:
@@ -22,19 +22,19 @@ class Journal:
         """Drop the lines after optimizer step `step`, and any line that was cut short."""
         for path in self._files:
             if path.exists():
-                kept = [line for line in path.read_text("utf-8").splitlines() if _step(line) <= step]
+                kept = [
+                    line for line in path.read_text("utf-8").splitlines() if _step(line) <= step
+                ]
                 write_atomically(path, "".join(line + "\n" for line in kept))
 
-    def append(
-        self, step: int, metrics: Mapping[str, float], timing: Mapping[str, float]
-    ) -> None:
+    def append(self, step: int, metrics: Mapping[str, float], timing: Mapping[str, float]) -> None:
         """Write what optimizer step `step` gave, and what it took."""
         for path, row in zip(self._files, (metrics, timing), strict=True):
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **row}) + "\n")
 
 
-def read_metrics(folder: Path) -> list[dict[str, float]]:
+def read_metrics(folder: Path) -> list[dict[str, int | float]]:
     """Return the metrics of every recorded step, oldest first."""
     path = folder / "metrics.jsonl"
     if not path.exists():

@@ -101,7 +101,9 @@ class StepSampler(Sampler[list[int]]):
         )
         for batch in batches:
             for start in range(0, len(batch), self._chunk):
-                yield batch[start : start + self._chunk][self._split.rank :: self._split.n_processes]
+                yield batch[start : start + self._chunk][
+                    self._split.rank :: self._split.n_processes
+                ]
 
     @property
     def _chunk(self) -> int:

@@ -60,20 +60,19 @@ class StepCollator:
         A tree that exceeds the budget alone becomes a batch of its own.
         """
         groups: list[list[TokenTree]] = []
-        used = 0
         for tree in sorted(trees, key=lambda tree: -row_tokens(tree, self.layout)):
-            # The first tree of a group is its longest, so every row costs as much as that one.
-            widest = groups[-1][0] if groups and self.layout != "packed" else tree
-            cost = row_tokens(widest, self.layout) * (tree.n_paths if self.layout == "padded" else 1)
-            if not groups or used + cost > self.micro_tokens:
-                groups.append([])
-                cost = row_tokens(tree, self.layout) * (
-                    tree.n_paths if self.layout == "padded" else 1
-                )
-                used = 0
-            groups[-1].append(tree)
-            used += cost
+            if groups and self._cost([*groups[-1], tree]) <= self.micro_tokens:
+                groups[-1].append(tree)
+            else:
+                groups.append([tree])
         return tuple(self._collate(group) for group in groups)
+
+    def _cost(self, trees: Sequence[TokenTree]) -> int:
+        """Count the tokens, padding included, that one batch of `trees` computes."""
+        if self.layout == "packed":
+            return sum(tree.n_tokens for tree in trees)
+        n_rows = sum(tree.n_paths for tree in trees) if self.layout == "padded" else len(trees)
+        return n_rows * max(row_tokens(tree, self.layout) for tree in trees)
 
     def _collate(self, trees: Sequence[TokenTree]) -> TreeBatch:
         limit = max(self.micro_tokens, *(tree.n_tokens for tree in trees))

@@ -20,21 +20,19 @@ def make_checkpoint(output, step, identity="run"):
     return folder
 
 
-def test_the_newest_intact_checkpoint_is_used_without_a_word(tmp_path):
+def test_the_newest_intact_checkpoint_is_used_without_a_word(tmp_path, caplog):
     make_checkpoint(tmp_path, 5)
     newest = make_checkpoint(tmp_path, 10)
-    said = []
-    assert newest_checkpoint(tmp_path, "run", said.append) == newest
-    assert said == []
+    assert newest_checkpoint(tmp_path, "run") == newest
+    assert caplog.messages == []
 
 
-def test_a_truncated_file_falls_back_to_the_previous_checkpoint_in_one_sentence(tmp_path):
+def test_a_truncated_file_falls_back_to_the_previous_checkpoint_in_one_sentence(tmp_path, caplog):
     previous = make_checkpoint(tmp_path, 5)
     damaged = make_checkpoint(tmp_path, 10)
     (damaged / "optimizer.pt").write_bytes(b"x" * 7)
-    said = []
-    assert newest_checkpoint(tmp_path, "run", said.append) == previous
-    assert said == [
+    assert newest_checkpoint(tmp_path, "run") == previous
+    assert caplog.messages == [
         f"{damaged}: optimizer.pt has 7 bytes (50 were written); continuing from checkpoint-5"
     ]
 
@@ -49,13 +47,12 @@ def test_a_truncated_file_falls_back_to_the_previous_checkpoint_in_one_sentence(
         (lambda f: seal_checkpoint(f, "other"), "belongs to another configuration"),
     ],
 )
-def test_any_damage_is_found_and_named(tmp_path, damage, sentence):
+def test_any_damage_is_found_and_named(tmp_path, caplog, damage, sentence):
     damage(make_checkpoint(tmp_path, 10))
-    said = []
-    assert newest_checkpoint(tmp_path, "run", said.append) is None
-    assert len(said) == 1
-    assert sentence in said[0]
-    assert said[0].endswith("starting from the beginning")
+    assert newest_checkpoint(tmp_path, "run") is None
+    assert len(caplog.messages) == 1
+    assert sentence in caplog.messages[0]
+    assert caplog.messages[0].endswith("starting from the beginning")
 
 
 def test_pruning_keeps_the_newest_sealed_checkpoints(tmp_path):

@@ -48,7 +48,9 @@ def test_any_split_sees_the_same_optimizer_batches(split):
         assert len(ranks[-1]) == len(sampler)
     for step, batch in enumerate(plan):
         start = step * split.accumulation
-        seen = [i for lists in ranks for part in lists[start : start + split.accumulation] for i in part]
+        seen = [
+            i for lists in ranks for part in lists[start : start + split.accumulation] for i in part
+        ]
         assert sorted(seen) == sorted(batch)
 
 

@@ -1,0 +1,321 @@
+"""`PrefTrainer`: transformers' Trainer, with optimizer steps over token trees.
+
+One optimizer step is one batch of trees. How it is cut (row batches, accumulation, processes)
+changes memory and speed, never gradients: every loss is divided by the trees of the whole step.
+Gradients are summed over processes here, so scoring may call any part of the model.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from peft import PeftModel
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from trillium.errors import BackendError, ConfigError
+from trillium.objectives.configs import ObjectiveConfig
+from trillium.objectives.table import evaluate, needs_of
+from trillium.scoring.reference import ReferenceProvider
+from trillium.scoring.scores import score
+from trillium.training.checkpoints import (
+    SEAL,
+    is_disk_full,
+    prune_checkpoints,
+    seal_checkpoint,
+)
+from trillium.training.inputs import (
+    as_pairs,
+    as_singles,
+    check_starts_at_reference,
+    mismatched_logratios,
+)
+from trillium.training.journal import Journal
+from trillium.training.metrics import Meter, measure
+from trillium.training.sampler import Order, Split, StepSampler
+from trillium.training.steps import Sample, StepBatch, StepCollator
+from trillium.trees import TreeBatch
+
+
+@dataclass(frozen=True)
+class StepTotals:
+    """Hold what the losses of one optimizer step share, counted over all processes.
+
+    `kl` is KTO's reference point z0, there only for objectives that need it.
+    """
+
+    n_trees: int
+    n_tokens: int
+    n_chosen_tokens: int
+    kl: Float[Tensor, ""] | None
+
+    @property
+    def tokens_per_pair(self) -> float:
+        """Return the mean number of scored tokens of a chosen response."""
+        return self.n_chosen_tokens / self.n_trees
+
+
+@dataclass(frozen=True)
+class Task:
+    """Say what a trainer trains on: samples, objective, reference and how they are batched.
+
+    `identity` names data and configuration; a checkpoint of another identity is never continued.
+    `starts_at_reference` claims that policy and reference agree before the first step.
+    """
+
+    samples: Sequence[Sample]
+    held_out: Sequence[Sample]
+    objective: ObjectiveConfig
+    reference: ReferenceProvider | None
+    collator: StepCollator
+    order: Order
+    identity: str
+    keep_checkpoints: int
+    starts_at_reference: bool
+
+
+class PrefTrainer(Trainer):
+    """Train a policy on preferences; everything not said here is transformers' Trainer."""
+
+    def __init__(
+        self,
+        policy: nn.Module,
+        arguments: TrainingArguments,
+        task: Task,
+        *,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        """Prepare to train; raises ConfigError when the objective needs a reference and has none."""
+        self.task = task
+        self.needs = needs_of(task.objective)
+        if self.needs.reference and task.reference is None:
+            raise ConfigError(
+                f"objective {task.objective.name} compares with a reference and reference is none; "
+                "set reference to base, or choose an objective that needs none"
+            )
+        super().__init__(
+            model=policy,
+            args=arguments,
+            train_dataset=list(task.samples),
+            eval_dataset=list(task.held_out) or None,
+            data_collator=task.collator,
+            callbacks=list(callbacks),
+        )
+        self.remove_callback(PrinterCallback)
+        self.journal = Journal(Path(arguments.output_dir))
+        self._meter = Meter()
+        self._totals = StepTotals(0, 0, 0, None)
+        self._step_trees: tuple[str, ...] = ()
+        self._step_started = time.perf_counter()
+
+    def get_train_dataloader(self) -> DataLoader[Sample]:
+        """Return a loader of `StepBatch`es that deals whole optimizer batches to processes."""
+        split = Split(
+            self.args.per_device_train_batch_size,
+            self.args.gradient_accumulation_steps,
+            self.args.world_size,
+            self.args.process_index,
+        )
+        lengths = [sample.tree.n_tokens for sample in self.task.samples]
+        sampler = StepSampler(lengths, split, order=self.task.order, seed=self.args.seed)
+        return _StepLoader(self.train_dataset, batch_sampler=sampler, collate_fn=self.task.collator)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[StepBatch], num_batches: int, device: torch.device
+    ) -> tuple[list[StepBatch], int]:
+        """Collect one optimizer step and count what its losses are divided by."""
+        self._step_started = time.perf_counter()
+        batches = list(islice(epoch_iterator, num_batches))
+        self._step_trees = tuple(
+            name for batch in batches for rows in batch.rows for name in rows.tree_ids
+        )
+        self._totals = self._count(batches)
+        return batches, self._totals.n_trees
+
+    def training_step(
+        self, model: nn.Module, inputs: StepBatch, num_items_in_batch: int | None = None
+    ) -> Float[Tensor, ""]:
+        """Add the gradients of one micro step; returns its share of the step's mean loss."""
+        model.train()
+        total = torch.zeros((), device=self.args.device)
+        for rows in inputs.rows:
+            losses = self._losses(rows.to(self.args.device), self._totals)
+            # Gradients and losses are averaged over processes, and each holds a part of the sum.
+            share = losses.sum() * (self.args.world_size / self._totals.n_trees)
+            self.accelerator.backward(share)
+            total += share.detach()
+        if self.accelerator.sync_gradients:
+            self._average_gradients()
+        return total
+
+    def evaluate(
+        self,
+        eval_dataset: Sequence[Sample] | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Return mean loss and measures over the held-out trees; logs them at the current step."""
+        batch = self.task.collator(list(eval_dataset or self.task.held_out))
+        totals = self._count([batch], over_processes=False)
+        step_meter, self._meter = self._meter, Meter()
+        self.model.eval()
+        with torch.no_grad():
+            for rows in batch.rows:
+                losses = self._losses(rows.to(self.args.device), totals)
+                self._meter.add({"loss": losses})
+        metrics = {f"{metric_key_prefix}_{k}": v for k, v in self._meter.drain().items()}
+        self._meter = step_meter
+        if self.is_in_train and self.is_world_process_zero():
+            self.journal.append(self.state.global_step, metrics, {})
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Complete the record of a step with its measures and write it to the journal."""
+        if "grad_norm" not in logs:
+            super().log(logs, start_time)
+            return
+        state = self.accelerator.reduce(self._meter.state().to(self.args.device), "sum")
+        seconds = time.perf_counter() - self._step_started
+        logs |= {"n_tokens": float(self._totals.n_tokens), **self._meter.drain(state)}
+        if self._totals.kl is not None:
+            logs["kl"] = self._totals.kl.item()
+        if self.is_world_process_zero():
+            timing = {"seconds": seconds, "tokens_per_s": self._totals.n_tokens / seconds}
+            self.journal.append(self.state.global_step, logs, timing)
+        super().log(logs, start_time)
+
+    def floating_point_ops(self, inputs: StepBatch) -> int:
+        """Return 0: shared prefixes make the usual estimate from token counts wrong."""
+        return 0
+
+    def _losses(self, rows: TreeBatch, totals: StepTotals) -> Float[Tensor, " tree"]:
+        """Return one loss per tree from exactly the forwards that the objective declares."""
+        shape = as_pairs if self.needs.shape == "pair" else as_singles
+        scores = score(self.model, rows)
+        policy = shape(rows, scores.logps, scores.lengths if self.needs.lengths else None)
+        reference = None
+        if self.needs.reference and self.task.reference is not None:
+            logps = self.task.reference.logps(rows)
+            reference = shape(rows, logps, None)
+            if self.state.global_step == 0 and self.task.starts_at_reference:
+                check_starts_at_reference(
+                    rows, scores.logps, logps, scores.lengths, self.model.dtype
+                )
+        losses = evaluate(
+            self.task.objective,
+            policy,
+            reference,
+            labels=rows.labels,
+            columns=rows.columns,
+            kl=totals.kl,
+            tokens_per_pair=totals.tokens_per_pair,
+        )
+        self._check_finite(losses, rows)
+        self._meter.add(measure(self.task.objective, policy, reference, rows.labels))
+        return losses
+
+    def _count(self, batches: Sequence[StepBatch], *, over_processes: bool = True) -> StepTotals:
+        """Count a step over all processes; for KTO this runs one pass without gradients."""
+        counts = [
+            sum(getattr(batch, name) for batch in batches)
+            for name in ("n_trees", "n_tokens", "n_chosen_tokens")
+        ]
+        logratio_sum = 0.0
+        if self.needs.mismatched and self.task.reference is not None:
+            rows = [rows.to(self.args.device) for batch in batches for rows in batch.mismatched]
+            logratio_sum = mismatched_logratios(self.model, self.task.reference, rows)
+        shared = torch.tensor(
+            [*counts, logratio_sum], dtype=torch.float64, device=self.args.device
+        )
+        if over_processes:
+            shared = self.accelerator.reduce(shared, "sum")
+        n_trees, n_tokens, n_chosen_tokens = (int(count) for count in shared[:3].tolist())
+        # z0 is never negative (arXiv 2402.01306, Section 4.1) and carries no gradient.
+        kl = (shared[3] / n_trees).clamp(min=0).float() if self.needs.mismatched else None
+        return StepTotals(n_trees, n_tokens, n_chosen_tokens, kl)
+
+    def _check_finite(self, losses: Float[Tensor, " tree"], rows: TreeBatch) -> None:
+        broken = (~torch.isfinite(losses)).nonzero().flatten().tolist()
+        if broken:
+            names = ", ".join(rows.tree_ids[index] for index in broken)
+            raise BackendError(
+                f"step {self.state.global_step + 1}: the loss of tree {names} is not a finite number "
+                "(needs finite log-probabilities); lower train.learning_rate, or drop the rows; "
+                "the last checkpoint is intact"
+            )
+
+    def _clip_grad_norm(self, model: nn.Module) -> Float[Tensor, ""]:
+        norm: Tensor = super()._clip_grad_norm(model)
+        if not torch.isfinite(norm):
+            raise BackendError(
+                f"step {self.state.global_step + 1}: the gradient is not finite (norm {norm.item()}) "
+                f"for the trees {', '.join(self._step_trees)}; lower train.learning_rate, or drop "
+                "the rows; the last checkpoint is intact"
+            )
+        return norm
+
+    def _average_gradients(self) -> None:
+        """Average over processes what each has added up; a process without trees adds zeros."""
+        if self.args.world_size == 1:
+            return
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                parameter.grad.copy_(self.accelerator.reduce(parameter.grad, "mean"))
+
+    def _save_checkpoint(self, model: nn.Module, trial: None) -> None:
+        """Write and seal a checkpoint; on a full disk the earlier ones stay as they are."""
+        output = Path(self.args.output_dir)
+        folder = output / f"checkpoint-{self.state.global_step}"
+        (folder / SEAL).unlink(missing_ok=True)
+        try:
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.is_world_process_zero():
+                seal_checkpoint(folder, self.task.identity)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if not is_disk_full(error):
+                raise
+            shutil.rmtree(folder, ignore_errors=True)
+            free = shutil.disk_usage(output).free / 2**20
+            raise BackendError(
+                f"{folder}: cannot be written, the disk or a quota is full ({free:.0f} MiB free); "
+                "earlier checkpoints are intact; free some space and run the same command again"
+            ) from error
+        if self.is_world_process_zero():
+            prune_checkpoints(output, self.task.keep_checkpoints)
+
+    def _save(
+        self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None
+    ) -> None:
+        """Save the trained adapter alone; a policy without adapters is saved whole."""
+        if not isinstance(self.model, PeftModel):
+            super()._save(output_dir, state_dict)
+            return
+        self.model.save_pretrained(
+            output_dir or self.args.output_dir,
+            selected_adapters=[self.model.active_adapter],
+            save_embedding_layers=False,
+        )
+
+
+class _StepLoader(DataLoader[Sample]):
+    """A data loader whose sampler can be told the epoch, as the Trainer does."""
+
+    def set_epoch(self, epoch: int) -> None:
+        sampler = self.batch_sampler
+        assert isinstance(sampler, StepSampler)
+        sampler.set_epoch(epoch)
