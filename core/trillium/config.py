@@ -1,0 +1,149 @@
+"""Run files: YAML plus `key.path=value` overrides, validated against a frozen pydantic model.
+
+Every mistake is reported at once, with its line and the nearest right key. `find_run_file` also
+knows the presets that are shipped inside the packages.
+"""
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from trillium.config_errors import describe_errors, fill_kinds
+from trillium.errors import ConfigError
+from trillium.yamlfile import KeyPath, dump_yaml, parse_yaml, read_yaml
+
+C = TypeVar("C", bound=BaseModel)
+
+COMMAND_LINE = "command line"
+_PRESET = "preset:"
+
+
+def load_config(model: type[C], path: Path | None, overrides: Sequence[str] = ()) -> C:
+    """Read `path`, apply the overrides in order, and return a valid `model`.
+
+    Raises ConfigError that lists every mistake: syntax, duplicate and unknown keys, missing keys,
+    wrong types, values out of bounds, overrides that lead nowhere.
+    """
+    values: object = {}
+    places: dict[KeyPath, str] = {}
+    problems: list[str] = []
+    if path is not None:
+        source = read_yaml(path)
+        values = {} if source.values is None else source.values
+        places = {key: f"{path}:{line}" for key, line in source.lines.items()}
+        problems = [f"{path}:{line}: {text}" for line, text in source.problems]
+    title = f"{path or COMMAND_LINE} is not a valid {model.__name__}"
+    if not isinstance(values, dict):
+        raise ConfigError(f"{title}:\n  {path}: holds {values!r}; it must hold keys with values")
+    for override in overrides:
+        problem = _apply(values, places, override)
+        if problem is not None:
+            problems.append(f"{COMMAND_LINE}: {problem}")
+    fill_kinds(model, values)
+    config: C | None = None
+    try:
+        config = model.model_validate(values)
+    except ValidationError as error:
+        problems += describe_errors(error, model, values, places, str(path or COMMAND_LINE))
+    if problems or config is None:
+        raise ConfigError("\n  ".join([f"{title}:", *problems]))
+    return config
+
+
+def dump_config(config: BaseModel) -> str:
+    """Write a configuration, defaults included, as YAML that `load_config` reads back to it."""
+    return dump_yaml(config.model_dump(mode="json"))
+
+
+def find_run_file(name: str, *, package: str) -> Path:
+    """Return the file that `name` means: a path, `preset:NAME`, or the bare name of a preset.
+
+    Presets are `presets/*.yaml` inside `package`, so they exist in an installed wheel too. Raises
+    ConfigError with the list of presets when nothing fits.
+    """
+    presets = list_presets(package)
+    if name.startswith(_PRESET):
+        preset = presets.get(name.removeprefix(_PRESET))
+    else:
+        path = Path(name)
+        if path.is_file():
+            return path
+        preset = presets.get(name)
+    if preset is None:
+        known = ", ".join(presets) or "none"
+        raise ConfigError(
+            f"{name}: no such file or preset (presets of {package}: {known}); "
+            "give a path to a YAML file or one of these names"
+        )
+    return preset
+
+
+def list_presets(package: str) -> dict[str, Path]:
+    """Return the presets inside an installed package, by name."""
+    folder = Path(str(resources.files(package))) / "presets"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def _apply(values: dict[str, object], places: dict[KeyPath, str], override: str) -> str | None:
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        return f"{override!r}: is no override (expected key=value, for example train.max_steps=20)"
+    try:
+        parsed = parse_yaml(text, where=f"{COMMAND_LINE}: {key}")
+    except ConfigError as error:
+        return str(error).removeprefix(f"{COMMAND_LINE}: ") + "; quote the value"
+    if parsed.problems:
+        return f"{key}: {parsed.problems[0][1]}"
+    node: object = values
+    reached: KeyPath = ()
+    for part, following in zip(parts, [*parts[1:], None], strict=True):
+        step = _step(node, part)
+        if step is None:
+            return _dead_end(node, reached, key, part)
+        reached = (*reached, step)
+        if following is None:
+            _put(node, step, parsed.values)
+            _forget(places, reached)
+            places[reached] = COMMAND_LINE
+        else:
+            node = _enter(node, step)
+    return None
+
+
+def _step(node: object, part: str) -> str | int | None:
+    if isinstance(node, dict):
+        return part
+    if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+        return int(part)
+    return None
+
+
+def _enter(node: object, step: str | int) -> object:
+    if isinstance(node, list) and isinstance(step, int):
+        return node[step]
+    if isinstance(node, dict):
+        if node.get(step) is None:
+            node[step] = {}
+        return node[step]
+    return None
+
+
+def _put(node: object, step: str | int, value: object) -> None:
+    if (isinstance(node, list) and isinstance(step, int)) or isinstance(node, dict):
+        node[step] = value
+
+
+def _dead_end(node: object, reached: KeyPath, key: str, part: str) -> str:
+    name = ".".join(map(str, reached))
+    if isinstance(node, list):
+        return f"{key}: {name} has {len(node)} entries, so it has no {part!r} (0 is the first)"
+    return f"{key}: {name} is {node!r}, a single value with no keys below it"
+
+
+def _forget(places: dict[KeyPath, str], prefix: KeyPath) -> None:
+    for known in [known for known in places if known[: len(prefix)] == prefix]:
+        del places[known]

@@ -1,0 +1,203 @@
+"""What pydantic found wrong, as sentences about the keys that the user wrote.
+
+Pydantic puts the branch of a union into the location of an error (`objective.simpo.gamma`); the
+walk here follows the user's values and the model together and leaves such parts out.
+"""
+
+import difflib
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from trillium.yamlfile import KeyPath
+
+Models = list[type[BaseModel]]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an error is: the key path as the user wrote it, and the models around it."""
+
+    key: KeyPath
+    section: Models
+    models: Models
+
+    @property
+    def name(self) -> str:
+        return ".".join(map(str, self.key))
+
+
+def describe_errors(
+    error: ValidationError,
+    model: type[BaseModel],
+    values: dict[str, object],
+    places: dict[KeyPath, str],
+    default_place: str,
+) -> list[str]:
+    """Return one sentence per mistake: `<file:line>: <key> = <value>: <what is wrong>`."""
+    known = [".".join(key) for key in _known_keys(model, values)]
+    sentences = []
+    for details in error.errors(include_url=False):
+        place = _locate(model, values, details["loc"])
+        where = _find_line(places, place.key) or default_place
+        sentence = f"{where}: {_describe(details, place, known)}"
+        if sentence not in sentences:
+            sentences.append(sentence)
+    return sentences
+
+
+def fill_kinds(model: type[BaseModel], values: dict[str, object]) -> None:
+    """Add the kind of a section that names none, where the model has a default for that section.
+
+    `objective.beta=0.2` alone then means the default objective with another beta.
+    """
+    for name, field in model.model_fields.items():
+        section = values.get(name)
+        if not isinstance(section, dict):
+            continue
+        models = _models_of(field.annotation)
+        default = field.get_default(call_default_factory=True, validated_data={})
+        if len(models) > 1 and isinstance(default, BaseModel):
+            for tag in _literal_fields(type(default)):
+                section.setdefault(tag, getattr(default, tag))
+        for chosen in _choose(models, section):
+            fill_kinds(chosen, section)
+
+
+def _describe(details: ErrorDetails, place: _Place, known: list[str]) -> str:
+    kind = details["type"]
+    value = details["input"]
+    shown = "" if isinstance(value, dict | list | BaseModel) else f" = {value!r}"
+    context = details.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"{place.name}{shown}: unknown key{_nearest_key(place, known)}"
+    if kind == "missing":
+        return f"{place.name}: is missing{_description(place)}; add it"
+    if kind == "union_tag_invalid":
+        tag = str(context.get("discriminator", "name")).strip("'")
+        expected = str(context.get("expected_tags", ""))
+        choices = [choice.strip("' ") for choice in expected.split(",")]
+        chosen = str(context.get("tag", ""))
+        return f"{place.name}.{tag} = {chosen!r}: unknown{_nearest(chosen, choices)}"
+    if kind == "union_tag_not_found":
+        tag = str(context.get("discriminator", "name")).strip("'")
+        return f"{place.name}.{tag}: is missing ({_listed(_kinds(place.models, tag))}); add it"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        keys = _listed(sorted({name for model in place.models for name in model.model_fields}))
+        return f"{place.name}{shown}: must be a section with keys ({keys})"
+    message = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    message = message.replace("Input should be", "must be").replace("Input should", "must")
+    if kind == "literal_error" and isinstance(value, str):
+        choices = [choice.strip("' ") for choice in message.split("must be ")[-1].split(",")]
+        choices = [part.strip("' ") for choice in choices for part in choice.split(" or ")]
+        close = difflib.get_close_matches(value, choices, n=1)
+        message += f"; did you mean {close[0]}?" if close else ""
+    return f"{place.name}{shown}: {message}" if place.key else message
+
+
+def _locate(model: type[BaseModel], values: object, location: tuple[int | str, ...]) -> _Place:
+    key: KeyPath = ()
+    section: Models = []
+    models: Models = [model]
+    node = values
+    for part in location:
+        if isinstance(node, list) and isinstance(part, int) and part < len(node):
+            node = node[part]
+            models = _choose(models, node)
+        elif isinstance(node, dict) and (part in node or _fields(models, part)):
+            section = models
+            annotations = _fields(models, part)
+            node = node.get(part)
+            models = _choose([m for a in annotations for m in _models_of(a)], node)
+        else:
+            continue  # the branch of a union or the name of a validator: not a key
+        key = (*key, part)
+    return _Place(key, section, models)
+
+
+def _known_keys(model: type[BaseModel], values: object) -> Iterator[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        yield (name,)
+        inner = values.get(name) if isinstance(values, dict) else None
+        for chosen in _choose(_models_of(field.annotation), inner):
+            for below in _known_keys(chosen, inner):
+                yield (name, *below)
+
+
+def _nearest_key(place: _Place, known: list[str]) -> str:
+    *parents, leaf = map(str, place.key)
+    siblings = [name for model in place.section for name in model.model_fields]
+    close = difflib.get_close_matches(leaf, siblings, n=1)
+    if close:
+        return f"; did you mean {'.'.join([*parents, close[0]])}?"
+    elsewhere = [key for key in known if key.split(".")[-1] == leaf]
+    elsewhere = elsewhere or difflib.get_close_matches(place.name, known, n=1, cutoff=0.75)
+    if elsewhere:
+        return f"; did you mean {elsewhere[0]}?"
+    return f" ({'.'.join(parents) or 'the file'} takes {_listed(siblings)}); remove it"
+
+
+def _nearest(word: str, choices: list[str]) -> str:
+    close = difflib.get_close_matches(word, choices, n=1)
+    return f"; did you mean {close[0]}?" if close else f" (one of {_listed(choices)})"
+
+
+def _description(place: _Place) -> str:
+    texts = {
+        model.model_fields[str(place.key[-1])].description
+        for model in place.section
+        if place.key and str(place.key[-1]) in model.model_fields
+    }
+    text = next((text for text in texts if text), None)
+    return f" ({text.rstrip('.')})" if text else ""
+
+
+def _find_line(places: dict[KeyPath, str], key: KeyPath) -> str | None:
+    for length in range(len(key), 0, -1):
+        if key[:length] in places:
+            return places[key[:length]]
+    return None
+
+
+def _fields(models: Models, part: int | str) -> list[object]:
+    return [m.model_fields[part].annotation for m in models if part in m.model_fields]  # type: ignore[index]
+
+
+def _models_of(annotation: object) -> Models:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Annotated, Union, types.UnionType, list, tuple, dict):
+        return [model for inner in get_args(annotation) for model in _models_of(inner)]
+    return []
+
+
+def _choose(models: Models, value: object) -> Models:
+    """Keep the models whose literal fields agree with the value; all of them when none does."""
+    if len(models) < 2 or not isinstance(value, dict):
+        return models
+    fitting = [
+        model
+        for model in models
+        if all(value.get(tag) in allowed for tag, allowed in _literal_fields(model).items())
+    ]
+    return fitting or models
+
+
+def _literal_fields(model: type[BaseModel]) -> dict[str, tuple[object, ...]]:
+    return {
+        name: get_args(field.annotation)
+        for name, field in model.model_fields.items()
+        if get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
+    }
+
+
+def _kinds(models: Models, tag: str) -> list[str]:
+    return [str(kind) for model in models for kind in _literal_fields(model).get(tag, ())]
+
+
+def _listed(words: list[str]) -> str:
+    return ", ".join(words)
