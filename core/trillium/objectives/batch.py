@@ -4,11 +4,13 @@ Objectives see no trees, models or configuration files. A field that an objectiv
 is never filled, so it cannot be read by accident.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from trillium.errors import ShapeError
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,32 @@ class PairLogps:
     n_chosen: Int[Tensor, " pair"] | None = None
     n_rejected: Int[Tensor, " pair"] | None = None
 
+    def against(self, reference: "PairLogps | None") -> "PairLogps":
+        """Return the log-ratios to a reference; without one, the log-probabilities themselves."""
+        if reference is None:
+            return self
+        if len(self.chosen) != len(reference.chosen):
+            raise ShapeError(
+                f"policy has {len(self.chosen)} pairs, reference has {len(reference.chosen)}; "
+                "both must come from the same batch"
+            )
+        return replace(
+            self,
+            chosen=self.chosen - reference.chosen,
+            rejected=self.rejected - reference.rejected,
+        )
+
+    def per_token(self) -> "PairLogps":
+        """Return means per scored token in place of sums."""
+        if self.n_chosen is None or self.n_rejected is None:
+            raise ShapeError(
+                "per_token: the counts of scored tokens are missing (n_chosen, n_rejected); "
+                "pass them with the log-probabilities"
+            )
+        return replace(
+            self, chosen=self.chosen / self.n_chosen, rejected=self.rejected / self.n_rejected
+        )
+
 
 @dataclass(frozen=True)
 class SingleLogps:
@@ -38,8 +66,8 @@ class Needs:
     """Declare what an objective reads; the trainer runs the forwards that follow, and no others.
 
     `mismatched`: responses paired with other prompts, for KTO's estimate of the KL. `batch_tokens`:
-    the mean number of chosen tokens per pair over the whole optimizer batch. `labels` are values per
-    path, `columns` values per tree; both arrive as keyword tensors of the same name.
+    the mean number of chosen tokens per pair over the whole optimizer batch. `labels` are values
+    per path, `columns` values per tree; both arrive as keyword tensors of the same name.
     """
 
     shape: Literal["pair", "single"]

@@ -1,0 +1,177 @@
+"""Number cases in JSON: load them, compute them in float64, compare them.
+
+A file holds one method: `method`, `grads_of` ("sum(losses)" or "loss") and `cases`, each with
+`hparams`, `inputs` and, in at least the first case, `expected`: `losses`, their mean `loss`,
+`grads` by input, `extras` by name. The first case says what every case of the file computes.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from trillium.errors import DataError
+from trillium.objectives.bindings import BINDINGS, CaseInputs, Outcome
+
+RTOL, ATOL = 1e-9, 1e-12
+"""A computed number x agrees with an expected y when |x - y| <= ATOL + RTOL |y|."""
+
+Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Hold one case of a file; `wanted` is the shape of the first case's expected values."""
+
+    file: str
+    name: str
+    method: str
+    hparams: Mapping[str, Json]
+    inputs: Mapping[str, Json]
+    wanted: Mapping[str, Json]
+    expected: Mapping[str, Json]
+    grads_of: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Hold what a case computed and every expected value it missed; no expectation, no mismatch."""
+
+    case: Case
+    values: Mapping[str, Json]
+    mismatches: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """Return one line: file, case and the computed values under the keys of `expected`."""
+        return json.dumps({"file": self.case.file, "case": self.case.name, **self.values})
+
+    def to_text(self) -> str:
+        """Return `ok`, the differences, or the values where there is nothing to compare with."""
+        where = f"{self.case.file} {self.case.name}"
+        if self.mismatches:
+            return "\n  ".join([f"DIFFERS  {where}", *self.mismatches])
+        if self.case.expected:
+            return f"ok       {where}"
+        lines = [f"{key} = {json.dumps(value)}" for key, value in self.values.items()]
+        return "\n  ".join([f"computed {where}", *lines])
+
+
+def load_cases(path: Path) -> list[Case]:
+    """Return the cases of one file, or raise DataError that names what the file lacks."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        method, cases = str(content["method"]), list(content["cases"])
+        wanted = cases[0]["expected"]
+        loaded = [
+            Case(
+                file=path.name,
+                name=case["name"],
+                method=method,
+                hparams=case["hparams"],
+                inputs=case["inputs"],
+                wanted=wanted,
+                expected=case.get("expected", {}),
+                grads_of=content["grads_of"],
+            )
+            for case in cases
+        ]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise DataError(
+            f"{path}: not a case file ({type(error).__name__}: {error}); it needs method, grads_of "
+            "and cases with name, hparams and inputs, the first one with expected"
+        ) from error
+    if method not in BINDINGS:
+        raise DataError(f'{path}: unknown method "{method}"; known are {", ".join(BINDINGS)}')
+    return loaded
+
+
+def check_case(case: Case) -> Checked:
+    """Compute one case and compare it with its expected values, where it has any."""
+    values = compute_case(case)
+    return Checked(case, values, tuple(_differences(values, case.expected, "")))
+
+
+def compute_case(case: Case) -> dict[str, Json]:
+    """Return what the first case of the file expects, computed for this case in float64."""
+    inputs = CaseInputs(f"{case.file}: case {case.name}", case.inputs)
+    outcome = BINDINGS[case.method](case.hparams, inputs)
+    values: dict[str, Json] = {}
+    for key, shape in case.wanted.items():
+        if key == "losses":
+            values[key] = _plain(_given(outcome.losses, case, key))
+        elif key == "loss":
+            values[key] = _plain(_loss(outcome, case))
+        elif key == "grads":
+            values[key] = _gradients(outcome, case, inputs, list(cast(Mapping[str, Json], shape)))
+        elif key == "extras":
+            values[key] = {name: _plain(value) for name, value in outcome.extras.items()}
+        else:
+            values[key] = _plain(_given(outcome.extras.get(key), case, key))
+    return values
+
+
+def _loss(outcome: Outcome, case: Case) -> Tensor:
+    if outcome.loss is not None:
+        return outcome.loss
+    return _given(outcome.losses, case, "losses").mean()
+
+
+def _gradients(
+    outcome: Outcome, case: Case, inputs: CaseInputs, names: Sequence[str]
+) -> dict[str, Json]:
+    """Return the gradient of the loss, or of the sum of losses, with respect to each input."""
+    total = _loss(outcome, case)
+    if case.grads_of == "sum(losses)":
+        total = _given(outcome.losses, case, "losses").sum()
+    leaves = {name: inputs.real(name) for name in names if name in case.inputs}
+    gradients = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
+    return {name: _plain(value) for name, value in zip(leaves, gradients, strict=True)}
+
+
+def _given(value: Tensor | None, case: Case, key: str) -> Tensor:
+    if value is None:
+        raise DataError(
+            f'{case.file}: case {case.name} expects "{key}", which {case.method} does not compute; '
+            "remove it from the first case"
+        )
+    return value
+
+
+def _plain(value: Tensor) -> Json:
+    return cast(Json, value.detach().tolist())
+
+
+def _differences(computed: Json, expected: Json, where: str) -> list[str]:
+    """Return one line per number that is missing or not equal to the expected one."""
+    if isinstance(expected, Mapping):
+        computed = computed if isinstance(computed, Mapping) else {}
+        return [
+            line
+            for key, value in expected.items()
+            for line in _differences(computed.get(key), value, f"{where}.{key}".lstrip("."))
+        ]
+    if isinstance(expected, Sequence) and not isinstance(expected, str):
+        if not isinstance(computed, Sequence) or len(computed) != len(expected):
+            return [f"{where}: computed {computed}, expected {expected}"]
+        return [
+            line
+            for index, value in enumerate(expected)
+            for line in _differences(computed[index], value, f"{where}[{index}]")
+        ]
+    if not _agree(computed, expected):
+        return [f"{where}: computed {computed}, expected {expected}"]
+    return []
+
+
+def _agree(computed: Json, expected: Json) -> bool:
+    if isinstance(expected, int | float) and isinstance(computed, int | float):
+        if computed == expected:
+            return True
+        return abs(computed - expected) <= ATOL + RTOL * abs(expected)
+    return computed == expected

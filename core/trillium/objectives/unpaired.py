@@ -1,0 +1,60 @@
+"""Objectives on single responses with a verdict each: no pairs needed.
+
+Each function returns one loss per response, not reduced. Log-probabilities are sums over scored
+tokens, in nats.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from trillium.errors import ShapeError
+from trillium.objectives.batch import SingleLogps
+
+
+def kto(
+    policy: SingleLogps,
+    reference: SingleLogps,
+    *,
+    label: Float[Tensor, " row"],
+    kl: Float[Tensor, ""],
+    beta: float = 0.1,
+    w_desirable: float = 1.0,
+    w_undesirable: float = 1.0,
+) -> Float[Tensor, " row"]:
+    """Score each response with KTO, as a gain or a loss (arXiv 2402.01306).
+
+        u = policy - reference
+        desirable (label 1):    loss = w_desirable   * sigmoid(beta * (kl - u))
+        undesirable (label 0):  loss = w_undesirable * sigmoid(beta * (u - kl))
+
+    `kl` is the reference point z0, one constant for the optimizer batch (`kto_reference_point`).
+    Keep w_desirable * n_desirable : w_undesirable * n_undesirable between 1:1 and 4:3.
+    Raises ShapeError when policy and reference disagree on the number of responses.
+    """
+    u = _logratio(policy, reference)
+    is_desirable = label > 0.5
+    weight = torch.where(is_desirable, w_desirable, w_undesirable).to(u.dtype)
+    z = beta * torch.where(is_desirable, kl - u, u - kl)
+    # 1 - sigmoid(x) = sigmoid(-x), and exp(logsigmoid) has a gradient that does not cancel.
+    return weight * torch.exp(logsigmoid(z))
+
+
+def kto_reference_point(policy: SingleLogps, reference: SingleLogps) -> Float[Tensor, ""]:
+    """Estimate KTO's z0 = max(0, mean log-ratio) from responses paired with other prompts.
+
+    Both models must have scored the same mismatched (prompt, response) rows. The estimate is biased
+    but cheap, and the paper lets no gradient through it.
+    """
+    # The reference point is a constant of the loss.
+    return _logratio(policy, reference).detach().mean().clamp(min=0)
+
+
+def _logratio(policy: SingleLogps, reference: SingleLogps) -> Float[Tensor, " row"]:
+    if len(policy.logps) != len(reference.logps):
+        raise ShapeError(
+            f"policy has {len(policy.logps)} responses, reference has {len(reference.logps)}; "
+            "both must come from the same batch"
+        )
+    return policy.logps - reference.logps
