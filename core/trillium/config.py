@@ -123,8 +123,8 @@ def _step(node: object, part: str) -> str | int | None:
 
 
 def _enter(node: object, step: str | int) -> object:
-    if isinstance(node, list) and isinstance(step, int):
-        return node[step]
+    if isinstance(node, list):
+        return node[int(step)]
     if isinstance(node, dict):
         if node.get(step) is None:
             node[step] = {}
@@ -133,8 +133,10 @@ def _enter(node: object, step: str | int) -> object:
 
 
 def _put(node: object, step: str | int, value: object) -> None:
-    if (isinstance(node, list) and isinstance(step, int)) or isinstance(node, dict):
+    if isinstance(node, dict):
         node[step] = value
+    elif isinstance(node, list):
+        node[int(step)] = value
 
 
 def _dead_end(node: object, reached: KeyPath, key: str, part: str) -> str:

@@ -164,7 +164,7 @@ def _find_line(places: dict[KeyPath, str], key: KeyPath) -> str | None:
 
 
 def _fields(models: Models, part: int | str) -> list[object]:
-    return [m.model_fields[part].annotation for m in models if part in m.model_fields]  # type: ignore[index]
+    return [m.model_fields[part].annotation for m in models if part in m.model_fields]
 
 
 def _models_of(annotation: object) -> Models:

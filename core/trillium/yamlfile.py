@@ -7,7 +7,6 @@ passes over, duplicate keys above all, are collected instead of raised, so that 
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 import yaml
 
@@ -17,12 +16,10 @@ KeyPath = tuple[str | int, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: ClassVar = {}
+    pass
 
 
 class _Dumper(yaml.SafeDumper):
-    yaml_implicit_resolvers: ClassVar = {}
-
     def ignore_aliases(self, data: object) -> bool:
         return True
 
@@ -37,8 +34,9 @@ _SCALARS = (
         "-+.0123456789",
     ),
 )
-for _tag, _pattern, _first in _SCALARS:
-    for _class in (_Loader, _Dumper):
+for _class in (_Loader, _Dumper):
+    _class.yaml_implicit_resolvers = {}
+    for _tag, _pattern, _first in _SCALARS:
         _class.add_implicit_resolver(
             f"tag:yaml.org,2002:{_tag}",
             re.compile(f"^({_pattern})$"),
@@ -109,7 +107,7 @@ def _build(
             _build(loader, child, (*path, i), parsed, above) for i, child in enumerate(node.value)
         ]
     if not isinstance(node, yaml.MappingNode):
-        value: object = loader.construct_object(node)  # type: ignore[no-untyped-call]
+        value: object = loader.construct_object(node)
         return value
     mapping: dict[str, object] = {}
     for key_node, child in node.value:
