@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
-from torch import nn
+from torch import Tensor, nn
 
 from trillium.errors import ConfigError, ShapeError
 from trillium.objectives.batch import PairLogps, SingleLogps

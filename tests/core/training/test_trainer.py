@@ -1,0 +1,216 @@
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from trillium.errors import BackendError, ConfigError
+from trillium.objectives.configs import (
+    CPOConfig,
+    DPOConfig,
+    IPOConfig,
+    KTOConfig,
+    SimPOConfig,
+)
+from trillium.objectives.table import OBJECTIVES
+from trillium.scoring.reference import BaseReference
+from trillium.training.config import TrainConfig, training_arguments
+from trillium.training.journal import read_metrics
+from trillium.training.steps import Sample, StepCollator
+from trillium.training.trainer import PrefTrainer, Task
+
+COLUMNS = {"margin": 0.5}
+
+
+def samples_for(name, pairs, singles):
+    if OBJECTIVES[name].needs.shape == "pair":
+        return [Sample(tree) for tree in pairs(8)]
+    trees = singles(8)
+    return [Sample(tree, other) for tree, other in zip(trees, singles(8, seed=1), strict=True)]
+
+
+def build(
+    policy,
+    samples,
+    objective,
+    output,
+    *,
+    layout="shared",
+    micro_tokens=64,
+    held_out=(),
+    starts_at_reference=False,
+    **train,
+):
+    config = TrainConfig(**{"order": "sequential", "per_device_train_batch_size": 8, **train})
+    task = Task(
+        samples=samples,
+        held_out=held_out,
+        objective=objective,
+        reference=BaseReference(policy),
+        collator=StepCollator(layout, 3, micro_tokens),
+        order=config.order,
+        identity="test",
+        keep_checkpoints=config.keep_checkpoints,
+        starts_at_reference=starts_at_reference,
+    )
+    return PrefTrainer(policy, training_arguments(config, output, use_cpu=True), task)
+
+
+def first_step(trainer):
+    """Return loss and gradients of the first optimizer step, without taking it."""
+    accumulation = trainer.args.gradient_accumulation_steps
+    batches, n_trees = trainer.get_batch_samples(
+        iter(trainer.get_train_dataloader()), accumulation, trainer.args.device
+    )
+    loss = sum(trainer.training_step(trainer.model, batch, n_trees) for batch in batches)
+    gradients = [p.grad.flatten() for p in trainer.model.parameters() if p.requires_grad]
+    return loss, torch.cat(gradients)
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_the_layouts_agree_on_loss_and_gradients(name, pairs, singles, policy, tmp_path):
+    samples = samples_for(name, pairs, singles)
+    results = [
+        first_step(
+            build(policy(), samples, OBJECTIVES[name].config(), tmp_path, layout=layout)
+        )
+        for layout in ("padded", "shared", "packed")
+    ]
+    for loss, gradients in results[1:]:
+        torch.testing.assert_close(loss, results[0][0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(gradients, results[0][1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "objective", [DPOConfig(), SimPOConfig(), CPOConfig(), IPOConfig(), KTOConfig()], ids=repr
+)
+@pytest.mark.parametrize(("per_device", "accumulation"), [(4, 2), (2, 4), (1, 8), (3, 3)])
+def test_accumulation_never_changes_the_gradients(
+    objective, per_device, accumulation, pairs, singles, policy, tmp_path
+):
+    samples = samples_for(objective.name, pairs, singles)
+    whole = first_step(build(policy(), samples, objective, tmp_path, micro_tokens=4096))
+    split = first_step(
+        build(
+            policy(),
+            samples,
+            objective,
+            tmp_path,
+            micro_tokens=50,
+            per_device_train_batch_size=per_device,
+            gradient_accumulation_steps=accumulation,
+        )
+    )
+    torch.testing.assert_close(split[0], whole[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(split[1], whole[1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_policy_that_equals_its_reference_starts_at_ln2(pairs, policy, tmp_path):
+    samples = [Sample(tree) for tree in pairs(8)]
+    trainer = build(
+        policy(spread=0.0), samples, DPOConfig(), tmp_path, starts_at_reference=True
+    )
+    loss, _ = first_step(trainer)
+    assert loss.item() == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_a_policy_that_only_claims_to_equal_its_reference_is_refused(pairs, policy, tmp_path):
+    samples = [Sample(tree) for tree in pairs(8)]
+    trainer = build(policy(), samples, DPOConfig(), tmp_path, starts_at_reference=True)
+    with pytest.raises(ConfigError, match="before the first step the policy differs"):
+        first_step(trainer)
+
+
+def test_every_trainable_entry_moves(pairs, policy, tmp_path):
+    model = policy(spread=0.0)
+    before = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+    samples = [Sample(tree) for tree in pairs(16)]
+    build(model, samples, DPOConfig(), tmp_path, num_train_epochs=4, learning_rate=5e-6).train()
+    for name, parameter in model.named_parameters():
+        if name in before:
+            assert parameter.dtype == torch.float32
+            assert (parameter != before[name]).all(), name
+        else:
+            assert parameter.grad is None
+
+
+def test_training_separates_the_pairs_and_records_every_step(pairs, policy, tmp_path):
+    samples = [Sample(tree) for tree in pairs(16)]
+    build(
+        policy(spread=0.0),
+        samples,
+        DPOConfig(),
+        tmp_path,
+        num_train_epochs=6,
+        learning_rate=3e-3,
+        starts_at_reference=True,
+    ).train()
+    rows = read_metrics(tmp_path)
+    assert [row["step"] for row in rows] == list(range(1, 13))
+    assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert rows[-1]["loss"] < 0.5
+    assert rows[-1]["rewards/accuracies"] == 1.0
+    assert rows[-1]["rewards/margins"] == pytest.approx(0.1 * rows[-1]["margin_nats"], rel=1e-6)
+    gap = rows[-1]["rewards/chosen"] - rows[-1]["rewards/rejected"]
+    assert gap == pytest.approx(rows[-1]["rewards/margins"], rel=1e-5)
+    assert {"logps/chosen", "logps/rejected", "grad_norm", "n_tokens"} <= set(rows[-1])
+
+
+def test_kto_may_be_shuffled_and_its_reference_point_is_of_the_whole_step(
+    singles, policy, tmp_path
+):
+    samples = samples_for("kto", None, singles)
+    model = policy()
+    trainer = build(model, samples, KTOConfig(), tmp_path, order="shuffle", micro_tokens=30)
+    first_step(trainer)
+    reference = BaseReference(model)
+    model.eval()
+    collator = StepCollator("padded", 3, 4096)
+    rows = collator.batch_rows([sample.mismatched for sample in samples])[0]
+    with torch.no_grad():
+        from trillium.scoring.scores import score
+
+        expected = (score(model, rows).logps - reference.logps(rows)).mean().clamp(min=0)
+    torch.testing.assert_close(trainer._totals.kl, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_names_the_trees(pairs, policy, tmp_path):
+    model = policy()
+    with torch.no_grad():
+        model.get_output_embeddings().weight[5] = math.nan
+    samples = [Sample(tree) for tree in pairs(2)]
+    with pytest.raises(BackendError, match=r"step 1: the loss of tree pair-\d"):
+        first_step(build(model, samples, DPOConfig(), tmp_path))
+
+
+def test_an_objective_with_a_reference_refuses_to_go_without(pairs, policy, tmp_path):
+    trainer = build(policy(), [Sample(t) for t in pairs(2)], DPOConfig(), tmp_path)
+    task = trainer.task.__class__(**{**vars(trainer.task), "reference": None})
+    with pytest.raises(ConfigError, match="objective dpo compares with a reference"):
+        PrefTrainer(policy(), trainer.args, task)
+    free = task.__class__(**{**vars(task), "objective": SimPOConfig()})
+    loss, _ = first_step(PrefTrainer(policy(), trainer.args, free))
+    assert math.isfinite(loss)
+
+
+def test_held_out_pairs_are_evaluated_between_steps(pairs, policy, tmp_path):
+    held_out = [Sample(tree) for tree in pairs(4, seed=9)]
+    samples = [Sample(tree) for tree in pairs(16)]
+    build(
+        policy(spread=0.0), samples, DPOConfig(), tmp_path, held_out=held_out, eval_steps=1
+    ).train()
+    evaluated = [row for row in read_metrics(tmp_path) if "eval_loss" in row]
+    assert [row["step"] for row in evaluated] == [1, 2]
+    assert evaluated[0]["eval_loss"] == pytest.approx(math.log(2), abs=1e-2)
+
+
+def test_checkpoints_hold_the_adapter_alone_and_differ(pairs, policy, tmp_path):
+    samples = [Sample(tree) for tree in pairs(32)]
+    model = policy(spread=0.0)
+    build(model, samples, DPOConfig(), tmp_path, save_steps=2, learning_rate=1e-3).train()
+    folders = sorted(tmp_path.glob("checkpoint-*"))
+    assert [folder.name for folder in folders] == ["checkpoint-2", "checkpoint-4"]
+    adapters = [load_file(folder / "adapter_model.safetensors") for folder in folders]
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert sum(tensor.numel() for tensor in adapters[1].values()) == trainable
+    assert all(not torch.equal(adapters[0][name], adapters[1][name]) for name in adapters[0])
+    assert not list(tmp_path.rglob("model.safetensors"))
