@@ -1,1 +1,1 @@
-"""The code application: a model writes programs and tests, the sandbox ranks them, training follows."""
+"""The code application: programs and tests are sampled, run, ranked, and train the model."""

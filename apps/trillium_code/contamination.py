@@ -1,0 +1,44 @@
+"""Near-duplicates between tasks, by shared word n-grams of statement and solution.
+
+What every Python task shares (keywords, "Return the ...") must not count, so runs are long and the
+share is taken of the smaller side.
+"""
+
+import re
+from collections.abc import Sequence
+
+from trillium_code.tasks import CodeTask
+
+_WORD = re.compile(r"[A-Za-z]+|\d+|[^\sA-Za-z\d]")
+
+
+def ngrams(text: str, n: int) -> set[tuple[str, ...]]:
+    """Return the runs of `n` words, numbers or signs in `text`, in lower case."""
+    words = [word.lower() for word in _WORD.findall(text)]
+    return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+
+
+def shared_part(a: set[tuple[str, ...]], b: set[tuple[str, ...]]) -> float:
+    """Return |a & b| / min(|a|, |b|), or 0 when one of the sets is empty."""
+    smaller = min(len(a), len(b))
+    return len(a & b) / smaller if smaller else 0.0
+
+
+def find_duplicates(
+    train: Sequence[CodeTask], evaluation: Sequence[CodeTask], *, n: int = 5, limit: float = 0.6
+) -> dict[str, str]:
+    """Map each training task that repeats an evaluation task to that task's id.
+
+    A task repeats another when they share the entry point, or more than `limit` of the n-grams of
+    the shorter statement.
+    """
+    by_name = {task.entry_point: task.id for task in evaluation}
+    grams = {task.id: ngrams(task.statement, n) for task in evaluation}
+    found: dict[str, str] = {}
+    for task in train:
+        mine = ngrams(task.statement, n)
+        near = (id for id, other in grams.items() if shared_part(mine, other) > limit)
+        twin = by_name.get(task.entry_point) or next(near, None)
+        if twin is not None:
+            found[task.id] = twin
+    return found

@@ -1,0 +1,184 @@
+"""Rank programs by a pass/fail matrix alone: which tests to believe, scores, and pairs.
+
+Pure functions. A matrix has a row per program and a column per test; True means that the program
+passed the test. Nobody knows which tests are right, so programs and tests vouch for one another.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from trillium.errors import DataError
+
+Matrix = NDArray[np.bool_]
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Hold one score per program and one per test; only their order means something."""
+
+    programs: Vector
+    tests: Vector
+
+
+@dataclass(frozen=True)
+class TestCensus:
+    """Say which columns are kept and how many were removed for each reason.
+
+    A test has one reason, the first that applies: uncalled (does not call the entry point), flaky
+    (two runs differ), trivial (an empty function passes it), impossible (every program fails it).
+    """
+
+    __test__ = False  # not a test class for pytest
+
+    kept: tuple[int, ...]
+    n_uncalled: int
+    n_flaky: int
+    n_trivial: int
+    n_impossible: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Hold the rows of a chosen and a rejected program, and by how much their scores differ."""
+
+    chosen: int
+    rejected: int
+    gap: float
+
+
+def codedpo(passed: Matrix, *, damping: float = 0.85, n_rounds: int = 10) -> Scores:
+    """Score programs and tests by mutual trust (CodeDPO, arXiv 2410.05605, Section 3.2).
+
+        c_i <- (1-d) c_i + d sum_j t_j P_ij        t_j <- (1-d) t_j + d sum_i c_i P_ij
+
+    Both start at 1 and are updated from the values of the round before. After each round both are
+    divided by their joint maximum; the update is linear, so ranks and ratios stay those of the
+    plain recurrence. Constants of their own for programs and tests would change them.
+    """
+    passes = _checked(passed).astype(np.float64)
+    programs, tests = np.ones(passes.shape[0]), np.ones(passes.shape[1])
+    for _ in range(n_rounds):
+        programs, tests = (
+            (1 - damping) * programs + damping * (passes @ tests),
+            (1 - damping) * tests + damping * (programs @ passes),
+        )
+        joint = max(programs.max(), tests.max())
+        programs, tests = programs / joint, tests / joint
+    return Scores(programs, tests)
+
+
+def pass_count(passed: Matrix) -> Scores:
+    """Score a program by the tests it passes, a test by the programs that pass it."""
+    passes = _checked(passed).astype(np.float64)
+    return Scores(passes.sum(axis=1), passes.sum(axis=0))
+
+
+def single_test(passed: Matrix) -> Scores:
+    """Score a program by the first test alone; samples come in random order, so it is any test."""
+    passes = _checked(passed).astype(np.float64)
+    tests = np.zeros(passes.shape[1])
+    tests[0] = 1.0
+    return Scores(passes[:, 0].copy(), tests)
+
+
+def codet(passed: Matrix) -> Scores:
+    """Score by consensus sets (CodeT, arXiv 2207.10397, Section 2.2).
+
+    Programs that pass exactly the same tests form a set; its score is the number of its programs
+    times the number of those tests. A test scores as the best set that passes it.
+    """
+    rows = [row.tobytes() for row in _checked(passed)]
+    programs = np.array(
+        [rows.count(row) * passed[i].sum() for i, row in enumerate(rows)], dtype=np.float64
+    )
+    return Scores(programs, (programs[:, None] * passed).max(axis=0))
+
+
+SCORERS: dict[str, Callable[[Matrix], Scores]] = {
+    "codedpo": codedpo,
+    "pass_count": pass_count,
+    "codet": codet,
+    "single_test": single_test,
+}
+
+
+def take_census(
+    passed: Matrix,
+    *,
+    stub_passed: Sequence[bool] | None = None,
+    is_flaky: Sequence[bool] | None = None,
+    calls_entry_point: Sequence[bool] | None = None,
+) -> TestCensus:
+    """Keep the tests that can tell programs apart, and count the others by reason.
+
+    `stub_passed` says which tests a function without a body passes: such tests, `assert True` among
+    them, would collect the highest trust and carry every program with them.
+    """
+    n_tests = _checked(passed).shape[1]
+    flags = {
+        "uncalled": ~_column(calls_entry_point, n_tests, default=True),
+        "flaky": _column(is_flaky, n_tests, default=False),
+        "trivial": _column(stub_passed, n_tests, default=False),
+        "impossible": ~passed.any(axis=0),
+    }
+    counts = dict.fromkeys(flags, 0)
+    kept = []
+    for test in range(n_tests):
+        reason = next((name for name, column in flags.items() if column[test]), None)
+        if reason is None:
+            kept.append(test)
+        else:
+            counts[reason] += 1
+    return TestCensus(tuple(kept), *(counts[name] for name in flags))
+
+
+def choose_pairs(
+    passed: Matrix,
+    scores: Vector,
+    *,
+    min_chosen_pass_frac: float = 0.5,
+    n_chosen: int = 1,
+    n_rejected: int = 1,
+) -> list[Pair]:
+    """Pair each of the best programs with each of the worst, widest gap first.
+
+    The default is CodeDPO's pair, highest against lowest score. Chosen programs pass at least
+    `min_chosen_pass_frac` of the tests; an absolute gate, because a wide gap says little about
+    whether the better one is right. A pair needs different scores and a test that the chosen passes
+    and the rejected fails. Ties go to the earlier row.
+    """
+    if len(scores) != _checked(passed).shape[0]:
+        raise DataError(
+            f"{len(scores)} scores for {passed.shape[0]} programs; give one per program"
+        )
+    order = np.argsort(-scores, kind="stable").tolist()
+    fraction = passed.mean(axis=1)
+    best = [row for row in order if fraction[row] >= min_chosen_pass_frac][:n_chosen]
+    worst = sorted(order, key=lambda row: (scores[row], row))[:n_rejected]
+    pairs = [
+        Pair(good, bad, float(scores[good] - scores[bad]))
+        for good in best
+        for bad in worst
+        if scores[good] > scores[bad] and bool((passed[good] & ~passed[bad]).any())
+    ]
+    return sorted(pairs, key=lambda pair: -pair.gap)
+
+
+def _checked(passed: Matrix) -> Matrix:
+    if passed.ndim != 2 or 0 in passed.shape:
+        raise DataError(
+            f"the matrix has shape {passed.shape} (needs programs x tests, one or more of each); "
+            "drop the task"
+        )
+    return passed
+
+
+def _column(flags: Sequence[bool] | None, n_tests: int, *, default: bool) -> Matrix:
+    if flags is None:
+        return np.full(n_tests, default)
+    if len(flags) != n_tests:
+        raise DataError(f"{len(flags)} flags for {n_tests} tests; give one per test")
+    return np.asarray(flags, dtype=np.bool_)
