@@ -35,7 +35,7 @@ def kto(
     """
     u = _logratio(policy, reference)
     is_desirable = label > 0.5
-    weight = torch.where(is_desirable, w_desirable, w_undesirable).to(u.dtype)
+    weight = torch.where(is_desirable, u.new_tensor(w_desirable), u.new_tensor(w_undesirable))
     z = beta * torch.where(is_desirable, kl - u, u - kl)
     # 1 - sigmoid(x) = sigmoid(-x), and exp(logsigmoid) has a gradient that does not cancel.
     return weight * torch.exp(logsigmoid(z))

@@ -1,0 +1,39 @@
+import os
+from pathlib import Path
+
+import pytest
+from trillium.objectives.bindings import BINDINGS
+from trillium.objectives.cases import Case, check_case, load_cases
+
+OURS = Path(__file__).parent / "golden"
+THEIRS = Path(os.environ.get("TRILLIUM_GOLDEN", Path(__file__).parents[4] / "shared" / "golden"))
+
+
+def covered(folder: Path) -> list[Case]:
+    files = [path for path in sorted(folder.glob("*.json")) if path.stem in BINDINGS]
+    return [case for path in files for case in load_cases(path)]
+
+
+def identify(case: Case) -> str:
+    return f"{case.method}-{case.name}"
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("case", covered(OURS), ids=identify)
+def test_every_number_agrees_with_400_digit_arithmetic(case: Case) -> None:
+    assert case.expected, "a case of this folder always has expected values"
+    assert check_case(case).mismatches == ()
+
+
+@pytest.mark.golden
+@pytest.mark.skipif(not THEIRS.is_dir(), reason=f"no folder {THEIRS} (set TRILLIUM_GOLDEN)")
+@pytest.mark.parametrize("case", covered(THEIRS), ids=identify)
+def test_every_number_agrees_with_the_external_cases(case: Case) -> None:
+    checked = check_case(case)
+    assert checked.mismatches == ()
+    assert set(checked.values) == set(case.wanted)
+
+
+@pytest.mark.golden
+def test_every_method_has_a_case_file() -> None:
+    assert {path.stem for path in OURS.glob("*.json")} == set(BINDINGS)

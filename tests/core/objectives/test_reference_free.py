@@ -1,0 +1,86 @@
+import math
+
+import pytest
+import torch
+from trillium.errors import ShapeError
+from trillium.objectives.batch import PairLogps
+from trillium.objectives.reference_free import asft, cpo, orpo, simpo
+
+POLICY = PairLogps(
+    torch.tensor([-4.0, -30.0], dtype=torch.float64),
+    torch.tensor([-10.0, -6.0], dtype=torch.float64),
+    torch.tensor([4, 10]),
+    torch.tensor([5, 6]),
+)
+
+
+def test_simpo_of_means_minus_one_and_minus_two() -> None:
+    """z = 2 * (-1 + 2 - 0.25) = 1.5."""
+    assert simpo(POLICY)[0].item() == pytest.approx(math.log1p(math.exp(-1.5)))
+
+
+def test_simpo_at_its_target_margin_costs_ln2() -> None:
+    assert simpo(POLICY, gamma_beta_ratio=1.0)[0].item() == pytest.approx(math.log(2))
+
+
+def test_simpo_hinge_is_zero_one_unit_beyond_the_target() -> None:
+    """Means differ by 1 and -2; z = 2 * (1 - 0.25) = 1.5 and 2 * (-2 - 0.25) = -4.5."""
+    assert simpo(POLICY, loss_type="hinge").tolist() == pytest.approx([0.0, 5.5])
+
+
+def test_orpo_of_equal_odds_is_likelihood_plus_lam_ln2() -> None:
+    even = PairLogps(POLICY.chosen, POLICY.chosen, POLICY.n_chosen, POLICY.n_chosen)
+    expected = [1 + 0.3 * math.log(2), 3 + 0.3 * math.log(2)]
+    assert orpo(even, lam=0.3).tolist() == pytest.approx(expected)
+
+
+def test_orpo_with_even_chances_against_one_in_four() -> None:
+    """Odds 1 and 1/3: the ratio is 3, and -log sigmoid(log 3) = log(4/3)."""
+    policy = PairLogps(
+        torch.tensor([math.log(0.5)]),
+        torch.tensor([math.log(0.25)]),
+        torch.tensor([1]),
+        torch.tensor([1]),
+    )
+    expected = math.log(2) + 0.1 * math.log(4 / 3)
+    assert orpo(policy).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_cpo_averages_its_likelihood_over_tokens_not_responses() -> None:
+    """Over pairs the likelihood terms average to (4 + 30) / (4 + 10) tokens."""
+    likelihood = cpo(POLICY) - cpo(POLICY, alpha=0.0)
+    assert likelihood.mean().item() == pytest.approx(34 / 14)
+
+
+def test_cpo_in_two_halves_equals_cpo_in_one_when_told_the_mean_length() -> None:
+    halves = [
+        PairLogps(
+            POLICY.chosen[i : i + 1],
+            POLICY.rejected[i : i + 1],
+            POLICY.n_chosen[i : i + 1],
+            POLICY.n_rejected[i : i + 1],
+        )
+        for i in range(2)
+    ]
+    told = torch.cat([cpo(half, tokens_per_pair=7.0) for half in halves])
+    torch.testing.assert_close(told, cpo(POLICY), rtol=1e-15, atol=0)
+
+
+def test_cpo_without_counts_is_refused() -> None:
+    with pytest.raises(ShapeError, match="pass n_chosen or tokens_per_pair"):
+        cpo(PairLogps(POLICY.chosen, POLICY.rejected))
+
+
+def test_asft_is_two_absolute_likelihoods() -> None:
+    """-(1 + lam) log p_w - lam log(1 - p_l), with p = exp(-1) and exp(-2)."""
+    expected = 1.5 * 1 - 0.5 * math.log(1 - math.exp(-2))
+    assert asft(POLICY, lam=0.5)[0].item() == pytest.approx(expected)
+
+
+def test_asft_has_the_same_value_with_and_without_its_shortcut() -> None:
+    nearly = asft(POLICY, lam=0.5, beta=1 + 1e-12)
+    torch.testing.assert_close(asft(POLICY, lam=0.5), nearly, rtol=1e-11, atol=0)
+
+
+def test_asft_is_an_upper_bound_of_orpo() -> None:
+    assert (asft(POLICY, lam=0.4) >= orpo(POLICY, lam=0.4)).all()

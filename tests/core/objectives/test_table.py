@@ -1,0 +1,184 @@
+import inspect
+import re
+from dataclasses import fields
+
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+from trillium.errors import DataError, ShapeError
+from trillium.objectives import configs
+from trillium.objectives.batch import Needs, PairLogps, SingleLogps
+from trillium.objectives.table import OBJECTIVES, Objective, evaluate, needs_of
+
+every_objective = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
+# Options of a configuration that drop an input instead of reaching the function.
+CHOOSES_INPUTS = {"name", "reference_free", "normalize_by_ref"}
+VARIANTS: tuple[configs.ObjectiveConfig, ...] = (
+    *(objective.config() for objective in OBJECTIVES.values()),
+    configs.DPOConfig(reference_free=True),
+    configs.HingeConfig(normalize_by_ref=False),
+    configs.IPOConfig(normalize="none"),
+    configs.RPOConfig(sft="mean"),
+)
+
+
+def keyword_defaults(objective: Objective) -> dict[str, object]:
+    parameters = inspect.signature(objective.function).parameters.values()
+    return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+
+
+@every_objective
+def test_options_and_defaults_are_those_of_the_function(objective: Objective) -> None:
+    tensors = {"kl", "tokens_per_pair", *objective.needs.labels, *objective.needs.columns}
+    keywords = {k: v for k, v in keyword_defaults(objective).items() if k not in tensors}
+    options = {k: v for k, v in objective.config().model_dump().items() if k not in CHOOSES_INPUTS}
+    assert options == keywords
+
+
+@every_objective
+def test_names_agree_and_the_paper_is_cited(objective: Objective) -> None:
+    assert objective.config().name == objective.name == objective.function.__name__
+    assert OBJECTIVES[objective.name] is objective
+    assert objective.arxiv in (inspect.getdoc(objective.function) or "")
+    assert re.fullmatch(r"[A-Z].{20,90}\.", objective.help)
+
+
+@every_objective
+def test_every_option_is_described(objective: Objective) -> None:
+    for name, option in objective.config.model_fields.items():
+        assert name == "name" or option.description
+
+
+@every_objective
+def test_a_difference_from_trl_is_explained(objective: Objective) -> None:
+    if objective.trl == "differs":
+        assert "Differs from TRL 1.16" in (inspect.getdoc(objective.function) or "")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"name": "dpo", "beta": 0.0}, "greater than 0"),
+        ({"name": "dpo", "beta": float("inf")}, "finite"),
+        ({"name": "dpo", "label_smoothing": 0.5}, "less than 0.5"),
+        ({"name": "rdpo", "epsilon": 0.5}, "less than 0.5"),
+        ({"name": "fdpo", "alpha": 1.0}, "less than 1"),
+        ({"name": "ipo", "normalize": "words"}, "'none' or 'tokens'"),
+        ({"name": "kto", "lambda_d": 1.0}, "Extra inputs are not permitted"),
+        ({"name": "ppo"}, "does not match any of the expected tags"),
+    ],
+)
+def test_a_wrong_option_is_refused(wrong: dict[str, object], message: str) -> None:
+    adapter: TypeAdapter[configs.ObjectiveConfig] = TypeAdapter(configs.ObjectiveConfig)
+    with pytest.raises(ValidationError, match=message):
+        adapter.validate_python(wrong)
+
+
+class Poison(torch.Tensor):
+    """A tensor that must not be used in any operation."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if getattr(func, "__name__", "") in {"__get__", "dim", "size", "__len__"}:
+            return super().__torch_function__(func, types, args, kwargs)
+        raise AssertionError(f"an undeclared field was read by {func}")
+
+
+def poison(like: Tensor) -> Tensor:
+    return like.clone().as_subclass(Poison)
+
+
+def models(needs: Needs) -> tuple[PairLogps | SingleLogps, PairLogps | SingleLogps]:
+    """Return policy and reference in which everything that is not declared is poisoned."""
+    sums, counts = torch.tensor([-3.0, -7.5]), torch.tensor([4, 9])
+    lengths = counts if needs.lengths else poison(counts)
+    reference = sums - 1 if needs.reference else poison(sums)
+    if needs.shape == "single":
+        return SingleLogps(sums, lengths), SingleLogps(reference, lengths)
+    return (
+        PairLogps(sums, sums - 2, lengths, lengths),
+        PairLogps(reference, reference, lengths, lengths),
+    )
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=str)
+def test_what_is_not_declared_is_never_read(config: configs.ObjectiveConfig) -> None:
+    needs = needs_of(config)
+    policy, reference = models(needs)
+    other = poison(torch.tensor([0.0, 1.0]))
+    labels = {"reward": other, "label": torch.tensor([1.0, 0.0])}
+    columns = {"margin": other}
+    kl = torch.tensor(0.5) if needs.mismatched else poison(torch.tensor(0.5))
+    losses = evaluate(config, policy, reference, labels=labels, columns=columns, kl=kl)
+    assert losses.shape == (2,)
+    assert losses.isfinite().all()
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=str)
+def test_whatever_is_declared_is_read(config: configs.ObjectiveConfig) -> None:
+    """Poison each declared input in turn; the objective must touch it."""
+    needs = needs_of(config)
+    healthy = dict(zip(("policy", "reference"), models(needs), strict=True))
+    labels = {"label": torch.tensor([1.0, 0.0])}
+    kl = torch.tensor(0.5)
+
+    for model in ("policy", "reference") if needs.reference else ("policy",):
+        for each in fields(healthy[model]):
+            if each.name.startswith(("n_", "length")) and not (needs.lengths and model == "policy"):
+                continue
+            values = {f.name: getattr(healthy[model], f.name) for f in fields(healthy[model])}
+            values[each.name] = poison(values[each.name])
+            given = {**healthy, model: type(healthy[model])(**values)}
+            if each.name == "n_rejected" and config.name == "cpo":
+                continue  # its likelihood term reads the chosen side alone
+            with pytest.raises(AssertionError, match="was read"):
+                evaluate(config, given["policy"], given["reference"], labels=labels, kl=kl)
+    for name in needs.labels:
+        with pytest.raises(AssertionError, match="was read"):
+            evaluate(
+                config,
+                healthy["policy"],
+                healthy["reference"],
+                labels={name: poison(labels[name])},
+                kl=kl,
+            )
+
+
+def test_options_drop_needs_and_never_add_any() -> None:
+    assert not needs_of(configs.DPOConfig(reference_free=True)).reference
+    assert not needs_of(configs.HingeConfig(normalize_by_ref=False)).reference
+    assert not needs_of(configs.IPOConfig(normalize="none")).lengths
+    assert not needs_of(configs.RPOConfig()).lengths
+    assert needs_of(configs.RPOConfig(sft="mean")).lengths
+
+
+PAIRS = PairLogps(torch.tensor([-3.0]), torch.tensor([-4.0]))
+SINGLE = SingleLogps(torch.tensor([-3.0]))
+
+
+def test_a_missing_reference_is_refused_with_a_remedy() -> None:
+    with pytest.raises(ShapeError, match=r"dpo: the reference .* missing .*; choose a reference"):
+        evaluate(configs.DPOConfig(), PAIRS)
+
+
+def test_another_number_of_examples_is_refused() -> None:
+    three = PairLogps(torch.zeros(3), torch.zeros(3))
+    with pytest.raises(ShapeError, match="dpo: policy has 1 examples, reference has 3"):
+        evaluate(configs.DPOConfig(), PAIRS, three)
+
+
+def test_single_responses_for_a_pairwise_objective_are_refused() -> None:
+    with pytest.raises(ShapeError, match=r"simpo: got SingleLogps \(needs shape pair\)"):
+        evaluate(configs.SimPOConfig(), SINGLE)
+
+
+def test_a_missing_label_is_named_with_those_that_are_there() -> None:
+    with pytest.raises(DataError, match=r'kto: label "label" is missing \(the batch has: reward\)'):
+        evaluate(
+            configs.KTOConfig(),
+            SINGLE,
+            SINGLE,
+            labels={"reward": torch.tensor([1.0])},
+            kl=torch.tensor(0.0),
+        )
