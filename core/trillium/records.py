@@ -1,0 +1,287 @@
+"""Rows of preference data, as they stand on disk: pairs, labels, rankings and trajectories.
+
+The formats of TRL data sets are read as they are, plain and conversational. A row checks itself
+when it is read and keeps an id, which is a hash of its content when the file gives none. Nothing
+here knows tokens; `tokenize` turns rows into trees, `rowfiles` reads and writes files, and
+`search_records` has the rows that are trees themselves.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
+
+from trillium.errors import DataError
+from trillium.fields import Fields, Message, Text, as_float, is_number
+
+# On disk a ranking's labels are plural, in a tree they are named for one path.
+_RANKING_LABELS = {"rewards": "reward", "ranks": "rank"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Hold what every kind of row has.
+
+    `columns` are the numeric fields of a row that its kind does not name (margin, weight, ...).
+    `tools` and `template_kwargs` go to the chat template.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    id: str = ""
+    columns: Mapping[str, float] = field(default_factory=dict)
+    tools: tuple[Mapping[str, object], ...] = ()
+    template_kwargs: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Name the row by its content when it came without an id."""
+        if not self.id:
+            content = json.dumps(self.to_record(), sort_keys=True, default=str)
+            object.__setattr__(self, "id", hashlib.sha256(content.encode()).hexdigest()[:16])
+
+    @classmethod
+    def from_record(cls, fields: Fields) -> Self:
+        """Read a row; problems are noted in `fields`."""
+        raise NotImplementedError
+
+    def to_record(self) -> dict[str, object]:
+        """Return the row as it stands in a file."""
+        record: dict[str, object] = {"id": self.id, **self._own_record(), **self.columns}
+        if self.tools:
+            record["tools"] = list(self.tools)
+        if self.template_kwargs:
+            record["chat_template_kwargs"] = dict(self.template_kwargs)
+        return record
+
+    def _own_record(self) -> dict[str, object]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairRow(Row):
+    """Hold a chosen and a rejected response to one prompt.
+
+    A prompt that is missing is the common start of the two conversations or strings. Numeric fields
+    `chosen_X` and `rejected_X` (or `X_chosen` and `X_rejected`) become the label X.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("prompt", "chosen", "rejected")
+
+    prompt: Text
+    chosen: Text
+    rejected: Text
+    labels: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def from_record(cls, fields: Fields) -> Self:
+        """Read a pair with an explicit or implicit prompt."""
+        chosen, rejected = fields.text("chosen"), fields.text("rejected")
+        if not fields.problems and isinstance(chosen, str) != isinstance(rejected, str):
+            fields.complain(
+                'fields "chosen" and "rejected" are a string and a conversation (needs twice the '
+                "same kind); correct the line"
+            )
+        prompt: Text = ""
+        if fields.problems:
+            pass
+        elif not fields.has("prompt") or (
+            isinstance(fields.record["prompt"], str) and not isinstance(chosen, str)
+        ):
+            prompt, chosen, rejected = _split_prompt(fields, chosen, rejected)
+        else:
+            prompt = fields.text("prompt")
+            size = len(prompt)
+            if (
+                prompt
+                and prompt == chosen[:size] == rejected[:size]
+                and not isinstance(prompt, str)
+            ):
+                chosen, rejected = chosen[size:], rejected[size:]
+        for name, text in (("chosen", chosen), ("rejected", rejected)):
+            _check_reply(fields, name, text, prompt)
+        labels = _pair_labels(fields.record)
+        spare = {f for name in labels for f in _label_fields(name)}
+        return cls(
+            prompt=prompt,
+            chosen=chosen,
+            rejected=rejected,
+            labels=labels,
+            id=fields.row_id(),
+            columns=fields.columns({*cls.needs, *spare}),
+            tools=fields.tools(),
+            template_kwargs=fields.mapping("chat_template_kwargs"),
+        )
+
+    def _own_record(self) -> dict[str, object]:
+        record: dict[str, object] = {
+            "prompt": text_to_json(self.prompt),
+            "chosen": text_to_json(self.chosen),
+            "rejected": text_to_json(self.rejected),
+        }
+        for name, (chosen, rejected) in self.labels.items():
+            record[f"chosen_{name}"], record[f"rejected_{name}"] = chosen, rejected
+        return record
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledRow(Row):
+    """Hold one response and whether it is desirable (KTO); any number can be a label."""
+
+    needs: ClassVar[tuple[str, ...]] = ("prompt", "completion", "label")
+
+    prompt: Text
+    completion: Text
+    label: float
+
+    @classmethod
+    def from_record(cls, fields: Fields) -> Self:
+        """Read a labelled response."""
+        prompt, completion = fields.text("prompt"), fields.text("completion")
+        _check_reply(fields, "completion", completion, prompt)
+        return cls(
+            prompt=prompt,
+            completion=completion,
+            label=fields.number("label"),
+            id=fields.row_id(),
+            columns=fields.columns(set(cls.needs)),
+            tools=fields.tools(),
+            template_kwargs=fields.mapping("chat_template_kwargs"),
+        )
+
+    def _own_record(self) -> dict[str, object]:
+        return {
+            "prompt": text_to_json(self.prompt),
+            "completion": text_to_json(self.completion),
+            "label": self.label,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingRow(Row):
+    """Hold several responses to one prompt with `rewards` (higher is better), `ranks`, or both."""
+
+    needs: ClassVar[tuple[str, ...]] = ("prompt", "completions", "rewards or ranks")
+
+    prompt: Text
+    completions: tuple[Text, ...]
+    labels: Mapping[str, tuple[float, ...]]
+
+    @classmethod
+    def from_record(cls, fields: Fields) -> Self:
+        """Read a ranking."""
+        prompt, completions = fields.text("prompt"), fields.texts("completions")
+        for index, completion in enumerate(completions):
+            _check_reply(fields, f"completions[{index}]", completion, prompt)
+        given = [name for name in _RANKING_LABELS if fields.has(name)]
+        if not given:
+            fields.missing("rewards")
+        return cls(
+            prompt=prompt,
+            completions=completions,
+            labels={_RANKING_LABELS[n]: fields.numbers(n, len(completions)) for n in given},
+            id=fields.row_id(),
+            columns=fields.columns({*cls.needs, *_RANKING_LABELS}),
+            tools=fields.tools(),
+            template_kwargs=fields.mapping("chat_template_kwargs"),
+        )
+
+    def _own_record(self) -> dict[str, object]:
+        record: dict[str, object] = {
+            "prompt": text_to_json(self.prompt),
+            "completions": [text_to_json(completion) for completion in self.completions],
+        }
+        plural = {singular: name for name, singular in _RANKING_LABELS.items()}
+        record.update({plural[name]: list(values) for name, values in self.labels.items()})
+        return record
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrajectoryRow(Row):
+    """Hold one conversation with tools, and the reward its end earned when it is known."""
+
+    needs: ClassVar[tuple[str, ...]] = ("messages",)
+
+    messages: tuple[Message, ...]
+    reward: float | None = None
+
+    @classmethod
+    def from_record(cls, fields: Fields) -> Self:
+        """Read a trajectory."""
+        messages = fields.messages("messages")
+        _check_reply(fields, "messages", messages, messages)
+        return cls(
+            messages=messages,
+            reward=fields.number("reward") if fields.has("reward") else None,
+            id=fields.row_id(),
+            columns=fields.columns({*cls.needs, "reward"}),
+            tools=fields.tools(),
+            template_kwargs=fields.mapping("chat_template_kwargs"),
+        )
+
+    def _own_record(self) -> dict[str, object]:
+        record: dict[str, object] = {"messages": text_to_json(self.messages)}
+        return record if self.reward is None else {**record, "reward": self.reward}
+
+
+def require_columns(rows: Sequence[Row], names: Iterable[str]) -> None:
+    """Raise DataError that lists every row without one of the columns `names`."""
+    for name in names:
+        without = [row.id for row in rows if name not in row.columns]
+        if without:
+            shown = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
+            raise DataError(
+                f'data set: column "{name}" is missing in {len(without)} of {len(rows)} rows '
+                f"({shown}); add a number to each, or choose an objective that does not need it"
+            )
+
+
+def text_to_json(text: Text) -> object:
+    """Return a string as it is and a conversation as a list of records."""
+    return text if isinstance(text, str) else [message.to_record() for message in text]
+
+
+def _split_prompt(fields: Fields, chosen: Text, rejected: Text) -> tuple[Text, Text, Text]:
+    """Split off the common start, as TRL's extract_prompt does, leaving each reply a message."""
+    is_text = isinstance(chosen, str)
+    limit = min(len(chosen), len(rejected)) - (0 if is_text else 1)
+    size = next((i for i in range(limit) if chosen[i] != rejected[i]), limit)
+    if is_text and size and chosen[size - 1] == " ":
+        size -= 1
+    if not size:
+        fields.complain(
+            'field "prompt" is missing and "chosen" and "rejected" share no start (needs prompt, '
+            "chosen, rejected); drop the line or add the field"
+        )
+    return chosen[:size], chosen[size:], rejected[size:]
+
+
+def _check_reply(fields: Fields, name: str, text: Text, prompt: Text) -> None:
+    if isinstance(text, str) or fields.problems:
+        return
+    if isinstance(prompt, str):
+        fields.complain(
+            f'fields "prompt" and "{name}" are a string and a conversation (needs twice the same '
+            "kind); correct the line"
+        )
+    if not any(message.role == "assistant" for message in text):
+        fields.complain(
+            f'field "{name}" has no assistant message (needs at least one); drop the line or add '
+            "the reply"
+        )
+
+
+def _label_fields(name: str) -> tuple[str, ...]:
+    return (f"chosen_{name}", f"rejected_{name}", f"{name}_chosen", f"{name}_rejected")
+
+
+def _pair_labels(record: Mapping[str, object]) -> dict[str, tuple[float, ...]]:
+    labels = {}
+    for key in record:
+        name = key.removeprefix("chosen_").removesuffix("_chosen")
+        before = (record.get(f"chosen_{name}"), record.get(f"rejected_{name}"))
+        after = (record.get(f"{name}_chosen"), record.get(f"{name}_rejected"))
+        for values in (before, after):
+            if name != key and all(is_number(value) for value in values):
+                labels[name] = tuple(as_float(value) for value in values)
+    return labels

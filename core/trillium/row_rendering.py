@@ -1,0 +1,93 @@
+"""Rows of every kind to rendered paths: plain strings directly, conversations by their template."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from trillium.fields import Text
+from trillium.records import Row
+from trillium.rendering import ChatTemplate, Conversation, Rendered, ScoredTurns
+from trillium.search_records import Step, TreeRow
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Hold a row as a prompt, the replies that make its paths, and a label value per path."""
+
+    row: Row
+    prompt: Text
+    completions: Sequence[Text]
+    labels: Mapping[str, tuple[float, ...]]
+
+
+class RowRenderer:
+    """Render rows of any kind; the chat template is looked at only when a row needs it."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, turns: ScoredTurns, add_eos: bool
+    ) -> None:
+        """Keep what decides about spans."""
+        self._tokenizer = tokenizer
+        self._turns = turns
+        self._add_eos = add_eos
+        self._template: ChatTemplate | None = None
+
+    def render(self, sample: Sample) -> list[Rendered]:
+        """Render each path of a row; raises Unusable or DataError when that cannot be done."""
+        if isinstance(sample.row, TreeRow):
+            return self._render_search(sample.row)
+        return [self._render_reply(sample, completion) for completion in sample.completions]
+
+    def _chat(self) -> ChatTemplate:
+        self._template = self._template or ChatTemplate(self._tokenizer)
+        return self._template
+
+    def _eos(self) -> str:
+        return str(self._tokenizer.eos_token or "")
+
+    def _render_reply(self, sample: Sample, completion: Text) -> Rendered:
+        prompt, row = sample.prompt, sample.row
+        if isinstance(prompt, str):
+            assert isinstance(completion, str)
+            text = prompt + _ended(completion, self._eos() if self._add_eos else "")
+            return Rendered(text, ((len(prompt), len(text)),), is_plain=True)
+        reply = () if isinstance(completion, str) else completion
+        talk = Conversation(prompt, reply, row.tools, row.template_kwargs)
+        if isinstance(completion, str):
+            return self._chat().render_continued(talk, completion, add_eos=self._add_eos)
+        return self._chat().render(talk, self._turns, add_eos=self._add_eos)
+
+    def _render_search(self, row: TreeRow) -> list[Rendered]:
+        is_plain = isinstance(row.prompt, str)
+        if isinstance(row.prompt, str):
+            context, stop = row.prompt, self._eos()
+        else:
+            context = self._chat().render_prompt(
+                row.prompt, tools=row.tools, template_kwargs=row.template_kwargs
+            )
+            stop = self._chat().stop_text
+        rendered = []
+        for leaf in row.leaves:
+            text, spans = context, []
+            for step in _lineage(row, leaf):
+                spans += [(len(text), len(text) + len(step.text))] if step.is_scored else []
+                text += step.text
+            whole = _ended(text, stop if self._add_eos else "")
+            if spans and spans[-1][1] == len(text):
+                spans[-1] = (spans[-1][0], len(whole))
+            rendered.append(Rendered(whole, tuple(spans), is_plain=is_plain))
+        return rendered
+
+
+def _ended(text: str, stop: str) -> str:
+    """Add the stop token to a text that does not end with it."""
+    return text if text.endswith(stop) else text + stop
+
+
+def _lineage(row: TreeRow, leaf: int) -> list[Step]:
+    steps: list[Step] = []
+    while leaf >= 0:
+        steps.append(row.steps[leaf])
+        leaf = row.steps[leaf].parent
+    return steps[::-1]
