@@ -1,0 +1,180 @@
+"""The `trillium` command: sub-commands attach by entry points, errors become one sentence.
+
+Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. Importing this module loads neither torch
+nor any application's heavy part; commands import what they need when they are called.
+"""
+
+import inspect
+import json
+import logging
+import os
+import shlex
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+from typer.core import TyperGroup
+
+from trillium.errors import BackendError
+from trillium.objectives.cli import app as objectives_app
+
+COMMANDS = "trillium.commands"
+
+
+class _SentenceGroup(TyperGroup):
+    """Report our own exceptions without a stack; let every other one show where it came from."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        try:
+            result: object = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except KeyboardInterrupt:
+            command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+            _say(f"interrupted; finished work is kept, the same command continues: {command}")
+            raise SystemExit(130) from None
+        except BrokenPipeError:
+            # Whoever read the output has gone; without this Python complains once more at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
+        except Exception as error:
+            code = exit_code(error)
+            if code is None:
+                raise
+            _say(str(error))
+            raise SystemExit(code) from None
+
+
+app = typer.Typer(
+    cls=_SentenceGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Align code, mathematics and recommendation models with checked preferences.",
+)
+assets_app = typer.Typer(no_args_is_help=True, help="Real models and data by name, pinned.")
+runs_app = typer.Typer(no_args_is_help=True, help="List, show and compare run folders.")
+app.add_typer(assets_app, name="assets")
+app.add_typer(runs_app, name="runs")
+app.add_typer(objectives_app, name="objectives")
+
+
+def main() -> None:
+    """Run the command line; this is what the `trillium` script calls."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    app()
+
+
+def exit_code(error: BaseException) -> int | None:
+    """Return 2 for a mistake of the caller, 1 for a failure of ours, None for anything unexpected."""
+    if not type(error).__module__.startswith("trillium"):
+        return None
+    if isinstance(error, ValueError):
+        return 2
+    return 1 if isinstance(error, RuntimeError) else None
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
+) -> None:
+    """Say what this machine can do, and what to do about what is missing."""
+    from dataclasses import asdict
+
+    from trillium.doctor import examine, render
+
+    findings = examine()
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        typer.echo(render(findings))
+    if any(finding.state == "missing" for finding in findings):
+        raise typer.Exit(1)
+
+
+@assets_app.command("list")
+def list_assets() -> None:
+    """List the assets: size, whether cached, licence."""
+    from trillium.assets import ASSETS, cache_folder, is_cached
+
+    cache = cache_folder()
+    for asset in ASSETS.values():
+        state = "cached" if is_cached(asset, cache) else "not fetched"
+        size = f"{asset.n_bytes / 1e6:.1f} MB"
+        typer.echo(f"{asset.name:24} {size:>9}  {state:12} {asset.help}")
+        typer.echo(f"{'':24} licence {asset.license} ({asset.license_url})")
+    typer.echo(f"cache: {cache}")
+
+
+@assets_app.command("get")
+def get_asset(name: Annotated[str, typer.Argument(help="A name from `assets list`.")]) -> None:
+    """Fetch an asset, check its hashes, and print its folder."""
+    from trillium.assets import fetch_asset
+
+    typer.echo(fetch_asset(name))
+
+
+@runs_app.command("list")
+def list_runs(
+    root: Annotated[Path, typer.Argument(help="Where to look.")] = Path("runs"),
+) -> None:
+    """List the run folders under a folder, with their stages."""
+    from trillium.compare import summarise
+    from trillium.runs import find_runs
+
+    folders = find_runs(root)
+    if not folders:
+        typer.echo(f"no runs under {root}", err=True)
+    for folder in folders:
+        typer.echo(summarise(folder))
+
+
+@runs_app.command("show")
+def show_run(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+    """Show the stages of a run: state, seconds, counts, outputs."""
+    from trillium.compare import describe
+
+    typer.echo(describe(folder))
+
+
+@runs_app.command("compare")
+def compare_runs(
+    folders: Annotated[list[Path], typer.Argument(help="Two or more run folders.")],
+) -> None:
+    """Show where the settings and figures of runs differ."""
+    from trillium.compare import compare
+
+    typer.echo(compare(folders))
+
+
+def _attach_commands() -> None:
+    """Add what the installed packages offer; one that cannot be loaded says so when it is called."""
+    for entry in sorted(metadata.entry_points(group=COMMANDS), key=lambda entry: entry.name):
+        try:
+            found: object = entry.load()
+        except (ImportError, AttributeError) as error:
+            _attach_broken(entry.name, f"{type(error).__name__}: {error}")
+            continue
+        if not isinstance(found, typer.Typer):
+            app.command(entry.name)(cast("typer.models.CommandFunctionType", found))
+        elif len(found.registered_commands) == 1 and not _is_group(found):
+            command = found.registered_commands[0]
+            app.command(entry.name, help=command.help)(_function_of(command))
+        else:
+            app.add_typer(found, name=entry.name)
+
+
+def _attach_broken(name: str, reason: str) -> None:
+    def broken() -> None:
+        raise BackendError(f"trillium {name}: cannot be loaded ({reason}); reinstall trillium")
+
+    app.command(name, hidden=True, context_settings={"ignore_unknown_options": True})(broken)
+
+
+def _say(sentence: str) -> None:
+    typer.echo(f"trillium: {sentence}", err=True)
+
+
+_attach_commands()
