@@ -49,18 +49,22 @@ class CaseInputs:
     def real(self, name: str) -> Float[Tensor, "*shape"]:
         """Return an input as float64 that collects a gradient."""
         if name not in self.leaves:
-            value = torch.tensor(self._value(name), dtype=torch.float64)
-            self.leaves[name] = value.requires_grad_()
+            self.leaves[name] = self._tensor(name, torch.float64).requires_grad_()
         return self.leaves[name]
 
     def whole(self, name: str) -> Int[Tensor, "*shape"]:
         """Return an input of counts, token ids or flags as int64."""
-        return torch.tensor(self._value(name), dtype=torch.int64)
+        return self._tensor(name, torch.int64)
 
-    def _value(self, name: str) -> object:
+    def _tensor(self, name: str, dtype: torch.dtype) -> Tensor:
         if name not in self.raw:
             raise DataError(f'{self.where} has no input "{name}"; add it to "inputs"')
-        return self.raw[name]
+        try:
+            return torch.tensor(self.raw[name], dtype=dtype)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f'{self.where}: input "{name}" is not numbers of one shape ({error}); correct it'
+            ) from error
 
 
 Binding = Callable[[Mapping[str, object], CaseInputs], Outcome]

@@ -9,6 +9,9 @@ from trillium.errors import ConfigError
 from trillium.objectives.batch import Needs
 from trillium.objectives.table import OBJECTIVES, Objective
 
+README_MARKS = ("<!-- objectives -->", "<!-- /objectives -->")
+"""The lines between which README.md holds `markdown_table`."""
+
 
 def console_table() -> str:
     """Return one aligned line per objective."""

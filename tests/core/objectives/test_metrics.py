@@ -1,0 +1,73 @@
+import math
+
+import pytest
+import torch
+from trillium.objectives import configs
+from trillium.objectives.batch import PairLogps, SingleLogps
+from trillium.objectives.metrics import pair_rewards, single_rewards
+
+POLICY = PairLogps(
+    torch.tensor([-10.0, -20.0], dtype=torch.float64, requires_grad=True),
+    torch.tensor([-12.0, -16.0], dtype=torch.float64, requires_grad=True),
+    torch.tensor([5, 10]),
+    torch.tensor([4, 8]),
+)
+REFERENCE = PairLogps(
+    torch.tensor([-11.0, -22.0], dtype=torch.float64),
+    torch.tensor([-11.0, -19.0], dtype=torch.float64),
+    POLICY.n_chosen,
+    POLICY.n_rejected,
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "chosen", "rejected"),
+    [
+        (configs.DPOConfig(beta=0.5), [0.5, 1.0], [-0.5, 1.5]),
+        (configs.DPOConfig(beta=0.5, reference_free=True), [-5.0, -10.0], [-6.0, -8.0]),
+        (configs.HingeConfig(beta=0.5), [0.5, 1.0], [-0.5, 1.5]),
+        (configs.HingeConfig(beta=0.5, normalize_by_ref=False), [-5.0, -10.0], [-6.0, -8.0]),
+        (configs.RDPOConfig(beta=0.5), [0.5, 1.0], [-0.5, 1.5]),
+        (configs.RPOConfig(beta=0.5), [0.5, 1.0], [-0.5, 1.5]),
+        (configs.IPOConfig(tau=0.5), [0.1, 0.1], [-0.125, 0.1875]),
+        (configs.IPOConfig(tau=0.5, normalize="none"), [0.5, 1.0], [-0.5, 1.5]),
+        (configs.LNDPOConfig(beta=2.0), [0.4, 0.4], [-0.5, 0.75]),
+        (configs.SimPOConfig(beta=2.0), [-4.0, -4.0], [-6.0, -4.0]),
+        (configs.CPOConfig(beta=0.5), [-5.0, -10.0], [-6.0, -8.0]),
+    ],
+    ids=str,
+)
+def test_rewards_are_what_the_objective_compares(
+    config: configs.PairConfig, chosen: list[float], rejected: list[float]
+) -> None:
+    rewards = pair_rewards(config, POLICY, REFERENCE)
+    assert rewards.chosen.tolist() == pytest.approx(chosen)
+    assert rewards.rejected.tolist() == pytest.approx(rejected)
+
+
+def test_fdpo_rewards_are_beta_times_f_prime() -> None:
+    config = configs.FDPOConfig(divergence="forward_kl", beta=0.5)
+    rewards = pair_rewards(config, POLICY, REFERENCE)
+    assert rewards.chosen.tolist() == pytest.approx([-0.5 * math.exp(-1), -0.5 * math.exp(-2)])
+
+
+@pytest.mark.parametrize("config", [configs.ORPOConfig(), configs.ASFTConfig()])
+def test_odds_objectives_are_rewarded_by_log_odds(config: configs.PairConfig) -> None:
+    p = math.exp(-2)
+    rewards = pair_rewards(config, POLICY, None)
+    assert rewards.chosen.tolist() == pytest.approx([math.log(p / (1 - p))] * 2)
+
+
+def test_margins_and_accuracy_follow_the_rewards() -> None:
+    rewards = pair_rewards(configs.DPOConfig(beta=1.0), POLICY, REFERENCE)
+    assert rewards.margins.tolist() == [2.0, -1.0]
+    assert rewards.is_right.tolist() == [True, False]
+
+
+def test_rewards_carry_no_gradient() -> None:
+    rewards = pair_rewards(configs.FDPOConfig(divergence="js"), POLICY, REFERENCE)
+    assert not rewards.chosen.requires_grad
+    policy = SingleLogps(torch.tensor([-3.0], requires_grad=True))
+    reward = single_rewards(configs.KTOConfig(beta=0.5), policy, SingleLogps(torch.tensor([-5.0])))
+    assert reward.tolist() == [1.0]
+    assert not reward.requires_grad
