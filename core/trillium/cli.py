@@ -1,10 +1,9 @@
 """The `trillium` command: sub-commands attach by entry points, errors become one sentence.
 
-Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. Importing this module loads neither torch
-nor any application's heavy part; commands import what they need when they are called.
+Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. Importing this module loads neither
+torch nor any application's heavy part; commands import what they need when they are called.
 """
 
-import inspect
 import json
 import logging
 import os
@@ -12,7 +11,7 @@ import shlex
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
@@ -68,7 +67,7 @@ def main() -> None:
 
 
 def exit_code(error: BaseException) -> int | None:
-    """Return 2 for a mistake of the caller, 1 for a failure of ours, None for anything unexpected."""
+    """Return 2 for the caller's mistake, 1 for a failure of ours, None for the unexpected."""
     if not type(error).__module__.startswith("trillium"):
         return None
     if isinstance(error, ValueError):
@@ -102,7 +101,7 @@ def list_assets() -> None:
     cache = cache_folder()
     for asset in ASSETS.values():
         state = "cached" if is_cached(asset, cache) else "not fetched"
-        size = f"{asset.n_bytes / 1e6:.1f} MB"
+        size = f"{asset.n_bytes / 1e6:.2f} MB"
         typer.echo(f"{asset.name:24} {size:>9}  {state:12} {asset.help}")
         typer.echo(f"{'':24} licence {asset.license} ({asset.license_url})")
     typer.echo(f"cache: {cache}")
@@ -150,20 +149,29 @@ def compare_runs(
 
 
 def _attach_commands() -> None:
-    """Add what the installed packages offer; one that cannot be loaded says so when it is called."""
+    """Add what the installed packages offer; what cannot be loaded says so when it is called."""
     for entry in sorted(metadata.entry_points(group=COMMANDS), key=lambda entry: entry.name):
         try:
             found: object = entry.load()
         except (ImportError, AttributeError) as error:
             _attach_broken(entry.name, f"{type(error).__name__}: {error}")
             continue
-        if not isinstance(found, typer.Typer):
-            app.command(entry.name)(cast("typer.models.CommandFunctionType", found))
-        elif len(found.registered_commands) == 1 and not _is_group(found):
-            command = found.registered_commands[0]
-            app.command(entry.name, help=command.help)(_function_of(command))
+        if isinstance(found, typer.Typer):
+            _attach_app(entry.name, found)
+        elif callable(found):
+            app.command(entry.name)(found)
         else:
-            app.add_typer(found, name=entry.name)
+            _attach_broken(entry.name, f"{entry.value} is no command")
+
+
+def _attach_app(name: str, found: typer.Typer) -> None:
+    """Add a group; one that holds a single command of its own name becomes that command."""
+    commands = found.registered_commands
+    names = [command.name or getattr(command.callback, "__name__", "") for command in commands]
+    if names == [name] and commands[0].callback and not found.registered_groups:
+        app.command(name, help=commands[0].help)(commands[0].callback)
+    else:
+        app.add_typer(found, name=name)
 
 
 def _attach_broken(name: str, reason: str) -> None:

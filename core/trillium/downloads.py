@@ -112,18 +112,19 @@ def _continue(address: str, part: Path, n_bytes: int) -> None:
     with urllib.request.urlopen(request, timeout=60, context=_certificates()) as reply:
         if reply.status != 206:
             have = 0  # the server sends everything, whatever was asked for
-        title = part.name.removesuffix(".part")
-        with (
-            part.open("r+b" if have else "wb") as stream,
-            Progress(
-                title, n_total=n_bytes >> 20, n_done=have >> 20, unit="MiB", quiet_s=10.0
-            ) as progress,
-        ):
+        progress = Progress(
+            part.name.removesuffix(".part"),
+            n_total=n_bytes // 1000,
+            n_done=have // 1000,
+            unit="kB",
+            quiet_s=10.0,
+        )
+        with part.open("r+b" if have else "wb") as stream, progress:
             stream.seek(have)
             for block in _blocks(reply):
                 stream.write(block)
                 have += len(block)
-                progress.advance((have >> 20) - progress.n_done)
+                progress.advance(have // 1000 - progress.n_done)
             stream.truncate()
 
 

@@ -4,6 +4,7 @@ Weights are kept as float32: the dequantised values of 4-bit and 8-bit blocks (s
 bias) fit exactly there and in neither 16-bit type, so the text of the model does not change.
 """
 
+import sys
 from pathlib import Path
 
 # Digits one by one, as the model was trained. The loader's own conversion leaves that out, so it
@@ -13,17 +14,38 @@ _DIGIT_SPLITTING = {"smollm"}
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
     """Write model, tokenizer and chat template of `gguf` into the existing `folder`."""
+    from transformers.utils import logging as transformers_logging
+
+    showed_bars = transformers_logging.is_progress_bar_enabled()
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
+    try:
+        max_length = _convert_weights(gguf, folder)
+    finally:
+        if showed_bars:
+            transformers_logging.enable_progress_bar()
+    _convert_tokenizer(gguf, folder, max_length)
+
+
+def _convert_weights(gguf: Path, folder: Path) -> int:
     import torch
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32, local_files_only=True
     )
-    # The weights are plain numbers now; with this entry a loader would look for GGUF blocks.
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.save_pretrained(folder)
-    _convert_tokenizer(gguf, folder, model.config.max_position_embeddings)
+    # The weights are plain numbers by now, but the loaded model still counts as quantised and
+    # cannot be saved: a model that was never quantised takes them over.
+    config = model.config
+    del config.quantization_config
+    with torch.device("meta"):
+        plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    plain.load_state_dict(model.state_dict(), assign=True)
+    plain.tie_weights()
+    plain.generation_config = model.generation_config
+    plain.save_pretrained(folder)
+    max_length: int = config.max_position_embeddings
+    return max_length
 
 
 def _convert_tokenizer(gguf: Path, folder: Path, max_length: int) -> None:

@@ -1,0 +1,90 @@
+"""What run folders hold, as text: one line each, one in full, or how several differ."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from trillium.errors import ConfigError
+from trillium.progress import format_duration
+from trillium.runs import Manifest, read_manifest
+from trillium.yamlfile import read_yaml
+
+
+def summarise(folder: Path) -> str:
+    """Return one line: folder, seed, finished and unfinished stages, time."""
+    manifest = read_manifest(folder)
+    stages = ", ".join(manifest.stages) or "nothing finished"
+    begun = ", ".join(name for name in manifest.attempts)
+    unfinished = f"; unfinished: {begun}" if begun else ""
+    seconds = format_duration(sum(record.seconds for record in manifest.stages.values()))
+    return f"{folder}  seed {manifest.seed}  {seconds}  {stages}{unfinished}"
+
+
+def describe(folder: Path) -> str:
+    """Return the stages of a run with seconds, counts and outputs, then its environment."""
+    manifest = read_manifest(folder)
+    lines = [f"{folder} (seed {manifest.seed})"]
+    for name, record in manifest.stages.items():
+        counts = "  ".join(f"{key} {_figure(value)}" for key, value in record.counts.items())
+        lines.append(
+            f"  {name:12} done in {format_duration(record.seconds):>12}  {counts}".rstrip()
+        )
+        for output, sha256 in record.outputs.items():
+            state = "" if (folder / output).exists() else "  MISSING"
+            lines.append(f"    {output}  sha256 {sha256[:12]}{state}")
+    lines += [f"  {name:12} unfinished" for name in manifest.attempts]
+    environment = folder / "environment.json"
+    if environment.exists():
+        facts = json.loads(environment.read_text())
+        packages = "  ".join(f"{name} {version}" for name, version in facts["packages"].items())
+        lines += [f"  {facts['processor']}, {facts['n_cpus']} cores, Python {facts['python']}"]
+        lines += [f"  commit {facts['git_commit'] or 'unknown'}  {packages}"]
+    return "\n".join(lines)
+
+
+def compare(folders: Sequence[Path]) -> str:
+    """Return a table of the settings and the figures in which the runs differ.
+
+    Raises ConfigError for fewer than two folders, DataError when one is no run.
+    """
+    if len(folders) < 2:
+        raise ConfigError("runs compare: needs at least two run folders; name another one")
+    manifests = [read_manifest(folder) for folder in folders]
+    settings = [dict(_flatten(read_yaml(folder / "config.yaml").values)) for folder in folders]
+    for setting, manifest in zip(settings, manifests, strict=True):
+        setting["seed"] = str(manifest.seed)
+    figures = [dict(_figures(manifest)) for manifest in manifests]
+    header = ["", *(str(folder) for folder in folders)]
+    rows = [header, *_differing(settings), *_differing(figures)]
+    if len(rows) == 1:
+        return "no differences in settings or figures"
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _differing(columns: Sequence[Mapping[str, str]]) -> list[list[str]]:
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = [[name, *(column.get(name, "-") for column in columns)] for name in names]
+    return [row for row in rows if len(set(row[1:])) > 1]
+
+
+def _figures(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    for name, record in manifest.stages.items():
+        yield f"{name}: seconds", _figure(record.seconds)
+        for key, value in record.counts.items():
+            yield f"{name}: {key}", _figure(value)
+
+
+def _flatten(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, json.dumps(value, ensure_ascii=False)
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
