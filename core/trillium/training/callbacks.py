@@ -19,10 +19,10 @@ STOP_WINDOW = 8
 _SATURATED = 20.0
 
 
-def mean_recent_margin(history: Sequence[Mapping[str, float]]) -> float | None:
-    """Return the mean log-ratio margin of the last steps in nats, or None when they are too few."""
+def is_past_margin(history: Sequence[Mapping[str, float]], stop_margin: float) -> bool:
+    """Tell whether the mean log-ratio margin of the last steps, in nats, exceeds `stop_margin`."""
     margins = [row["margin_nats"] for row in history if "margin_nats" in row][-STOP_WINDOW:]
-    return sum(margins) / len(margins) if len(margins) == STOP_WINDOW else None
+    return len(margins) == STOP_WINDOW and sum(margins) / STOP_WINDOW > stop_margin
 
 
 class StopOnMargin(TrainerCallback):
@@ -40,10 +40,8 @@ class StopOnMargin(TrainerCallback):
         **_: object,
     ) -> None:
         """Look at the margins after each step."""
-        margin = mean_recent_margin(state.log_history)
-        if margin is not None and margin > self._stop_margin:
-            control.should_training_stop = True
-            log.info("step %d: margin %.1f nats; stopping", state.global_step, margin)
+        if is_past_margin(state.log_history, self._stop_margin):
+            control.should_training_stop = control.should_save = True
 
 
 class WarnOnSaturation(TrainerCallback):
@@ -66,7 +64,7 @@ class WarnOnSaturation(TrainerCallback):
         if margin > _SATURATED and not self._has_warned:
             self._has_warned = True
             log.warning(
-                "step %d: the mean reward margin is %.0f (beyond %.0f a pair has no gradient left); "
+                "step %d: the mean reward margin is %.0f (beyond %.0f pairs have no gradient); "
                 "lower train.learning_rate or objective.beta, or set train.stop_margin",
                 state.global_step,
                 margin,

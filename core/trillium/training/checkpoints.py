@@ -9,8 +9,13 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from trillium.errors import BackendError
 from trillium.files import hash_path, write_atomically
 
 log = logging.getLogger(__name__)
@@ -35,7 +40,7 @@ def seal_checkpoint(folder: Path, identity: str) -> None:
 
 
 def newest_checkpoint(output: Path, identity: str) -> Path | None:
-    """Return the latest intact checkpoint of this run, or None; say why later ones are passed over."""
+    """Return the latest intact checkpoint of this run, or None; warn about those passed over."""
     passed: list[str] = []
     for folder in _by_step(output):
         problem = _problem(folder, identity)
@@ -66,6 +71,22 @@ def prune_checkpoints(output: Path, keep: int) -> None:
 def step_of(folder: Path) -> int:
     """Return the optimizer step a checkpoint folder is named after."""
     return int(folder.name.rpartition("-")[2])
+
+
+@contextmanager
+def guard_disk(folder: Path) -> Iterator[None]:
+    """Delete a half-written `folder` when the disk is full, and say so; pass other errors on."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not is_disk_full(error):
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        free = shutil.disk_usage(folder.parent).free / 2**20
+        raise BackendError(
+            f"{folder}: cannot be written, the disk or a quota is full ({free:.0f} MiB free); "
+            "earlier checkpoints are intact; free some space and run the same command again"
+        ) from error
 
 
 def is_disk_full(error: BaseException) -> bool:

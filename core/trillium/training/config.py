@@ -32,34 +32,48 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    learning_rate: float = Field(5e-5, gt=0, description="peak learning rate of AdamW")
-    lr_scheduler_type: Schedule = Field("constant", description="shape after the warm-up")
+    learning_rate: float = Field(default=5e-5, gt=0, description="peak learning rate of AdamW")
+    lr_scheduler_type: Schedule = Field(default="constant", description="shape after the warm-up")
     warmup_steps: float = Field(
-        0, ge=0, description="steps of linear warm-up; below 1, the share of all steps"
+        default=0, ge=0, description="steps of linear warm-up; below 1, the share of all steps"
     )
-    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradient norm to clip to")
-    num_train_epochs: float = Field(1, gt=0, description="passes over the trees")
-    max_steps: int | None = Field(None, gt=0, description="optimizer steps; overrides the epochs")
-    per_device_train_batch_size: int = Field(8, gt=0, description="trees per device and micro step")
-    gradient_accumulation_steps: int = Field(1, gt=0, description="micro steps per optimizer step")
+    weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="gradient norm to clip to")
+    num_train_epochs: float = Field(default=1, gt=0, description="passes over the trees")
+    max_steps: int | None = Field(
+        default=None, gt=0, description="optimizer steps; overrides the epochs"
+    )
+    per_device_train_batch_size: int = Field(
+        default=8, gt=0, description="trees per device and micro step"
+    )
+    gradient_accumulation_steps: int = Field(
+        default=1, gt=0, description="micro steps per optimizer step"
+    )
     micro_tokens: int | None = Field(
-        None,
+        default=None,
         gt=0,
-        description="tokens in memory at once; never changes gradients; null = by device",
+        description="tokens in memory at once; changes no gradient; null: by device",
     )
     layout: LayoutChoice = Field(
-        "auto", description="how trees become rows; auto = shared if it can"
+        default="auto", description="how trees become rows; auto: shared where it can"
     )
-    order: Order = Field("length", description="length | shuffle | sequential")
-    gradient_checkpointing: bool = Field(False, description="recompute activations to save memory")
-    save_steps: int = Field(50, gt=0, description="optimizer steps between checkpoints")
-    keep_checkpoints: int = Field(2, gt=0, description="checkpoints to keep; the newest ones")
-    eval_steps: int | None = Field(None, gt=0, description="steps between held-out evaluations")
+    order: Order = Field(default="length", description="length | shuffle | sequential")
+    gradient_checkpointing: bool = Field(
+        default=False, description="recompute activations to save memory"
+    )
+    save_steps: int = Field(default=50, gt=0, description="optimizer steps between checkpoints")
+    keep_checkpoints: int = Field(
+        default=2, gt=0, description="checkpoints to keep; the newest ones"
+    )
+    eval_steps: int | None = Field(
+        default=None, gt=0, description="steps between held-out evaluations"
+    )
     stop_margin: float | None = Field(
-        None, gt=0, description="stop when the mean log-ratio margin of 8 steps exceeds it, in nats"
+        default=None,
+        gt=0,
+        description="stop when the mean log-ratio margin of 8 steps exceeds it, in nats",
     )
-    seed: int = Field(0, ge=0, description="order of the trees and dropout")
+    seed: int = Field(default=0, ge=0, description="order of the trees and dropout")
 
     def trees_per_step(self, n_processes: int = 1) -> int:
         """Count the trees of one optimizer batch."""

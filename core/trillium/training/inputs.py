@@ -12,8 +12,8 @@ from trillium.scoring.reference import ReferenceProvider
 from trillium.scoring.scores import score
 from trillium.trees import TreeBatch
 
-# Mean |log-ratio| per token that rounding explains when two passes arrange the same rows differently:
-# measured at most 2e-6 in float32 and 6e-3 in bfloat16 on a 135M model.
+# Mean |log-ratio| per token that rounding explains when two passes arrange the same rows
+# differently: measured at most 2e-6 in float32 and 6e-3 in bfloat16 on a 135M model.
 _ROUNDING_NATS = {torch.float32: 1e-4, torch.float64: 1e-9}
 _ROUNDING_NATS_LOW_PRECISION = 3e-2
 
@@ -49,6 +49,12 @@ def mismatched_logratios(
     return total
 
 
+def base_dtype(policy: nn.Module) -> torch.dtype:
+    """Return the lowest floating-point precision among the weights."""
+    dtypes = {p.dtype for p in policy.parameters() if p.dtype.is_floating_point}
+    return min(dtypes, key=lambda dtype: torch.finfo(dtype).bits)
+
+
 def check_starts_at_reference(
     rows: TreeBatch,
     policy: Float[Tensor, " path"],
@@ -61,9 +67,9 @@ def check_starts_at_reference(
     allowed = _ROUNDING_NATS.get(dtype, _ROUNDING_NATS_LOW_PRECISION)
     if gap > allowed:
         raise ConfigError(
-            f"before the first step the policy differs from its reference by {gap:.2g} nats per token "
-            f"(at most {allowed:.0e} is rounding; they are the same model); the cached reference "
-            "log-probabilities do not belong to this model: delete the reference cache, or set "
+            f"before the first step the policy differs from its reference by {gap:.2g} nats per "
+            f"token (at most {allowed:.0e} is rounding; they are the same model); the reference "
+            "log-probabilities belong to another model: delete the reference cache, or set "
             "reference to what the policy starts from"
         )
 
@@ -71,6 +77,6 @@ def check_starts_at_reference(
 def _check_paths(rows: TreeBatch, n_paths: int, what: str) -> None:
     if rows.n_paths != n_paths * rows.n_trees:
         raise ShapeError(
-            f"objective needs {n_paths} paths per tree ({what}), the batch has {rows.n_paths} paths "
-            f"in {rows.n_trees} trees; use an objective that fits the data"
+            f"objective: needs {n_paths} paths per tree ({what}), the batch has {rows.n_paths} "
+            f"paths in {rows.n_trees} trees; use an objective that fits the data"
         )

@@ -4,7 +4,7 @@ The names are TRL's, so that existing dashboards read them: rewards, margins, ac
 log-probabilities of both sides. `margin_nats` is the log-ratio margin before any scaling.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -55,7 +55,7 @@ class Meter:
 
     def __init__(self) -> None:
         """Start empty."""
-        self._sums: dict[str, Float[Tensor, "two"]] = {}
+        self._sums: dict[str, Float[Tensor, " 2"]] = {}
 
     def add(self, measures: Mapping[str, Tensor]) -> None:
         """Add one row batch: every value weighs the same."""
@@ -64,20 +64,23 @@ class Meter:
             counted = torch.stack([values.sum(), values.new_tensor(float(values.numel()))])
             self._sums[name] = self._sums[name] + counted if name in self._sums else counted
 
-    def state(self) -> Float[Tensor, "name two"]:
-        """Return sums and counts, to be added up over processes."""
-        return torch.stack([self._sums[name] for name in sorted(self._sums)])
-
-    def drain(self, state: Float[Tensor, "name two"] | None = None) -> dict[str, float]:
-        """Return the means, of `state` where other processes took part, and start again.
-
-        A measure that no response of the step has, such as the reward of rejected ones, is left out.
-        """
-        if not self._sums:
-            return {}
-        rows = (self.state() if state is None else state).tolist()
-        names = sorted(self._sums)
+    def take(self) -> dict[str, tuple[float, float]]:
+        """Return sum and count of each measure, and start again."""
+        sums = {name: tuple(counted.tolist()) for name, counted in sorted(self._sums.items())}
         self._sums = {}
-        return {
-            name: total / count for name, (total, count) in zip(names, rows, strict=True) if count
-        }
+        return sums
+
+
+def average(parts: Sequence[Mapping[str, tuple[float, float]]]) -> dict[str, float]:
+    """Return the mean of each measure over the parts of a step, one part per process.
+
+    A measure that no response of the step has, such as the reward of rejected ones, is left out.
+    """
+    names = sorted({name for part in parts for name in part})
+    means = {}
+    for name in names:
+        total = sum(part[name][0] for part in parts if name in part)
+        count = sum(part[name][1] for part in parts if name in part)
+        if count:
+            means[name] = total / count
+    return means

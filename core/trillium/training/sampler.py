@@ -15,7 +15,7 @@ from trillium.errors import ConfigError
 
 Order = Literal["length", "shuffle", "sequential"]
 
-# Optimizer batches per group of similar lengths: enough to fill rows well, few enough to stay mixed.
+# Optimizer batches per group of similar lengths: enough to fill rows, few enough to stay mixed.
 _BATCHES_PER_GROUP = 16
 
 

@@ -5,19 +5,19 @@ changes memory and speed, never gradients: every loss is divided by the trees of
 Gradients are summed over processes here, so scoring may call any part of the model.
 """
 
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import torch
+from accelerate.utils import gather_object
 from jaxtyping import Float
 from peft import PeftModel
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
@@ -28,18 +28,19 @@ from trillium.scoring.reference import ReferenceProvider
 from trillium.scoring.scores import score
 from trillium.training.checkpoints import (
     SEAL,
-    is_disk_full,
+    guard_disk,
     prune_checkpoints,
     seal_checkpoint,
 )
 from trillium.training.inputs import (
     as_pairs,
     as_singles,
+    base_dtype,
     check_starts_at_reference,
     mismatched_logratios,
 )
 from trillium.training.journal import Journal
-from trillium.training.metrics import Meter, measure
+from trillium.training.metrics import Meter, average, measure
 from trillium.training.sampler import Order, Split, StepSampler
 from trillium.training.steps import Sample, StepBatch, StepCollator
 from trillium.trees import TreeBatch
@@ -93,7 +94,8 @@ class PrefTrainer(Trainer):
         *,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        """Prepare to train; raises ConfigError when the objective needs a reference and has none."""
+        """Prepare to train; raises ConfigError when a reference is needed and there is none."""
+        self.policy = policy
         self.task = task
         self.needs = needs_of(task.objective)
         if self.needs.reference and task.reference is None:
@@ -104,13 +106,12 @@ class PrefTrainer(Trainer):
         super().__init__(
             model=policy,
             args=arguments,
-            train_dataset=list(task.samples),
-            eval_dataset=list(task.held_out) or None,
-            data_collator=task.collator,
+            train_dataset=cast(Dataset[Sample], task.samples),
+            eval_dataset=cast(Dataset[Sample], task.held_out),
             callbacks=list(callbacks),
         )
         self.remove_callback(PrinterCallback)
-        self.journal = Journal(Path(arguments.output_dir))
+        self.journal = Journal(Path(str(arguments.output_dir)))
         self._meter = Meter()
         self._totals = StepTotals(0, 0, 0, None)
         self._step_trees: tuple[str, ...] = ()
@@ -126,7 +127,8 @@ class PrefTrainer(Trainer):
         )
         lengths = [sample.tree.n_tokens for sample in self.task.samples]
         sampler = StepSampler(lengths, split, order=self.task.order, seed=self.args.seed)
-        return _StepLoader(self.train_dataset, batch_sampler=sampler, collate_fn=self.task.collator)
+        samples = cast(Dataset[Sample], self.task.samples)
+        return _StepLoader(samples, batch_sampler=sampler, collate_fn=self.task.collator)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[StepBatch], num_batches: int, device: torch.device
@@ -140,8 +142,12 @@ class PrefTrainer(Trainer):
         self._totals = self._count(batches)
         return batches, self._totals.n_trees
 
-    def training_step(
-        self, model: nn.Module, inputs: StepBatch, num_items_in_batch: int | None = None
+    # The Trainer passes on what the loader above yields: a StepBatch, never a dictionary.
+    def training_step(  # type: ignore[override]
+        self,
+        model: nn.Module,
+        inputs: StepBatch,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Float[Tensor, ""]:
         """Add the gradients of one micro step; returns its share of the step's mean loss."""
         model.train()
@@ -158,20 +164,20 @@ class PrefTrainer(Trainer):
 
     def evaluate(
         self,
-        eval_dataset: Sequence[Sample] | None = None,
+        eval_dataset: Dataset[Sample] | dict[str, Dataset[Sample]] | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Return mean loss and measures over the held-out trees; logs them at the current step."""
-        batch = self.task.collator(list(eval_dataset or self.task.held_out))
+        """Return mean loss and measures over the task's held-out trees, and record them."""
+        batch = self.task.collator(self.task.held_out)
         totals = self._count([batch], over_processes=False)
         step_meter, self._meter = self._meter, Meter()
-        self.model.eval()
+        self.policy.eval()
         with torch.no_grad():
             for rows in batch.rows:
                 losses = self._losses(rows.to(self.args.device), totals)
                 self._meter.add({"loss": losses})
-        metrics = {f"{metric_key_prefix}_{k}": v for k, v in self._meter.drain().items()}
+        metrics = {f"{metric_key_prefix}_{k}": v for k, v in average([self._meter.take()]).items()}
         self._meter = step_meter
         if self.is_in_train and self.is_world_process_zero():
             self.journal.append(self.state.global_step, metrics, {})
@@ -186,9 +192,9 @@ class PrefTrainer(Trainer):
         if "grad_norm" not in logs:
             super().log(logs, start_time)
             return
-        state = self.accelerator.reduce(self._meter.state().to(self.args.device), "sum")
+        measures = average(gather_object([self._meter.take()]))
         seconds = time.perf_counter() - self._step_started
-        logs |= {"n_tokens": float(self._totals.n_tokens), **self._meter.drain(state)}
+        logs |= {"n_tokens": float(self._totals.n_tokens), **measures}
         if self._totals.kl is not None:
             logs["kl"] = self._totals.kl.item()
         if self.is_world_process_zero():
@@ -196,14 +202,14 @@ class PrefTrainer(Trainer):
             self.journal.append(self.state.global_step, logs, timing)
         super().log(logs, start_time)
 
-    def floating_point_ops(self, inputs: StepBatch) -> int:
+    def floating_point_ops(self, inputs: object) -> int:
         """Return 0: shared prefixes make the usual estimate from token counts wrong."""
         return 0
 
     def _losses(self, rows: TreeBatch, totals: StepTotals) -> Float[Tensor, " tree"]:
         """Return one loss per tree from exactly the forwards that the objective declares."""
         shape = as_pairs if self.needs.shape == "pair" else as_singles
-        scores = score(self.model, rows)
+        scores = score(self.policy, rows)
         policy = shape(rows, scores.logps, scores.lengths if self.needs.lengths else None)
         reference = None
         if self.needs.reference and self.task.reference is not None:
@@ -211,7 +217,7 @@ class PrefTrainer(Trainer):
             reference = shape(rows, logps, None)
             if self.state.global_step == 0 and self.task.starts_at_reference:
                 check_starts_at_reference(
-                    rows, scores.logps, logps, scores.lengths, self.model.dtype
+                    rows, scores.logps, logps, scores.lengths, base_dtype(self.policy)
                 )
         losses = evaluate(
             self.task.objective,
@@ -235,10 +241,8 @@ class PrefTrainer(Trainer):
         logratio_sum = 0.0
         if self.needs.mismatched and self.task.reference is not None:
             rows = [rows.to(self.args.device) for batch in batches for rows in batch.mismatched]
-            logratio_sum = mismatched_logratios(self.model, self.task.reference, rows)
-        shared = torch.tensor(
-            [*counts, logratio_sum], dtype=torch.float64, device=self.args.device
-        )
+            logratio_sum = mismatched_logratios(self.policy, self.task.reference, rows)
+        shared = torch.tensor([*counts, logratio_sum], dtype=torch.float64, device=self.args.device)
         if over_processes:
             shared = self.accelerator.reduce(shared, "sum")
         n_trees, n_tokens, n_chosen_tokens = (int(count) for count in shared[:3].tolist())
@@ -251,18 +255,18 @@ class PrefTrainer(Trainer):
         if broken:
             names = ", ".join(rows.tree_ids[index] for index in broken)
             raise BackendError(
-                f"step {self.state.global_step + 1}: the loss of tree {names} is not a finite number "
-                "(needs finite log-probabilities); lower train.learning_rate, or drop the rows; "
+                f"step {self.state.global_step + 1}: the loss is not finite, in trees {names} "
+                "(expected finite numbers); lower train.learning_rate, or drop the rows; "
                 "the last checkpoint is intact"
             )
 
     def _clip_grad_norm(self, model: nn.Module) -> Float[Tensor, ""]:
-        norm: Tensor = super()._clip_grad_norm(model)
+        norm: Tensor = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
         if not torch.isfinite(norm):
             raise BackendError(
-                f"step {self.state.global_step + 1}: the gradient is not finite (norm {norm.item()}) "
-                f"for the trees {', '.join(self._step_trees)}; lower train.learning_rate, or drop "
-                "the rows; the last checkpoint is intact"
+                f"step {self.state.global_step + 1}: the gradient norm is {norm.item()}, "
+                f"in trees {', '.join(self._step_trees)}; lower train.learning_rate, or drop the "
+                "rows; the last checkpoint is intact"
             )
         return norm
 
@@ -270,31 +274,22 @@ class PrefTrainer(Trainer):
         """Average over processes what each has added up; a process without trees adds zeros."""
         if self.args.world_size == 1:
             return
-        for parameter in self.model.parameters():
+        for parameter in self.policy.parameters():
             if parameter.requires_grad:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
                 parameter.grad.copy_(self.accelerator.reduce(parameter.grad, "mean"))
 
-    def _save_checkpoint(self, model: nn.Module, trial: None) -> None:
+    def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         """Write and seal a checkpoint; on a full disk the earlier ones stay as they are."""
-        output = Path(self.args.output_dir)
+        output = Path(str(self.args.output_dir))
         folder = output / f"checkpoint-{self.state.global_step}"
         (folder / SEAL).unlink(missing_ok=True)
-        try:
-            super()._save_checkpoint(model, trial)
+        with guard_disk(folder):
+            super()._save_checkpoint(model, None)
             self.accelerator.wait_for_everyone()
             if self.is_world_process_zero():
                 seal_checkpoint(folder, self.task.identity)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            if not is_disk_full(error):
-                raise
-            shutil.rmtree(folder, ignore_errors=True)
-            free = shutil.disk_usage(output).free / 2**20
-            raise BackendError(
-                f"{folder}: cannot be written, the disk or a quota is full ({free:.0f} MiB free); "
-                "earlier checkpoints are intact; free some space and run the same command again"
-            ) from error
         if self.is_world_process_zero():
             prune_checkpoints(output, self.task.keep_checkpoints)
 
@@ -302,12 +297,12 @@ class PrefTrainer(Trainer):
         self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None
     ) -> None:
         """Save the trained adapter alone; a policy without adapters is saved whole."""
-        if not isinstance(self.model, PeftModel):
+        if not isinstance(self.policy, PeftModel):
             super()._save(output_dir, state_dict)
             return
-        self.model.save_pretrained(
-            output_dir or self.args.output_dir,
-            selected_adapters=[self.model.active_adapter],
+        self.policy.save_pretrained(
+            str(output_dir or self.args.output_dir),
+            selected_adapters=[self.policy.active_adapter],
             save_embedding_layers=False,
         )
 
