@@ -181,6 +181,7 @@ class _OnePass(torch.autograd.Function):
     ) -> Tensor:
         """Return log p(target) and keep its gradient with respect to `hidden`."""
         logps, slope = _walk_chunks(hidden, matrix, target, scale, chunk, with_slope=True)
+        assert slope is not None
         ctx.save_for_backward(slope)
         return logps
 
@@ -208,8 +209,8 @@ def _one_pass(
 
 def _walk_chunks(
     hidden: Tensor, matrix: Tensor, target: Tensor, scale: float, chunk: int, *, with_slope: bool
-) -> tuple[Float[Tensor, " slot"], Float[Tensor, "slot hidden"]]:
-    """Return log p(target) and, if asked, its derivative by the hidden state (else no rows).
+) -> tuple[Float[Tensor, " slot"], Float[Tensor, "slot hidden"] | None]:
+    """Return log p(target) and, if asked, its derivative by the hidden state.
 
         d logp / d hidden = scale * (onehot(target) - p) W
 
@@ -219,7 +220,7 @@ def _walk_chunks(
     precise = precise_dtype(matrix.dtype)
     n_slots, n_rows = len(target), min(chunk, len(target))
     logps = hidden.new_empty(n_slots, dtype=precise)
-    slope = torch.empty_like(hidden) if with_slope else hidden.new_empty(0, hidden.shape[1])
+    slope = torch.empty_like(hidden) if with_slope else None
     raw = matrix.new_empty(n_rows, matrix.shape[0])
     exact = raw if matrix.dtype == precise else raw.new_empty(raw.shape, dtype=precise)
     with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
@@ -237,7 +238,7 @@ def _walk_chunks(
             chosen = p.gather(-1, picked).sub_(peak)
             total = p.sub_(peak).exp_().sum(-1, keepdim=True)
             logps[part] = chosen.sub_(total.log())[:, 0]
-            if not with_slope:
+            if slope is None:
                 continue
             # One is taken off before rounding to the head's dtype: p - 1 stays exact near p = 1.
             p.mul_(-scale / total).scatter_add_(-1, picked, torch.full_like(total, scale))

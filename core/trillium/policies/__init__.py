@@ -1,0 +1,1 @@
+"""Policies: loading, adapters, precision, and a tiny one for tests."""

@@ -1,0 +1,1 @@
+"""Scoring: hidden states, token statistics, path sums, layouts, references and their cache."""
