@@ -118,11 +118,11 @@ def take_census(
     them, would collect the highest trust and carry every program with them.
     """
     n_tests = _checked(passed).shape[1]
-    flags = {
+    flags: dict[str, Matrix] = {
         "uncalled": ~_column(calls_entry_point, n_tests, default=True),
         "flaky": _column(is_flaky, n_tests, default=False),
         "trivial": _column(stub_passed, n_tests, default=False),
-        "impossible": ~passed.any(axis=0),
+        "impossible": np.logical_not(passed.any(axis=0)),
     }
     counts = dict.fromkeys(flags, 0)
     kept = []
@@ -139,6 +139,7 @@ def choose_pairs(
     passed: Matrix,
     scores: Vector,
     *,
+    may_be_chosen: Sequence[bool] | None = None,
     min_chosen_pass_frac: float = 0.5,
     n_chosen: int = 1,
     n_rejected: int = 1,
@@ -147,8 +148,9 @@ def choose_pairs(
 
     The default is CodeDPO's pair, highest against lowest score. Chosen programs pass at least
     `min_chosen_pass_frac` of the tests; an absolute gate, because a wide gap says little about
-    whether the better one is right. A pair needs different scores and a test that the chosen passes
-    and the rejected fails. Ties go to the earlier row.
+    whether the better one is right. `may_be_chosen` can exclude programs for other reasons. A pair
+    needs different scores and a test that the chosen passes and the rejected fails. Ties go to the
+    earlier row.
     """
     if len(scores) != _checked(passed).shape[0]:
         raise DataError(
@@ -156,7 +158,8 @@ def choose_pairs(
         )
     order = np.argsort(-scores, kind="stable").tolist()
     fraction = passed.mean(axis=1)
-    best = [row for row in order if fraction[row] >= min_chosen_pass_frac][:n_chosen]
+    allowed = may_be_chosen or [True] * len(order)
+    best = [r for r in order if allowed[r] and fraction[r] >= min_chosen_pass_frac][:n_chosen]
     worst = sorted(order, key=lambda row: (scores[row], row))[:n_rejected]
     pairs = [
         Pair(good, bad, float(scores[good] - scores[bad]))

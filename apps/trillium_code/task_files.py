@@ -116,12 +116,12 @@ def _mbpp(row: Row) -> CodeTask:
     """
     statement, code = _text(row, "text"), _text(row, "code").replace("\r\n", "\n")
     tests = tuple(test.strip() for test in _texts(row, "test_list"))
-    setup = str(row.get("test_setup_code") or "").strip()
-    if setup:
-        tests = tuple(f"{setup}\n{test}" for test in tests)
     function = _function_under_test(code, tests)
     signature = f"def {function.name}({ast.unparse(function.args)}):"
     example = tests[0] if _condition(tests[0]) is not None else None
+    setup = str(row.get("test_setup_code") or "").strip()
+    if setup:
+        tests = tuple(f"{setup}\n{test}" for test in tests)
     return CodeTask(
         id=f"mbpp/{row['task_id']}" if "task_id" in row else f"mbpp/{function.name}",
         entry_point=function.name,
@@ -178,7 +178,7 @@ def docstring_of(prompt: str, entry_point: str) -> str:
     """Return the docstring of the function that `prompt` begins, or an empty text."""
     for node in ast.parse(prompt.rstrip() + "\n    pass\n").body:
         if isinstance(node, ast.FunctionDef) and node.name == entry_point:
-            return ast.get_docstring(node) or ""
+            return (ast.get_docstring(node) or "").strip()
     return ""
 
 

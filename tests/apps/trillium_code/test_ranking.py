@@ -44,7 +44,7 @@ def exact_codedpo(passed, *, damping=Fraction(17, 20), n_rounds=10):
 def test_one_round_of_mutual_scoring_by_hand():
     """d = 0.85, P = [[1, 1], [0, 1]].
 
-    c = .15 + .85 * (2, 1) = (1.85, 1.00); t = .15 + .85 * (1, 2) = (1.00, 1.85); joint maximum 1.85.
+    c = .15 + .85 (2, 1) = (1.85, 1.00); t = .15 + .85 (1, 2) = (1.00, 1.85); joint maximum 1.85.
     """
     scores = codedpo(np.array([[1, 1], [0, 1]], dtype=bool), n_rounds=1)
     assert scores.programs.tolist() == pytest.approx([1.0, 1.0 / 1.85])

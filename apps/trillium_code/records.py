@@ -1,0 +1,100 @@
+"""Rows that the stages of a run hand to one another, each a line of a JSON-lines file."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from pydantic import TypeAdapter
+from trillium.files import read_rows
+from trillium.trees import TokenPath, TokenTree
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Record = TypeVar("Record", bound=DataclassInstance)
+else:
+    Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Hold one completion: its tokens as sampled, its text, and whether it ended by itself."""
+
+    ids: tuple[int, ...]
+    text: str
+    finish: Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class TaskSamples:
+    """Hold the completions of one prompt; with the prompt's ids, they are whole sequences."""
+
+    task_id: str
+    prompt_ids: tuple[int, ...]
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class TaskMatrix:
+    """Hold what was executed for one task: distinct programs against distinct tests.
+
+    `members[i]` are the samples that spell program i, and `passed[i]` has a flag per test. Programs
+    in `lost` met a failure of the sandbox; their flags mean nothing.
+    """
+
+    task_id: str
+    programs: tuple[str, ...]
+    members: tuple[tuple[int, ...], ...]
+    tests: tuple[str, ...]
+    passed: tuple[tuple[bool, ...], ...]
+    stub_passed: tuple[bool, ...]
+    is_flaky: tuple[bool, ...]
+    lost: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CodePair:
+    """Hold one pair with token ids as sampled, never tokenised again; `gap` is in score units."""
+
+    id: str
+    task_id: str
+    prompt_ids: tuple[int, ...]
+    chosen_ids: tuple[int, ...]
+    rejected_ids: tuple[int, ...]
+    chosen: str
+    rejected: str
+    gap: float
+
+    def tree(self) -> TokenTree:
+        """Return the pair as a token tree: the prompt is context, the completions are scored."""
+        paths = [
+            TokenPath(self.prompt_ids + ids, (False,) * len(self.prompt_ids) + (True,) * len(ids))
+            for ids in (self.chosen_ids, self.rejected_ids)
+        ]
+        return TokenTree.from_paths(self.id, paths, columns={"margin": self.gap})
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """Hold the hidden-test results of one task: per sample, or None where the sandbox failed."""
+
+    task_id: str
+    band: str
+    passed: tuple[bool | None, ...]
+    programs: tuple[str, ...]
+
+    @property
+    def judged(self) -> tuple[bool, ...]:
+        """Return the results without the failures of the sandbox."""
+        return tuple(flag for flag in self.passed if flag is not None)
+
+
+def to_row(record: "Record") -> dict[str, object]:
+    """Return a record as it stands in a file."""
+    return asdict(record)
+
+
+def read_records(path: Path, kind: type["Record"]) -> list["Record"]:
+    """Read a file of records back; the files are our own and hashed by the run's manifest."""
+    adapter = TypeAdapter(list[kind])  # type: ignore[valid-type]
+    return adapter.validate_python(list(read_rows(path)))

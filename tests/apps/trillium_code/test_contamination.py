@@ -1,0 +1,34 @@
+import pytest
+from trillium_code.contamination import find_duplicates, ngrams, shared_part
+from trillium_code.tasks import CodeTask
+
+
+def task(name, statement):
+    return CodeTask(f"t/{name}", name, f"def {name}():\n", statement)
+
+
+def test_words_numbers_and_signs_make_ngrams_without_case():
+    assert ngrams("Add 10, then.", 3) == {
+        ("add", "10", ","),
+        ("10", ",", "then"),
+        (",", "then", "."),
+    }
+
+
+def test_the_shared_part_is_of_the_smaller_side():
+    a, b = ngrams("one two three four", 2), ngrams("two three four five six seven", 2)
+    assert shared_part(a, b) == pytest.approx(2 / 3)
+    assert shared_part(a, set()) == 0.0
+
+
+def test_a_repeated_task_is_found_by_name_or_by_statement():
+    evaluation = [
+        task("total", "Return the sum of all numbers in the list."),
+        task("flip", "Return the text with its characters in reverse order."),
+    ]
+    train = [
+        task("total", "Something else entirely, in other words."),
+        task("flipped", "Return the text with its characters in reverse order, please."),
+        task("fresh", "Return True if the year is a leap year and False otherwise."),
+    ]
+    assert find_duplicates(train, evaluation) == {"t/total": "t/total", "t/flipped": "t/flip"}

@@ -1,0 +1,98 @@
+import pytest
+from trillium_code.pairs import RankConfig, build_pairs
+from trillium_code.records import CodePair, Sample, TaskMatrix, TaskSamples, read_records, to_row
+
+SAMPLES = TaskSamples(
+    "t/inc",
+    (1, 2, 3),
+    (
+        Sample((4, 5), "\n return n + 1", "length"),
+        Sample((4, 5, 9), "\n return n + 1", "stop"),
+        Sample((6, 9), "\n return n", "stop"),
+        Sample((7, 7), "\n return 1 +", "length"),
+    ),
+)
+
+
+def matrix(**changes):
+    fields = {
+        "task_id": "t/inc",
+        "programs": ("def inc(n): return n + 1", "def inc(n): return n", "def inc(n): return 1 +"),
+        "members": ((0, 1), (2,), (3,)),
+        "tests": ("assert inc(1) == 2", "assert inc(2) == 3", "assert inc(0) == 5", "assert True"),
+        "passed": (
+            (True, True, False, True),
+            (False, False, False, True),
+            (False, False, False, False),
+        ),
+        "stub_passed": (False, False, False, True),
+        "is_flaky": (False, False, False, False),
+        "lost": (),
+    }
+    return TaskMatrix(**{**fields, **changes})
+
+
+def test_a_pair_holds_the_sampled_tokens_of_a_sample_that_ended_by_itself():
+    ranking, (pair,) = build_pairs(SAMPLES, matrix(), "inc", RankConfig())
+    assert (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids) == ((1, 2, 3), (4, 5, 9), (6, 9))
+    assert ranking.reason == "paired"
+    assert ranking.pass_fracs == (1.0, 0.0, 0.0)
+    assert (ranking.census.n_uncalled, ranking.census.n_impossible) == (1, 1)
+
+
+def test_the_tree_of_a_pair_scores_the_completions_and_nothing_else():
+    _, (pair,) = build_pairs(SAMPLES, matrix(), "inc", RankConfig())
+    tree = pair.tree()
+    assert tree.path(0).ids == (1, 2, 3, 4, 5, 9)
+    assert tree.path(0).scored == (False,) * 3 + (True,) * 3
+    assert tree.path(1).ids == (1, 2, 3, 6, 9)
+    assert tree.columns == {"margin": pair.gap}
+
+
+def test_a_program_that_was_always_cut_off_is_never_chosen():
+    cut = TaskSamples(
+        "t/inc", (1,), tuple(Sample(s.ids, s.text, "length") for s in SAMPLES.samples)
+    )
+    ranking, pairs = build_pairs(cut, matrix(), "inc", RankConfig())
+    assert pairs == []
+    assert ranking.reason == "nothing_to_tell_apart"
+
+
+def test_a_program_whose_sandbox_failed_is_left_out():
+    ranking, pairs = build_pairs(SAMPLES, matrix(lost=(0,)), "inc", RankConfig())
+    assert pairs == []
+    assert (ranking.reason, ranking.census.n_impossible) == ("no_tests", 3)
+    one, _ = build_pairs(SAMPLES, matrix(lost=(0, 2)), "inc", RankConfig())
+    assert one.reason == "one_program"
+
+
+def test_without_tests_there_is_no_pair():
+    bare = matrix(tests=(), passed=((), (), ()), stub_passed=(), is_flaky=())
+    ranking, pairs = build_pairs(SAMPLES, bare, "inc", RankConfig())
+    assert (ranking.reason, pairs) == ("no_tests", [])
+
+
+def test_several_rejected_programs_give_several_pairs():
+    _, pairs = build_pairs(SAMPLES, matrix(), "inc", RankConfig(n_rejected=2))
+    assert [(pair.id, pair.rejected_ids) for pair in pairs] == [
+        ("t/inc/0", (6, 9)),
+        ("t/inc/1", (7, 7)),
+    ]
+
+
+@pytest.mark.parametrize("record", [SAMPLES, matrix()])
+def test_records_survive_a_file(tmp_path, record):
+    import json
+
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(to_row(record)) + "\n")
+    assert read_records(path, type(record)) == [record]
+
+
+def test_a_pair_survives_a_file(tmp_path):
+    import json
+
+    pair = CodePair("a/0", "a", (1,), (2,), (3,), "x", "y", 0.5)
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps(to_row(pair)) + "\n")
+    assert read_records(path, CodePair) == [pair]

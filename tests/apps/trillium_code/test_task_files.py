@@ -1,0 +1,130 @@
+import ast
+import gzip
+import json
+
+import pytest
+from trillium.errors import DataError
+from trillium_code.task_files import document, parse_row, read_tasks
+
+OWN = {
+    "id": "own/inc",
+    "entry_point": "inc",
+    "signature": "def inc(n: int) -> int:",
+    "statement": "Return n plus one.",
+    "tests": ["assert inc(1) == 2"],
+    "band": "easy",
+    "split": "held_out",
+}
+HUMANEVAL = {
+    "task_id": "HumanEval/900",
+    "prompt": 'from typing import List\n\n\ndef inc(n: int) -> int:\n    """ Add one.\n    """\n',
+    "entry_point": "inc",
+    "canonical_solution": "    return n + 1\n",
+    "test": "def check(candidate):\n    assert candidate(1) == 2\n",
+}
+MBPP = {
+    "task_id": 7,
+    "text": "Write a function to add one.",
+    "code": "def helper(x):\r\n  return x\r\ndef inc(n, step = 1):\r\n  return n + step",
+    "test_list": ["assert inc(1)==2", "assert inc(2)==3"],
+    "test_setup_code": "import math",
+}
+
+
+def write(path, *rows):
+    path.write_text(
+        "".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows)
+    )
+    return path
+
+
+def run(program, test):
+    names = {}
+    exec(program, names)
+    exec(test, names)
+
+
+def test_an_own_task_begins_with_signature_and_statement():
+    task = parse_row(OWN)
+    assert task.header == 'def inc(n: int) -> int:\n    """Return n plus one."""\n'
+    assert (task.id, task.band, task.split) == ("own/inc", "easy", "held_out")
+    assert task.signature == "def inc(n: int) -> int:"
+
+
+def test_a_humaneval_task_keeps_its_prompt_and_checks_the_function():
+    task = parse_row(HUMANEVAL)
+    assert task.header == HUMANEVAL["prompt"]
+    assert (task.entry_point, task.statement, task.split) == ("inc", "Add one.", None)
+    (test,) = task.tests
+    run(task.solution, test)
+    with pytest.raises(AssertionError):
+        run("def inc(n):\n    return n\n", test)
+
+
+def test_an_mbpp_task_takes_the_signature_of_the_tested_function_and_shows_one_example():
+    task = parse_row(MBPP)
+    assert task.id == "mbpp/7"
+    assert task.signature == "def inc(n, step=1):"
+    assert ">>> inc(1)\n    2\n" in task.header
+    assert len(task.tests) == 2
+    for test in task.tests:
+        run(task.solution, test)
+    assert ast.parse(task.tests[0]).body[0].names[0].name == "math"
+
+
+@pytest.mark.parametrize("statement", ['Quote "x"', 'Say """hi"""', "A \\n in text", "two\nlines"])
+def test_a_documented_signature_always_parses(statement):
+    tree = ast.parse(document("def f():", statement, "f() == '\\n'") + "    pass\n")
+    assert ast.get_docstring(tree.body[0]).replace("'''", '"""').startswith(statement)
+
+
+def test_an_example_that_is_no_equation_is_shown_as_true():
+    assert ">>> abs(f(1) - 2.5) < 0.01\n    True" in document(
+        "def f(x):", "?", "abs(f(1)-2.5) < .01"
+    )
+
+
+def test_compressed_files_are_read(tmp_path):
+    path = tmp_path / "tasks.jsonl.gz"
+    with gzip.open(path, "wt") as stream:
+        stream.write(json.dumps(HUMANEVAL) + "\n")
+    assert [task.id for task in read_tasks(str(path))] == ["HumanEval/900"]
+
+
+def test_all_bad_rows_of_a_file_are_named_with_their_line(tmp_path):
+    path = write(
+        tmp_path / "tasks.jsonl",
+        OWN,
+        {**OWN, "id": "b", "entry_point": "other"},
+        "\n",
+        {**OWN, "id": "c", "tests": ["assert inc(1 = 2"]},
+        {"prompt": "def f():\n"},
+        "{broken\n",
+        OWN,
+        {**OWN, "id": "d", "tests": ["assert other(1) == 2"]},
+        {**OWN, "id": "e", "band": "trivial"},
+        {"name": "?"},
+    )
+    with pytest.raises(DataError) as error:
+        read_tasks(str(path))
+    message = str(error.value)
+    for line, text in {
+        2: 'defines no function "other"',
+        4: "does not parse",
+        5: 'field "entry_point" is missing',
+        6: "is not JSON",
+        7: 'task id "own/inc" occurs twice',
+        8: "does not call inc",
+        9: "field \"band\" is 'trivial'",
+        10: "unknown kind of task with the fields name",
+    }.items():
+        assert any(
+            row.startswith(f"{path}:{line}: ") and text in row for row in message.splitlines()
+        ), (line, message)
+
+
+def test_an_empty_or_missing_file_is_refused(tmp_path):
+    with pytest.raises(DataError, match="holds no task"):
+        read_tasks(str(write(tmp_path / "empty.jsonl")))
+    with pytest.raises(DataError, match=r"nowhere\.jsonl: cannot be read"):
+        read_tasks(str(tmp_path / "nowhere.jsonl"))
