@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from trillium.errors import DataError
 from trillium.fields import Fields, Message, Text, as_float, is_number
@@ -41,7 +41,7 @@ class Row:
             object.__setattr__(self, "id", hashlib.sha256(content.encode()).hexdigest()[:16])
 
     @classmethod
-    def from_record(cls, fields: Fields) -> Self:
+    def from_record(cls, fields: Fields) -> "Row":
         """Read a row; problems are noted in `fields`."""
         raise NotImplementedError
 
@@ -74,7 +74,7 @@ class PairRow(Row):
     labels: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @classmethod
-    def from_record(cls, fields: Fields) -> Self:
+    def from_record(cls, fields: Fields) -> "PairRow":
         """Read a pair with an explicit or implicit prompt."""
         chosen, rejected = fields.text("chosen"), fields.text("rejected")
         if not fields.problems and isinstance(chosen, str) != isinstance(rejected, str):
@@ -135,7 +135,7 @@ class LabelledRow(Row):
     label: float
 
     @classmethod
-    def from_record(cls, fields: Fields) -> Self:
+    def from_record(cls, fields: Fields) -> "LabelledRow":
         """Read a labelled response."""
         prompt, completion = fields.text("prompt"), fields.text("completion")
         _check_reply(fields, "completion", completion, prompt)
@@ -168,7 +168,7 @@ class RankingRow(Row):
     labels: Mapping[str, tuple[float, ...]]
 
     @classmethod
-    def from_record(cls, fields: Fields) -> Self:
+    def from_record(cls, fields: Fields) -> "RankingRow":
         """Read a ranking."""
         prompt, completions = fields.text("prompt"), fields.texts("completions")
         for index, completion in enumerate(completions):
@@ -206,7 +206,7 @@ class TrajectoryRow(Row):
     reward: float | None = None
 
     @classmethod
-    def from_record(cls, fields: Fields) -> Self:
+    def from_record(cls, fields: Fields) -> "TrajectoryRow":
         """Read a trajectory."""
         messages = fields.messages("messages")
         _check_reply(fields, "messages", messages, messages)

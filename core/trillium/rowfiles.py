@@ -81,6 +81,7 @@ def _parse(records: Iterable[tuple[int, object]], kind: type[SomeRow], where: st
         fields = Fields(record, kind.needs)
         row = kind.from_record(fields)
         problems.extend(f"{where}:{number}: {problem}" for problem in fields.problems)
+        assert isinstance(row, kind)
         rows.append(row)
     if problems:
         hidden = len(problems) - _MAX_SHOWN

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from trillium.fields import Fields, Text
 from trillium.records import Row, text_to_json
@@ -33,7 +33,7 @@ class TreeRow(Row):
     labels: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @classmethod
-    def from_record(cls, fields: Fields) -> Self:
+    def from_record(cls, fields: Fields) -> "TreeRow":
         """Read a search tree."""
         steps = _read_steps(fields)
         parents = {step.parent for step in steps}

@@ -290,14 +290,9 @@ def _common_stop(paths: Sequence[TokenPath], start: int) -> int:
         low = start
         while low < stop:
             middle = (low + stop + 1) // 2
-            if _same_run(first, path, low, middle):
+            run = slice(low, middle)
+            if (first.ids[run], first.scored[run]) == (path.ids[run], path.scored[run]):
                 low = middle
             else:
                 stop = middle - 1
     return stop
-
-
-def _same_run(one: TokenPath, other: TokenPath, start: int, stop: int) -> bool:
-    return one.ids[start:stop] == other.ids[start:stop] and (
-        one.scored[start:stop] == other.scored[start:stop]
-    )
