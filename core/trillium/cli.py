@@ -25,9 +25,10 @@ COMMANDS = "trillium.commands"
 class _SentenceGroup(TyperGroup):
     """Report our own exceptions without a stack; let every other one show where it came from."""
 
-    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+    # Typer keeps the class of its contexts private, hence `object`.
+    def invoke(self, ctx: object) -> object:
         try:
-            result: object = super().invoke(ctx)
+            result: object = super().invoke(ctx)  # type: ignore[arg-type]
             sys.stdout.flush()
             return result
         except KeyboardInterrupt:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trillium.errors import BackendError
-from trillium.files import explain_full_disk, hash_path
+from trillium.files import explain_failed_write, hash_path
 from trillium.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def download(address: str, target: Path, *, sha256: str, n_bytes: int) -> None:
     """
     part = target.with_name(target.name + ".part")
     for attempt in range(2):
-        with explain_full_disk(part):
+        with explain_failed_write(part):
             _continue(address, part, n_bytes)
         if hash_path(part) == sha256:
             part.replace(target)

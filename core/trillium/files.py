@@ -21,14 +21,19 @@ from trillium.errors import BackendError, ConfigError
 log = logging.getLogger(__name__)
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextmanager
-def explain_full_disk(path: Path) -> Iterator[None]:
-    """Turn "no space left" while writing `path` into a sentence that says what to do."""
+def explain_failed_write(path: Path) -> Iterator[None]:
+    """Turn a full or read-only disk met while writing `path` into a sentence with a remedy."""
     try:
         yield
     except OSError as error:
+        if error.errno in _NOT_ALLOWED:
+            raise ConfigError(
+                f"{path}: may not be written ({error.strerror}); choose a folder that may"
+            ) from error
         if error.errno not in _DISK_FULL:
             raise
         free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
@@ -42,7 +47,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace `path` by `content` in one step, on disk before this returns."""
     payload = content.encode() if isinstance(content, str) else content
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with explain_full_disk(path):
+    with explain_failed_write(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as stream:
@@ -95,7 +100,9 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Take the lock of `folder`; raises ConfigError when another process has it."""
+        """Take the lock of `folder`; raises ConfigError when that cannot be."""
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"{folder}: is a file, not a folder; choose another place")
         folder.mkdir(parents=True, exist_ok=True)
         self._stream = (folder / ".lock").open("a+")
         try:
@@ -129,7 +136,7 @@ class RowsFile:
         self.path = path
         self._key = key
         self.finished: set[str] = set()
-        with explain_full_disk(path):
+        with explain_failed_write(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self._size = self._recover()
@@ -137,7 +144,7 @@ class RowsFile:
     def append(self, row: Mapping[str, object]) -> None:
         """Write one row and put it on disk; on a full disk the file keeps only whole rows."""
         line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-        with explain_full_disk(self.path):
+        with explain_failed_write(self.path):
             try:
                 written = 0
                 while written < len(line):

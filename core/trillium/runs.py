@@ -30,7 +30,7 @@ from trillium.errors import DataError
 from trillium.files import (
     FolderLock,
     RowsFile,
-    explain_full_disk,
+    explain_failed_write,
     hash_json,
     hash_path,
     remove,
@@ -91,7 +91,7 @@ class Run:
 
         Raises ConfigError when another process works there, DataError when run.json is damaged.
         """
-        with explain_full_disk(folder):
+        with explain_failed_write(folder):
             lock = FolderLock(folder)
         try:
             manifest = read_manifest(folder) if (folder / "run.json").exists() else None
@@ -147,7 +147,7 @@ class Run:
         self.manifest.attempts[name] = Attempt(
             input_hash=input_hash, started=time.time(), seconds_before=before
         )
-        with explain_full_disk(work):
+        with explain_failed_write(work):
             work.mkdir(parents=True, exist_ok=True)
         self._save()
 
