@@ -5,7 +5,7 @@ row is decoded at a time. Rows that are finished leave the batch as soon as enou
 The policy's dtype is kept, probabilities are float32. Same batch, same machine, same tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -37,15 +37,18 @@ class TransformersGenerator:
         *,
         max_rows: int = 64,
         compact_share: float = 0.125,
+        on_tokens: Callable[[int], None] | None = None,
     ) -> None:
         """Decode at most `max_rows` completions together.
 
+        `on_tokens` is told after every step how many tokens it added, for progress and rates.
         Finished rows are dropped once they are `compact_share` of the rows; above 1 they never are.
         """
         self._model = model
         self._tokenizer = tokenizer
         self._max_rows = max_rows
         self._compact_share = compact_share
+        self._on_tokens = on_tokens
         self._end_ids = _end_ids(model, tokenizer)
 
     def plan(
@@ -121,8 +124,11 @@ class TransformersGenerator:
             )
             logps = token_logps(state.logits, tokens).tolist()
             state.tokens = tokens
+            n_taken = 0
             for row, token, logp in zip(state.rows, tokens.tolist(), logps, strict=True):
-                rows[row].take(token, logp, self._end_ids, stops)
+                n_taken += rows[row].take(token, logp, self._end_ids, stops)
+            if self._on_tokens is not None:
+                self._on_tokens(n_taken)
             if all(row.is_stopped for row in rows):
                 break
             state.drop_finished(rows, self._compact_share)
@@ -184,13 +190,14 @@ class _Row:
     logp: float = 0.0
     is_stopped: bool = False
 
-    def take(self, token: int, logp: float, end_ids: frozenset[int], stops: StopFinder) -> None:
-        """Append a token, unless this row is done and only waits to leave the batch."""
+    def take(self, token: int, logp: float, end_ids: frozenset[int], stops: StopFinder) -> bool:
+        """Append a token, unless this row is done and only waits to leave the batch; say which."""
         if self.is_stopped:
-            return
+            return False
         self.ids.append(token)
         self.logp += logp
         self.is_stopped = token in end_ids or stops.is_hit(self.ids)
+        return True
 
 
 @dataclass

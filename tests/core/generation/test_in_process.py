@@ -182,3 +182,14 @@ def test_the_policy_stays_in_training_mode_when_it_was():
 def test_a_bfloat16_policy_repeats_its_samples():
     model = tiny_policy(dtype=torch.bfloat16)
     assert draw(generator(model)) == draw(generator(model))
+
+
+def test_progress_counts_every_token_once():
+    counts: list[int] = []
+    source = TransformersGenerator(
+        policy_that_ends_often(), tiny_tokenizer(), compact_share=0.5, on_tokens=counts.append
+    )
+    drawn = draw(source)
+    assert sum(counts) == sum(len(one.ids) for group in drawn for one in group)
+    assert counts[0] == 6 * len(PROMPTS)
+    assert counts == sorted(counts, reverse=True)
