@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from datasets import Dataset
@@ -44,6 +45,24 @@ def test_implicit_prompt_of_strings_ends_before_the_space() -> None:
     row = pair(chosen="The sky is blue.", rejected="The sky is green.")
 
     assert (row.prompt, row.chosen, row.rejected) == ("The sky is", " blue.", " green.")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected"),
+    [
+        ("Human: hi Assistant: yes", "Human: hi Assistant: no"),
+        ("Human: hi", "Human: ho"),
+        (chat("q", "a", "r", "b"), chat("q", "a", "r", "c")),
+        (chat("q", "a"), chat("q", "b", "c")),
+    ],
+)
+def test_implicit_prompts_are_those_of_trl(chosen: object, rejected: object) -> None:
+    extract_prompt = pytest.importorskip("trl.data_utils").extract_prompt
+    expected = extract_prompt({"chosen": chosen, "rejected": rejected})
+
+    row = pair(chosen=chosen, rejected=rejected)
+
+    assert pair(**expected) == replace(row, id=pair(**expected).id)
 
 
 def test_string_prompt_beside_whole_conversations_is_taken_from_them() -> None:

@@ -1,7 +1,6 @@
 """Tests T1 to T10 name the traps of preference tokenisation that other trainers fell into."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -619,11 +618,10 @@ def test_a_string_reply_to_a_conversation_is_an_assistant_turn() -> None:
         prompt=(user("q"),), chosen=(assistant("yes"),), rejected=(assistant("no"),), id=row.id
     )
 
-    tokenize: Callable[[PairRow], TokenizedDataset] = lambda r: tokenize_pairs(  # noqa: E731
-        [r], tokenizer, CONFIG
-    )
+    as_string = tokenize_pairs([row], tokenizer, CONFIG)
+    as_messages = tokenize_pairs([messages], tokenizer, CONFIG)
 
-    assert tokenize(row).trees == tokenize(messages).trees
+    assert as_string.trees == as_messages.trees
 
 
 def test_labels_and_columns_reach_the_trees() -> None:
