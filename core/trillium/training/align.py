@@ -7,6 +7,7 @@ of steps, and at the end `adapter/`. A second call with the same inputs does onl
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from trillium.mismatch import pair_mismatched
 from trillium.objectives.configs import DPOConfig, ObjectiveConfig
 from trillium.objectives.table import needs_of
 from trillium.progress import Progress
+from trillium.scoring.layout import choose_layout
 from trillium.scoring.reference import ReferenceProvider
 from trillium.training.callbacks import (
     ShowProgress,
@@ -29,10 +31,10 @@ from trillium.training.callbacks import (
 from trillium.training.checkpoints import guard_disk, newest_checkpoint
 from trillium.training.config import TrainConfig, training_arguments
 from trillium.training.fit import check_fit
-from trillium.training.journal import read_metrics
+from trillium.training.journal import read_evaluations, read_metrics
 from trillium.training.steps import Sample, StepCollator
 from trillium.training.trainer import PrefTrainer, Task
-from trillium.trees import TokenTree
+from trillium.trees import Layout, TokenTree
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +55,16 @@ class AlignConfig(BaseModel):
 class AlignResult:
     """Say where the adapter is and how the run went.
 
-    `metrics` is the record of every step; `stopped_early` says that `stop_margin` ended the run.
+    `metrics` is the record of every step, `evaluations` that of the held-out trees; `stopped_early`
+    says that `stop_margin` ended the run.
     """
 
     adapter: Path
     n_steps: int
     stopped_early: bool
+    layout: Layout
     metrics: tuple[dict[str, int | float], ...]
+    evaluations: tuple[dict[str, int | float], ...]
 
 
 def align(
@@ -80,11 +85,14 @@ def align(
     Raises DataError or ConfigError for trees that do not fit the objective, BackendError for a loss
     that is not finite and for a full disk.
     """
-    check_fit(config.objective, trees, config.train)
+    check_fit(config.objective, trees, config.train, n_held_out=len(held_out))
     output.mkdir(parents=True, exist_ok=True)
     device = next(policy.parameters()).device
+    decision = choose_layout(policy, config.train.layout)
+    if decision.sentence is not None:
+        log.warning(decision.sentence)
     collator = StepCollator(
-        resolve_layout(config.train.layout, policy),
+        decision.layout,
         _pad_id(policy),
         config.train.micro_tokens or _MICRO_TOKENS.get(device.type, _MICRO_TOKENS["cpu"]),
     )
@@ -118,10 +126,10 @@ def precompute_reference(
     device: torch.device,
 ) -> None:
     """Ask the reference for every path once, longest first, so that steps find it in the cache."""
-    trees = [tree for s in samples for tree in (s.tree, s.mismatched) if tree is not None]
-    batches = collator.batch_rows(trees)
-    with Progress("reference", n_total=len(trees), unit="trees") as progress:
-        for rows in batches:
+    trees = [sample.tree for sample in samples]
+    mismatched = [sample.mismatched for sample in samples if sample.mismatched is not None]
+    with Progress("reference", n_total=len(trees) + len(mismatched), unit="trees") as progress:
+        for rows in chain(collator.batch_rows(trees), collator.batch_rows(mismatched)):
             reference.logps(rows.to(device))
             progress.advance(rows.n_trees)
 
@@ -143,21 +151,25 @@ def _train(
     )
     checkpoint = newest_checkpoint(output, task.identity)
     state = _read_state(checkpoint)
-    trainer.journal.rewind(state.global_step)
+    if trainer.is_world_process_zero():
+        trainer.journal.rewind(state.global_step)
+        remove(output / "adapter")
+    trainer.accelerator.wait_for_everyone()
     if checkpoint is not None and _is_complete(state, config):
         trainer._load_from_checkpoint(str(checkpoint))
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         state = trainer.state
     adapter = output / "adapter"
-    remove(adapter)
     with guard_disk(adapter):
         trainer.save_model(str(adapter))
     return AlignResult(
         adapter=adapter,
         n_steps=state.global_step,
         stopped_early=state.global_step < state.max_steps,
+        layout=task.collator.layout,
         metrics=tuple(read_metrics(output)),
+        evaluations=tuple(read_evaluations(output)),
     )
 
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trillium.training.sampler import Order
-
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
+Order = Literal["length", "shuffle", "sequential"]
 Schedule = Literal["constant", "linear", "cosine"]
 LayoutChoice = Literal["auto", "padded", "shared", "packed"]
 
@@ -103,6 +102,7 @@ def training_arguments(config: TrainConfig, output: Path, *, use_cpu: bool) -> "
         logging_steps=1,
         logging_nan_inf_filter=False,
         seed=config.seed,
+        activation_checkpointing=config.gradient_checkpointing,
         use_cpu=use_cpu,
         optim="adamw_torch",
         remove_unused_columns=False,

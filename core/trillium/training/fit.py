@@ -11,7 +11,13 @@ from trillium.trees import TokenTree
 _SHAPES = {"pair": (2, "pairs of a chosen and a rejected response"), "single": (1, "labelled rows")}
 
 
-def check_fit(objective: ObjectiveConfig, trees: Sequence[TokenTree], train: TrainConfig) -> None:
+def check_fit(
+    objective: ObjectiveConfig,
+    trees: Sequence[TokenTree],
+    train: TrainConfig,
+    *,
+    n_held_out: int = 0,
+) -> None:
     """Raise DataError or ConfigError when the objective cannot be computed on these trees."""
     if not trees:
         raise DataError(
@@ -19,6 +25,12 @@ def check_fit(objective: ObjectiveConfig, trees: Sequence[TokenTree], train: Tra
             "the counts of dropped rows"
         )
     needs = needs_of(objective)
+    if needs.shape not in _SHAPES or needs.further:
+        raise ConfigError(
+            f"objective {objective.name} needs inputs that training does not build "
+            f"({', '.join(needs.further) or needs.shape}); call its function from a recipe, or "
+            "choose another objective"
+        )
     n_paths, what = _SHAPES[needs.shape]
     for tree in trees:
         if tree.n_paths != n_paths:
@@ -36,6 +48,11 @@ def check_fit(objective: ObjectiveConfig, trees: Sequence[TokenTree], train: Tra
         raise DataError(
             f"training: {len(trees)} row (objective {objective.name} pairs each prompt with the "
             "response of another row, so it needs two or more); add rows"
+        )
+    if train.eval_steps is not None and not n_held_out:
+        raise ConfigError(
+            "train.eval_steps is set and there is nothing held out (needs trees to evaluate on); "
+            "give data.held_out, or remove train.eval_steps"
         )
     if train.stop_margin is not None and not (needs.reference and needs.shape == "pair"):
         raise ConfigError(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from trillium.errors import ConfigError, ShapeError
 from trillium.objectives.batch import PairLogps, SingleLogps
+from trillium.scoring.layout import evaluating
 from trillium.scoring.reference import ReferenceProvider
 from trillium.scoring.scores import score
 from trillium.trees import TreeBatch
@@ -41,11 +42,11 @@ def mismatched_logratios(
     policy: nn.Module, reference: ReferenceProvider, batches: Sequence[TreeBatch]
 ) -> float:
     """Return the summed log-ratio of KTO's mismatched responses (arXiv 2402.01306, Section 4.1)."""
-    policy.eval()
     total = 0.0
-    for rows in batches:
-        logratios = score(policy, rows).logps - reference.logps(rows)
-        total += logratios.to(torch.float64).sum().item()
+    with evaluating(policy):
+        for rows in batches:
+            logratios = score(policy, rows).logps - reference.logps(rows)
+            total += logratios.to(torch.float64).sum().item()
     return total
 
 

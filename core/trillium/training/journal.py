@@ -1,4 +1,4 @@
-"""The step-by-step record of a training run: metrics.jsonl and timing.jsonl.
+"""The step-by-step record of a training run: metrics.jsonl, evaluations.jsonl and timing.jsonl.
 
 What repeats exactly and what the clock says go to different files, so that a resumed run can be
 compared with an uninterrupted one byte for byte.
@@ -12,15 +12,17 @@ from trillium.files import write_atomically
 
 
 class Journal:
-    """Append one line per optimizer step to both files of a run folder."""
+    """Append one line per optimizer step to metrics and timing, one per evaluation."""
 
     def __init__(self, folder: Path) -> None:
         """Keep the journal in `folder`, which must exist."""
-        self._files = (folder / "metrics.jsonl", folder / "timing.jsonl")
+        self._metrics = folder / "metrics.jsonl"
+        self._timing = folder / "timing.jsonl"
+        self._evaluations = folder / "evaluations.jsonl"
 
     def rewind(self, step: int) -> None:
         """Drop the lines after optimizer step `step`, and any line that was cut short."""
-        for path in self._files:
+        for path in (self._metrics, self._timing, self._evaluations):
             if path.exists():
                 kept = [
                     line for line in path.read_text("utf-8").splitlines() if _step(line) <= step
@@ -29,14 +31,30 @@ class Journal:
 
     def append(self, step: int, metrics: Mapping[str, float], timing: Mapping[str, float]) -> None:
         """Write what optimizer step `step` gave, and what it took."""
-        for path, row in zip(self._files, (metrics, timing), strict=True):
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **row}) + "\n")
+        _append(self._metrics, step, metrics)
+        _append(self._timing, step, timing)
+
+    def append_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write what the held-out trees gave after optimizer step `step`."""
+        _append(self._evaluations, step, metrics)
 
 
 def read_metrics(folder: Path) -> list[dict[str, int | float]]:
     """Return the metrics of every recorded step, oldest first."""
-    path = folder / "metrics.jsonl"
+    return _read(folder / "metrics.jsonl")
+
+
+def read_evaluations(folder: Path) -> list[dict[str, int | float]]:
+    """Return the metrics of every evaluation, oldest first."""
+    return _read(folder / "evaluations.jsonl")
+
+
+def _append(path: Path, step: int, row: Mapping[str, float]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": step, **row}) + "\n")
+
+
+def _read(path: Path) -> list[dict[str, int | float]]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]

@@ -6,14 +6,12 @@ split never changes what a step sees. Nothing is stored: resuming skips the batc
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch.utils.data import Sampler
 
 from trillium.errors import ConfigError
-
-Order = Literal["length", "shuffle", "sequential"]
+from trillium.training.config import Order
 
 # Optimizer batches per group of similar lengths: enough to fill rows, few enough to stay mixed.
 _BATCHES_PER_GROUP = 16

@@ -4,7 +4,7 @@ Cutting a step into row batches is a matter of memory and speed alone. Everythin
 divided by is counted over the whole optimizer batch, never over a row batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from trillium.layouts import collate
@@ -47,15 +47,15 @@ class StepCollator:
         trees = [sample.tree for sample in samples]
         mismatched = [sample.mismatched for sample in samples if sample.mismatched is not None]
         return StepBatch(
-            rows=self.batch_rows(trees),
-            mismatched=self.batch_rows(mismatched),
+            rows=tuple(self.batch_rows(trees)),
+            mismatched=tuple(self.batch_rows(mismatched)),
             n_trees=len(trees),
             n_tokens=sum(tree.n_tokens for tree in trees),
             n_chosen_tokens=sum(tree.path(0).n_scored for tree in trees),
         )
 
-    def batch_rows(self, trees: Sequence[TokenTree]) -> tuple[TreeBatch, ...]:
-        """Collate trees, longest first, into batches of at most `micro_tokens` tokens with padding.
+    def batch_rows(self, trees: Sequence[TokenTree]) -> Iterator[TreeBatch]:
+        """Yield trees, longest first, in batches of at most `micro_tokens` tokens with padding.
 
         A tree that exceeds the budget alone becomes a batch of its own.
         """
@@ -65,7 +65,7 @@ class StepCollator:
                 groups[-1].append(tree)
             else:
                 groups.append([tree])
-        return tuple(self._collate(group) for group in groups)
+        yield from map(self._collate, groups)
 
     def _cost(self, trees: Sequence[TokenTree]) -> int:
         """Count the tokens, padding included, that one batch of `trees` computes."""

@@ -24,8 +24,10 @@ from transformers.trainer_callback import PrinterCallback
 from trillium.errors import BackendError, ConfigError
 from trillium.objectives.configs import ObjectiveConfig
 from trillium.objectives.table import evaluate, needs_of
+from trillium.scoring.layout import evaluating
 from trillium.scoring.reference import ReferenceProvider
 from trillium.scoring.scores import score
+from trillium.training.adapters import save_adapter
 from trillium.training.checkpoints import (
     SEAL,
     guard_disk,
@@ -41,7 +43,8 @@ from trillium.training.inputs import (
 )
 from trillium.training.journal import Journal
 from trillium.training.metrics import Meter, average, measure
-from trillium.training.sampler import Order, Split, StepSampler
+from trillium.training.config import Order
+from trillium.training.sampler import Split, StepSampler
 from trillium.training.steps import Sample, StepBatch, StepCollator
 from trillium.trees import TreeBatch
 
@@ -111,6 +114,9 @@ class PrefTrainer(Trainer):
             callbacks=list(callbacks),
         )
         self.remove_callback(PrinterCallback)
+        if arguments.activation_checkpointing and isinstance(policy, PeftModel):
+            # Without a gradient at the input, checkpointed blocks of frozen weights give none.
+            policy.enable_input_require_grads()
         self.journal = Journal(Path(str(arguments.output_dir)))
         self._meter = Meter()
         self._totals = StepTotals(0, 0, 0, None)
@@ -172,15 +178,14 @@ class PrefTrainer(Trainer):
         batch = self.task.collator(self.task.held_out)
         totals = self._count([batch], over_processes=False)
         step_meter, self._meter = self._meter, Meter()
-        self.policy.eval()
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(self.policy):
             for rows in batch.rows:
                 losses = self._losses(rows.to(self.args.device), totals)
                 self._meter.add({"loss": losses})
         metrics = {f"{metric_key_prefix}_{k}": v for k, v in average([self._meter.take()]).items()}
         self._meter = step_meter
         if self.is_in_train and self.is_world_process_zero():
-            self.journal.append(self.state.global_step, metrics, {})
+            self.journal.append_evaluation(self.state.global_step, metrics)
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -297,14 +302,12 @@ class PrefTrainer(Trainer):
         self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None
     ) -> None:
         """Save the trained adapter alone; a policy without adapters is saved whole."""
-        if not isinstance(self.policy, PeftModel):
-            super()._save(output_dir, state_dict)
+        if not self.args.should_save:
             return
-        self.policy.save_pretrained(
-            str(output_dir or self.args.output_dir),
-            selected_adapters=[self.policy.active_adapter],
-            save_embedding_layers=False,
-        )
+        if isinstance(self.policy, PeftModel):
+            save_adapter(self.policy, Path(str(output_dir or self.args.output_dir)))
+        else:
+            super()._save(output_dir, state_dict)
 
 
 class _StepLoader(DataLoader[Sample]):

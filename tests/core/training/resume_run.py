@@ -1,6 +1,6 @@
 """Align a tiny policy; die at a given step as `kill -9` would. Run by test_resume.py.
 
-python resume_run.py OUTPUT [--objective dpo|kto] [--kill-at STEP]
+python resume_run.py OUTPUT [--objective dpo|kto] [--kill-at STEP] [--accumulation N]
 """
 
 import argparse
@@ -8,8 +8,6 @@ import os
 import signal
 import warnings
 from pathlib import Path
-
-warnings.simplefilter("ignore")
 
 import torch
 from conftest import make_pairs, make_policy, make_singles
@@ -34,15 +32,18 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--objective", default="dpo")
     parser.add_argument("--kill-at", type=int, default=0)
+    parser.add_argument("--accumulation", type=int, default=2)
+    parser.add_argument("--dropout", type=float, default=0.1)
     options = parser.parse_args()
+    warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.manual_seed(123)
-    policy = make_policy(spread=0.0, dropout=0.1)
+    policy = make_policy(spread=0.0, dropout=options.dropout)
     config = AlignConfig(
         objective=OBJECTIVES[options.objective].config(),
         train=TrainConfig(
             per_device_train_batch_size=2,
-            gradient_accumulation_steps=2,
+            gradient_accumulation_steps=options.accumulation,
             num_train_epochs=2,
             save_steps=3,
             learning_rate=1e-3,
@@ -52,10 +53,10 @@ def main() -> None:
             micro_tokens=64,
         ),
     )
-    make = make_pairs if options.objective == "dpo" else make_singles
+    make = make_pairs if options.objective in {"dpo", "cpo"} else make_singles
     align(
         config,
-        make(22),
+        make(21),
         policy,
         BaseReference(policy),
         options.output,

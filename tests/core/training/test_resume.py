@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).with_name("resume_run.py")
-SAME = ("metrics.jsonl", "adapter/adapter_model.safetensors", "adapter/adapter_config.json")
+SAME = (
+    "metrics.jsonl",
+    "evaluations.jsonl",
+    "adapter/adapter_model.safetensors",
+    "adapter/adapter_config.json",
+)
 
 
 def run(output, *options):
@@ -24,37 +29,35 @@ def run(output, *options):
     )
 
 
-@pytest.fixture(scope="module", params=["dpo", "kto"])
-def uninterrupted(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
-    done = run(folder, "--objective", request.param)
-    assert done.returncode == 0, done.stderr
-    return request.param, folder
+def assert_same(folder, expected):
+    for name in SAME:
+        assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
 
 
 # Steps 1, before any checkpoint; 5, inside an accumulated step; 9, in the second epoch.
 @pytest.mark.slow
-@pytest.mark.parametrize("kill_at", [1, 5, 9])
-def test_a_killed_run_ends_in_the_same_bytes(uninterrupted, kill_at, tmp_path):
-    objective, expected = uninterrupted
-    killed = run(tmp_path, "--objective", objective, "--kill-at", str(kill_at))
-    assert killed.returncode == -signal.SIGKILL
-    assert not (tmp_path / "adapter").exists()
-    resumed = run(tmp_path, "--objective", objective)
+@pytest.mark.parametrize(("objective", "kills"), [("dpo", (1, 5, 9)), ("kto", (8,))])
+def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(objective, kills, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run(whole, "--objective", objective).returncode == 0
+    for step in kills:
+        killed = run(broken, "--objective", objective, "--kill-at", str(step))
+        assert killed.returncode == -signal.SIGKILL
+        assert not (broken / "adapter").exists()
+    resumed = run(broken, "--objective", objective)
     assert resumed.returncode == 0, resumed.stderr
-    for name in SAME:
-        assert (tmp_path / name).read_bytes() == (expected / name).read_bytes(), name
+    assert_same(broken, whole)
 
 
 @pytest.mark.slow
-def test_a_truncated_checkpoint_falls_back_to_the_one_before(uninterrupted, tmp_path):
-    objective, expected = uninterrupted
-    run(tmp_path, "--objective", objective, "--kill-at", "8")
-    damaged = tmp_path / "checkpoint-6" / "optimizer.pt"
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    resumed = run(tmp_path, "--objective", objective)
+def test_a_truncated_checkpoint_falls_back_to_the_one_before(tmp_path):
+    whole, damaged = tmp_path / "whole", tmp_path / "damaged"
+    assert run(whole).returncode == 0
+    run(damaged, "--kill-at", "8")
+    file = damaged / "checkpoint-6" / "optimizer.pt"
+    file.write_bytes(file.read_bytes()[:100])
+    resumed = run(damaged)
     assert resumed.returncode == 0, resumed.stderr
     assert "optimizer.pt has 100 bytes" in resumed.stderr
     assert "continuing from checkpoint-3" in resumed.stderr
-    for name in SAME:
-        assert (tmp_path / name).read_bytes() == (expected / name).read_bytes(), name
+    assert_same(damaged, whole)

@@ -14,7 +14,7 @@ from trillium.objectives.configs import (
 from trillium.objectives.table import OBJECTIVES
 from trillium.scoring.reference import BaseReference
 from trillium.training.config import TrainConfig, training_arguments
-from trillium.training.journal import read_metrics
+from trillium.training.journal import read_evaluations, read_metrics
 from trillium.training.steps import Sample, StepCollator
 from trillium.training.trainer import PrefTrainer, Task
 
@@ -102,6 +102,16 @@ def test_accumulation_never_changes_the_gradients(
     torch.testing.assert_close(split[1], whole[1], rtol=1e-4, atol=1e-5)
 
 
+def test_checkpointed_activations_give_the_same_gradients(pairs, policy, tmp_path):
+    samples = [Sample(tree) for tree in pairs(8)]
+    plain, checkpointed = (
+        build(policy(), samples, DPOConfig(), tmp_path, gradient_checkpointing=wanted)
+        for wanted in (False, True)
+    )
+    checkpointed.model.activation_checkpointing_enable()
+    torch.testing.assert_close(first_step(checkpointed), first_step(plain), rtol=1e-6, atol=1e-7)
+
+
 def test_a_policy_that_equals_its_reference_starts_at_ln2(pairs, policy, tmp_path):
     samples = [Sample(tree) for tree in pairs(8)]
     trainer = build(policy(spread=0.0), samples, DPOConfig(), tmp_path, starts_at_reference=True)
@@ -161,7 +171,7 @@ def test_kto_may_be_shuffled_and_its_reference_point_is_of_the_whole_step(
     reference = BaseReference(model)
     model.eval()
     collator = StepCollator("padded", 3, 4096)
-    rows = collator.batch_rows([sample.mismatched for sample in samples])[0]
+    rows = next(collator.batch_rows([sample.mismatched for sample in samples]))
     with torch.no_grad():
         from trillium.scoring.scores import score
 
@@ -194,7 +204,7 @@ def test_held_out_pairs_are_evaluated_between_steps(pairs, policy, tmp_path):
     build(
         policy(spread=0.0), samples, DPOConfig(), tmp_path, held_out=held_out, eval_steps=1
     ).train()
-    evaluated = [row for row in read_metrics(tmp_path) if "eval_loss" in row]
+    evaluated = read_evaluations(tmp_path)
     assert [row["step"] for row in evaluated] == [1, 2]
     assert evaluated[0]["eval_loss"] == pytest.approx(math.log(2), abs=1e-2)
 

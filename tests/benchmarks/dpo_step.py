@@ -1,0 +1,232 @@
+"""Measure a DPO step against TRL 1.16: throughput and memory, at equal loss.
+
+    python tests/benchmarks/dpo_step.py --quick          about 4 minutes on 2 idle cores
+    python tests/benchmarks/dpo_step.py                  all mixes and variants, about 2 hours
+    python tests/benchmarks/dpo_step.py --model tiny     a smoke test of the script itself
+
+Both sides get the same token ids in the same batches, the same weights, one adapter with random B,
+AdamW, a constant learning rate, clipping at 1, no dropout. Each side runs in a process of its own,
+in the order A-B-B-A. Timing counts only after the equality gate: loss of the first step, loss curve
+and gradient of the first step. Memory is the peak of the process above what it held with the model
+loaded. Variants: `trl` (reference on the fly, checkpointing off), `trl_default` (checkpointing on,
+its default), `trl_tuned` (reference precomputed, checkpointing off), `ours` (reference on the fly),
+`ours_cached` (reference precomputed). The time to precompute is reported beside the step.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+HERE = Path(__file__).resolve()
+WORKER = HERE.with_name("dpo_step_worker.py")
+RESULTS = HERE.with_name("results")
+
+# Median tokens of prompt and completion: P >> C as in few-shot mathematics, balanced, C >> P as in chat.
+MIXES = {"prompt": (384, 64), "balanced": (160, 160), "completion": (64, 256)}
+QUICK_MIX = {"prompt": (256, 64)}
+
+# |loss| at step 0, along the curve, and 1 - cosine of the first gradient.
+GATES = {"float32": (1e-4, 1e-3, 1e-5), "bfloat16": (5e-3, 2e-2, 1e-3)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one worker process runs."""
+
+    side: str
+    model: str
+    dtype: str
+    prompt_tokens: int
+    completion_tokens: int
+    batch: int
+    warmup: int
+    steps: int
+    learning_rate: float
+    seed: int
+    workspace: str
+
+
+def main() -> None:
+    """Run the plan that the command line asks for and print ratios."""
+    options = parse_options()
+    RESULTS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as workspace:
+        rows = [
+            row
+            for dtype in options.dtypes
+            for mix, (prompt, completion) in options.mixes.items()
+            for row in compare(options, mix, dtype, prompt, completion, workspace)
+        ]
+    report = {"machine": describe_machine(), "options": describe(options), "rows": rows}
+    name = "quick" if options.quick else options.model
+    path = RESULTS / f"dpo_step-{name}.json"
+    path.write_text(json.dumps(report, indent=1) + "\n")
+    print_table(rows)
+    print(f"written to {path}")
+    if not all(row["gate"]["passed"] for row in rows):
+        sys.exit("the equality gate failed: the ratios above do not count")
+
+
+def parse_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one mix, float32, few steps")
+    parser.add_argument("--model", choices=["smollm2", "tiny"], default="smollm2")
+    parser.add_argument("--dtypes", nargs="+", choices=list(GATES), default=list(GATES))
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    options.mixes = QUICK_MIX if options.quick else MIXES
+    options.dtypes = ["float32"] if options.quick else options.dtypes
+    options.batch = 2 if options.quick else 4
+    options.warmup, options.steps = (1, 2) if options.quick else (5, 30)
+    options.peers = ["trl"] if options.quick else ["trl", "trl_default", "trl_tuned"]
+    if options.model == "tiny":
+        options.mixes = {"tiny": (48, 16)}
+        options.warmup, options.steps = 1, 3
+    return options
+
+
+def compare(
+    options: argparse.Namespace, mix: str, dtype: str, prompt: int, completion: int, workspace: str
+) -> list[dict[str, object]]:
+    """Run each peer against ours, A-B-B-A, and return one row per pair of sides."""
+    plan = Plan(
+        side="",
+        model=options.model,
+        dtype=dtype,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        batch=options.batch,
+        warmup=options.warmup,
+        steps=options.steps,
+        learning_rate=1e-4,
+        seed=0,
+        workspace=workspace,
+    )
+    rows = []
+    for peer in options.peers:
+        mine = "ours_cached" if peer == "trl_tuned" else "ours"
+        order = [peer, mine, mine, peer]
+        runs = [run_worker(replace(plan, side=side), options.threads) for side in order]
+        rows.append(summarise(mix, dtype, peer, mine, runs))
+    if options.quick:
+        cached = run_worker(replace(plan, side="ours_cached"), options.threads)
+        rows.append(summarise(mix, dtype, "trl", "ours_cached", [runs[0], cached, runs[3]]))
+    return rows
+
+
+def run_worker(plan: Plan, threads: int) -> dict[str, object]:
+    """Run one side in a fresh process; its last line is the result."""
+    load = os.getloadavg()[0]
+    print(f"{plan.dtype} {plan.prompt_tokens}/{plan.completion_tokens} {plan.side} ...", flush=True)
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, str(WORKER), json.dumps(asdict(plan))],
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), "CI": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        sys.exit(f"{plan.side} failed:\n{done.stderr[-4000:]}")
+    result: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    seconds = time.perf_counter() - started
+    return {**result, "side": plan.side, "load_before": load, "process_s": round(seconds, 1)}
+
+
+def summarise(
+    mix: str, dtype: str, peer: str, mine: str, runs: list[dict]
+) -> dict[str, object]:
+    """Compare two sides: gate first, then medians over all their runs."""
+    theirs = [run for run in runs if run["side"] == peer]
+    ours = [run for run in runs if run["side"] == mine]
+    step = {
+        side: statistics.median(s for run in side_runs for s in run["step_s"])
+        for side, side_runs in ((peer, theirs), (mine, ours))
+    }
+    cpu = [statistics.median(run["cpu_s_per_step"] for run in side) for side in (theirs, ours)]
+    memory = [min(run["peak_mb"] - run["loaded_mb"] for run in side) for side in (theirs, ours)]
+    return {
+        "mix": mix,
+        "dtype": dtype,
+        "peer": peer,
+        "ours": mine,
+        "gate": gate(theirs[0], ours[0], dtype),
+        "speed_ratio": round(step[peer] / step[mine], 2),
+        "cpu_ratio": round(cpu[0] / cpu[1], 2),
+        "memory_ratio": round(memory[1] / memory[0], 2),
+        "pair_tokens_per_s": {
+            side: round(theirs[0]["pair_tokens_per_step"] / seconds, 1)
+            for side, seconds in step.items()
+        },
+        "peak_above_model_mb": {peer: round(memory[0]), mine: round(memory[1])},
+        "runs": [{k: v for k, v in run.items() if k != "gradient"} for run in runs],
+    }
+
+
+def gate(theirs: dict, ours: dict, dtype: str) -> dict[str, object]:
+    """Say whether both sides train the same thing."""
+    import torch
+
+    start, curve, cosine_gap = GATES[dtype]
+    differences = [abs(a - b) for a, b in zip(theirs["losses"], ours["losses"], strict=True)]
+    left, right = (
+        torch.load(run["gradient"], weights_only=True).double() for run in (theirs, ours)
+    )
+    cosine = torch.nn.functional.cosine_similarity(left, right, dim=0).item()
+    return {
+        "step_0": differences[0],
+        "curve": max(differences),
+        "gradient_cosine": cosine,
+        "passed": theirs["ids_sha256"] == ours["ids_sha256"]
+        and differences[0] <= start
+        and max(differences) <= curve
+        and 1 - cosine <= cosine_gap,
+    }
+
+
+def describe_machine() -> dict[str, object]:
+    """Return what the figures were measured on."""
+    import peft
+    import torch
+    import transformers
+    import trl
+
+    info = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in info if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else "unknown",
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "trl": trl.__version__,
+        "peft": peft.__version__,
+    }
+
+
+def describe(options: argparse.Namespace) -> dict[str, object]:
+    """Return the options as they were resolved."""
+    return dict(vars(options))
+
+
+def print_table(rows: list[dict[str, object]]) -> None:
+    """Print one line per comparison."""
+    print(f"{'mix':<11}{'dtype':<10}{'peer':<13}{'ours':<13}{'speed':>7}{'memory':>8}  gate")
+    for row in rows:
+        verdict = "passed" if row["gate"]["passed"] else "FAILED"
+        print(
+            f"{row['mix']:<11}{row['dtype']:<10}{row['peer']:<13}{row['ours']:<13}"
+            f"{row['speed_ratio']:>6}x{row['memory_ratio']:>7}x  {verdict}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,305 @@
+"""One side of the DPO step benchmark, in a process of its own; prints its result as JSON."""
+
+import hashlib
+import json
+import os
+import random
+import resource
+import sys
+import time
+import warnings
+from pathlib import Path
+
+warnings.simplefilter("ignore")
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+
+LORA = {
+    "r": 16,
+    "lora_alpha": 32,
+    "lora_dropout": 0.0,
+    "target_modules": "all-linear",
+    "task_type": "CAUSAL_LM",
+}
+BETA = 0.1
+WORDS = (
+    "the of and a to in is it that was he for on are with as his they at be this from have or by "
+    "one had not but what all were when we there can an your which their said if do will each "
+    "about how up out them then she many some so these would other into has more her two like him "
+    "see time could no make than first been its who now people my made over did down only way find "
+    "use may water long little very after words called just where most know number = + - 1 2 3 4 5"
+).split()
+
+
+class Probe(TrainerCallback):
+    """Record the loss and duration of each step, and the gradient of the first."""
+
+    def __init__(self, warmup, gradient_path):
+        """Keep the gradient at `gradient_path`; count processor time after `warmup` steps."""
+        self.warmup, self.gradient_path = warmup, gradient_path
+        self.losses, self.seconds = [], []
+        self.cpu_start = 0.0
+
+    def on_step_begin(self, args, state, control, **_):
+        """Start the clock."""
+        if state.global_step == self.warmup:
+            self.cpu_start = cpu_seconds()
+        self.started = time.perf_counter()
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **_):
+        """Keep the first gradient, clipped as the optimizer sees it."""
+        if state.global_step == 0:
+            began = time.perf_counter()
+            gradients = [
+                p.grad.flatten().float()
+                for _, p in sorted(named_trainable(model))
+            ]
+            torch.save(torch.cat(gradients), self.gradient_path)
+            self.started += time.perf_counter() - began
+
+    def on_step_end(self, args, state, control, **_):
+        """Stop the clock."""
+        self.seconds.append(time.perf_counter() - self.started)
+
+    def on_log(self, args, state, control, logs=None, **_):
+        """Keep the loss."""
+        if logs and "loss" in logs:
+            self.losses.append(logs["loss"])
+
+
+def main():
+    """Load, train, measure, print."""
+    plan = json.loads(sys.argv[1])
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.manual_seed(0)
+    model, tokenizer = load_model(plan)
+    rows = make_rows(plan, tokenizer)
+    adapter = load_adapter(plan, model)
+    build = build_ours if plan["side"].startswith("ours") else build_trl
+    gradient_path = Path(plan["workspace"]) / f"{plan['side']}-{time.time_ns()}.pt"
+    probe = Probe(plan["warmup"], gradient_path)
+    # From here on the peak counts; what loading needed does not.
+    Path("/proc/self/clear_refs").write_text("5")
+    loaded_mb = memory_mb("VmRSS")
+    began = time.perf_counter()
+    trainer = build(plan, model, tokenizer, rows, adapter, probe)
+    prepare_s = time.perf_counter() - began
+    trainer.train()
+    timed = probe.seconds[plan["warmup"] :]
+    ids = json.dumps(rows).encode()
+    print(
+        json.dumps(
+            {
+                "losses": probe.losses,
+                "step_s": timed,
+                "cpu_s_per_step": (cpu_seconds() - probe.cpu_start) / len(timed),
+                "loaded_mb": loaded_mb,
+                "peak_mb": memory_mb("VmHWM"),
+                "prepare_s": prepare_s,
+                "gradient": str(gradient_path),
+                "ids_sha256": hashlib.sha256(ids).hexdigest(),
+                "pair_tokens_per_step": pair_tokens(rows) / len(probe.seconds),
+            }
+        )
+    )
+
+
+def load_model(plan):
+    """Return the model on the processor in the plan's precision, and its tokenizer."""
+    if plan["model"] == "tiny":
+        from trillium.policies.tiny import tiny_policy, tiny_tokenizer
+
+        return tiny_policy(dtype=getattr(torch, plan["dtype"])), tiny_tokenizer()
+    from trillium.assets import fetch_asset
+
+    folder = fetch_asset("smollm2-135m-instruct")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, plan["dtype"]))
+    return model, AutoTokenizer.from_pretrained(folder)
+
+
+def make_rows(plan, tokenizer):
+    """Generate pairs of token ids, lengths within 30 % of the plan's medians."""
+    rng = random.Random(plan["seed"])
+
+    def write(n_tokens):
+        size = round(n_tokens * rng.uniform(0.7, 1.3))
+        text = " ".join(rng.choices(WORDS, k=size + 8))
+        return tokenizer(text, add_special_tokens=False).input_ids[:size]
+
+    count = plan["batch"] * (plan["warmup"] + plan["steps"])
+    rows = []
+    for _ in range(count):
+        prompt = write(plan["prompt_tokens"])
+        chosen, rejected = (
+            [*write(plan["completion_tokens"]), tokenizer.eos_token_id] for _ in range(2)
+        )
+        rows.append({"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected})
+    return rows
+
+
+def pair_tokens(rows):
+    """Count each pair as P+C and P+R, as a trainer that shares nothing sees it."""
+    return sum(
+        2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
+        for row in rows
+    )
+
+
+def load_adapter(plan, model):
+    """Return one adapter with random B for all sides; the first process makes it."""
+    path = Path(plan["workspace"]) / f"adapter-{plan['model']}.safetensors"
+    if not path.exists():
+        # A throwaway copy of the structure: the model itself must stay free of adapters.
+        with torch.device("meta"):
+            shapes = get_peft_model(type(model)(model.config), LoraConfig(**LORA))
+        generator = torch.Generator().manual_seed(1)
+        tensors = {}
+        for name, parameter in named_trainable(shapes):
+            scale = 0.02 if "lora_B" in name else parameter.shape[1] ** -0.5
+            values = torch.randn(parameter.shape, generator=generator) * scale
+            tensors[name.replace(".default", "")] = values
+        save_file(tensors, path)
+    return load_file(path)
+
+
+def build_trl(plan, model, tokenizer, rows, adapter, probe):
+    """Return TRL's trainer on exactly these ids."""
+    from trl import DPOConfig, DPOTrainer
+
+    class SameIds(DPOTrainer):
+        def _prepare_dataset(self, dataset, *_):
+            return dataset
+
+    arguments = DPOConfig(
+        output_dir=plan["workspace"] + "/trl",
+        beta=BETA,
+        bf16=False,
+        gradient_checkpointing=plan["side"] == "trl_default",
+        precompute_ref_log_probs=plan["side"] == "trl_tuned",
+        max_length=None,
+        train_sampling_strategy="sequential",
+        **shared_arguments(plan),
+    )
+    trainer = SameIds(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(**LORA),
+        callbacks=[probe],
+    )
+    install(trainer.model, adapter)
+    return trainer
+
+
+def build_ours(plan, model, tokenizer, rows, adapter, probe):
+    """Return our trainer on exactly these ids."""
+    from trillium.objectives.configs import DPOConfig
+    from trillium.training.align import precompute_reference
+    from trillium.training.config import TrainConfig, training_arguments
+    from trillium.training.steps import Sample, StepCollator
+    from trillium.training.trainer import PrefTrainer, Task
+    from trillium.trees import TokenPath, TokenTree
+
+    policy = get_peft_model(model, LoraConfig(**LORA))
+    install(policy, adapter)
+    trees = []
+    for index, row in enumerate(rows):
+        n_prompt = len(row["prompt_ids"])
+        paths = [
+            TokenPath(
+                tuple(row["prompt_ids"] + row[side]),
+                (False,) * n_prompt + (True,) * len(row[side]),
+            )
+            for side in ("chosen_ids", "rejected_ids")
+        ]
+        trees.append(TokenTree.from_paths(str(index), paths))
+    samples = [Sample(tree) for tree in trees]
+    reference = open_reference(plan, policy)
+    collator = StepCollator("shared", tokenizer.pad_token_id or 0, plan.get("micro_tokens", 1024))
+    if plan["side"] == "ours_cached":
+        precompute_reference(reference, samples, collator, torch.device("cpu"))
+    config = TrainConfig(
+        order="sequential",
+        per_device_train_batch_size=plan["batch"],
+        learning_rate=plan["learning_rate"],
+        save_steps=10**6,
+    )
+    output = Path(plan["workspace"]) / f"ours-{time.time_ns()}"
+    output.mkdir()
+    arguments = training_arguments(config, output, use_cpu=True)
+    arguments.save_strategy = "no"
+    task = Task(
+        samples=samples,
+        held_out=(),
+        objective=DPOConfig(beta=BETA),
+        reference=reference,
+        collator=collator,
+        order="sequential",
+        identity="benchmark",
+        keep_checkpoints=1,
+        starts_at_reference=False,
+    )
+    return PrefTrainer(policy, arguments, task, callbacks=[probe])
+
+
+def open_reference(plan, policy):
+    """Return the base model as reference, with a cache on disk for the cached variant."""
+    raise NotImplementedError
+
+
+def shared_arguments(plan):
+    """Return what both trainers are told in the same words."""
+    return {
+        "use_cpu": True,
+        "per_device_train_batch_size": plan["batch"],
+        "learning_rate": plan["learning_rate"],
+        "lr_scheduler_type": "constant",
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "num_train_epochs": 1,
+        "optim": "adamw_torch",
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+        "seed": 0,
+    }
+
+
+def install(policy, adapter):
+    """Put the common adapter in place, in float32."""
+    result = set_peft_model_state_dict(policy, adapter)
+    assert not result.unexpected_keys
+
+
+def named_trainable(model):
+    """Return name and parameter of everything that is trained, under names common to all sides."""
+    return [
+        (name.removeprefix("module."), parameter)
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    ]
+
+
+def memory_mb(field):
+    """Return a field of /proc/self/status in MB: VmRSS now, VmHWM at its peak."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"/proc/self/status has no {field}")
+
+
+def cpu_seconds():
+    """Return the processor time of this process, all threads."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+if __name__ == "__main__":
+    main()
