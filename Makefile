@@ -16,6 +16,10 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell (pwd; cat pyproject.toml constraints.txt) | sha256sum | cut -c1-16)
 TORCH := $(shell grep '^torch==' constraints.txt)
 
+# Debian splits the venv module from Python; as root it is installed, otherwise asked for.
+HAS_VENV = $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null
+VENV_PACKAGE = $(shell $(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test check bench install clean
@@ -47,8 +51,11 @@ install: $(STAMP)
 $(STAMP):
 	@test -n "$(PYTHON)" || \
 	  { echo "make: no Python 3.11 or newer found; install one (apt-get install python3 python3-venv) or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
-	  { echo "make: $(PYTHON) has no venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
+	@$(HAS_VENV) || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || \
+	  { echo "$(PYTHON) has no venv module: apt-get install $(VENV_PACKAGE)"; \
+	    apt-get -qq update && apt-get -qq install -y --no-install-recommends $(VENV_PACKAGE); }
+	@$(HAS_VENV) || \
+	  { echo "make: $(PYTHON) has no venv module; on Debian and Ubuntu: apt-get install $(VENV_PACKAGE)" >&2; exit 2; }
 	@echo "installing into $(VENV) with $(PYTHON) (once; a few minutes, about 2 GB of disk)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --progress-bar off --constraint constraints.txt $(TORCH)
