@@ -32,18 +32,22 @@ class TokenizeConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_length: int | None = Field(1024, ge=2, description="longest path in tokens; null: any")
+    max_length: int | None = Field(
+        default=1024, ge=2, description="longest path in tokens; null: any"
+    )
     truncation: Truncation = Field(
-        "drop",
+        default="drop",
         description="a longer path: drop its row, keep_start (cut replies at their end) or "
         "keep_end (cut prompts at their start)",
     )
     scored_turns: ScoredTurns = Field(
-        "all", description="assistant turns of a completion that count"
+        default="all", description="assistant turns of a completion that count"
     )
-    add_eos: bool = Field(True, description="end replies with the stop token; false for steps")
+    add_eos: bool = Field(
+        default=True, description="end replies with the stop token; false for steps"
+    )
     on_prefix_violation: Literal["refuse", "repair"] = Field(
-        "refuse",
+        default="refuse",
         description="template that rewrites earlier turns: stop, or score what the whole shows",
     )
 
