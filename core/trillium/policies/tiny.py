@@ -1,10 +1,11 @@
-"""A random two-layer Llama and a byte-level ChatML tokenizer, built in code, for tests and dry runs.
+"""A random two-layer Llama and a byte-level ChatML tokenizer, built in code for tests.
 
 Nothing is downloaded, a policy costs a few milliseconds, and the same seed gives the same weights.
 """
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 CHATML = (
@@ -55,4 +56,4 @@ def tiny_policy(
             for parameter in model.parameters():
                 if parameter.ndim == 2:
                     parameter.normal_(0.0, 0.15)
-    return model.to(dtype).eval()
+    return nn.Module.to(model, dtype).eval()

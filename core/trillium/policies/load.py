@@ -1,0 +1,190 @@
+"""`load_policy`: from a `PolicyConfig` to a model with a float32 adapter, ready to train.
+
+Everything that can be wrong with a model is found here, and said in one sentence.
+"""
+
+import importlib.util
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from trillium.assets import find_model
+from trillium.environment import cpu_flags
+from trillium.errors import ConfigError
+from trillium.policies.adapters import add_adapter, load_adapter
+from trillium.policies.config import PolicyConfig, Precision, Quantisation
+from trillium.scoring.forward import check_head
+
+_DTYPES: dict[Precision, torch.dtype] = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Hold a loaded policy: `model` with its adapter "default" active, and how it was loaded.
+
+    `folder` holds the base's weights where they are on this disk; `base` is the name it goes by.
+    """
+
+    model: PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    base: str
+    folder: Path | None
+    dtype: torch.dtype
+    quantisation: Quantisation
+
+
+def load_policy(
+    config: PolicyConfig, *, device: torch.device | str | None = None, seed: int = 0
+) -> Policy:
+    """Load base, tokenizer and adapter; `device` is the GPU where there is one, by default.
+
+    `seed` draws a new adapter. Raises ConfigError for a base, tokenizer, quantisation or adapter
+    that cannot be used, BackendError for an architecture whose logits would be scored wrongly.
+    """
+    quiet_libraries()
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    source = find_model(config.base)
+    dtype = resolve_dtype(config.dtype, place)
+    tokenizer = load_tokenizer(source)
+    model = _load_base(source, dtype, config.quantisation, place)
+    check_head(model)
+    if config.adapter is not None:
+        policy = load_adapter(model, config.adapter, base_name=config.base)
+    else:
+        policy = add_adapter(model, config.lora, base_name=config.base, seed=seed)
+    folder = Path(source) if Path(source).is_dir() else None
+    return Policy(policy.eval(), tokenizer, config.base, folder, dtype, config.quantisation)
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a folder or hub id; raises ConfigError when there is none."""
+    folder = Path(source)
+    if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise ConfigError(
+            f"{source}: holds no tokenizer (needs tokenizer.json or tokenizer.model); "
+            "copy the tokenizer files of the model into the folder"
+        )
+    with _explain_loading(source, "tokenizer"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            source, local_files_only=folder.is_dir()
+        )
+    return tokenizer
+
+
+def resolve_dtype(wanted: Precision, device: torch.device) -> torch.dtype:
+    """Return the dtype of the base weights; auto is bfloat16 where the device computes in it."""
+    if wanted != "auto":
+        return _DTYPES[wanted]
+    if device.type == "cpu":
+        has_bfloat16 = bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
+    else:
+        has_bfloat16 = torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if has_bfloat16 else torch.float32
+
+
+def checkpoint_activations(model: nn.Module) -> None:
+    """Recompute activations in the backward pass: about a third more time, far less memory."""
+    assert isinstance(model, PeftModel)
+    base = model.get_base_model()
+    assert isinstance(base, PreTrainedModel)
+    base.activation_checkpointing_enable({"use_reentrant": False})
+
+
+def quiet_libraries() -> None:
+    """Keep progress bars and remarks about optional kernels off the terminal."""
+    transformers_logging.disable_progress_bar()
+    for name in ("bitsandbytes.backends.cpu.ops", "transformers.modeling_utils"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _load_base(
+    source: str, dtype: torch.dtype, quantisation: Quantisation, device: torch.device
+) -> PreTrainedModel:
+    is_local = Path(source).is_dir()
+    if is_local and not (Path(source) / "config.json").is_file():
+        raise ConfigError(
+            f"{source}: holds no model (needs config.json and safetensors); give the folder of a "
+            "model saved by transformers"
+        )
+    with _explain_loading(source, "model"):
+        config = AutoConfig.from_pretrained(source, local_files_only=is_local)
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            config=config,
+            dtype=dtype,
+            quantization_config=_nf4(dtype) if quantisation == "nf4" else None,
+            device_map={"": str(device)},
+            attn_implementation=_attention(config),
+            local_files_only=is_local,
+        )
+    assert isinstance(model, PreTrainedModel)
+    if quantisation == "nf4":
+        _keep_storage(model)
+    model.requires_grad_(False)
+    model.eval()
+    return model
+
+
+def _keep_storage(model: nn.Module) -> None:
+    """Keep 4-bit weights as they were quantised.
+
+    On processors with AVX512-BF16, bitsandbytes 0.50 packs them anew, with coarser scales, at the
+    first inference in eval mode; training would then read the packed bytes as the old ones.
+    """
+    from bitsandbytes.nn.modules import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _attention(config: object) -> str:
+    """Return sdpa, or eager where attention scores are capped, which sdpa cannot do."""
+    return "eager" if getattr(config, "attn_logit_softcapping", None) is not None else "sdpa"
+
+
+def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            "policy.quantisation=nf4 needs bitsandbytes, which is not installed; "
+            "install trillium[qlora], or set policy.quantisation=none"
+        )
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+@contextmanager
+def _explain_loading(source: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
+        remedy = (
+            "check the files of the folder"
+            if Path(source).is_dir()
+            else "check the id and the network, or give a folder"
+        )
+        raise ConfigError(f"{source}: the {what} cannot be loaded ({reason}); {remedy}") from error
