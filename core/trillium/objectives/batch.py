@@ -7,7 +7,7 @@ is never filled, so it cannot be read by accident.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trillium.errors import ShapeError
@@ -62,18 +62,79 @@ class SingleLogps:
 
 
 @dataclass(frozen=True)
+class ListLogps:
+    """Hold one model's log-probabilities of ranked responses, list after list.
+
+    Lists may differ in length. `group` names the list of each response: 0, 1, 2, ... Sums over
+    scored tokens, in nats.
+    """
+
+    logps: Float[Tensor, " response"]
+    group: Int[Tensor, " response"]
+    lengths: Int[Tensor, " response"] | None = None
+
+    @property
+    def n_lists(self) -> int:
+        """Count the lists."""
+        return int(self.group.max()) + 1
+
+
+@dataclass(frozen=True)
+class ListSteps:
+    """Hold one model's log-probabilities of the steps of ranked responses, means over their tokens.
+
+    Shorter responses are padded with steps of weight zero.
+    """
+
+    logps: Float[Tensor, "response step"]
+    group: Int[Tensor, " response"]
+
+    @property
+    def n_lists(self) -> int:
+        """Count the lists."""
+        return int(self.group.max()) + 1
+
+
+@dataclass(frozen=True)
+class PairTokens:
+    """Hold one statistic of every token of chosen and rejected responses.
+
+    It is zero where no token is scored. The statistic is a log-probability, a divergence from the
+    reference, or a weight.
+    """
+
+    chosen: Float[Tensor, "pair chosen_token"]
+    rejected: Float[Tensor, "pair rejected_token"]
+
+
+@dataclass(frozen=True)
+class SideStream:
+    """Hold completions of the original model that the policy should go on producing.
+
+    Logits predict the `target` of the same position; `scored` says which positions count.
+    """
+
+    policy_logits: Float[Tensor, "row token vocab"]
+    teacher_logits: Float[Tensor, "row token vocab"]
+    target: Int[Tensor, "row token"]
+    scored: Bool[Tensor, "row token"]
+
+
+@dataclass(frozen=True)
 class Needs:
     """Declare what an objective reads; the trainer runs the forwards that follow, and no others.
 
     `mismatched`: responses paired with other prompts, for KTO's estimate of the KL. `batch_tokens`:
     the mean number of chosen tokens per pair over the whole optimizer batch. `labels` are values
-    per path, `columns` values per tree; both arrive as keyword tensors of the same name.
+    per path, `columns` values per tree; both arrive as keyword tensors of the same name. `further`
+    are inputs that only a recipe can supply, such as scores of further sequences.
     """
 
-    shape: Literal["pair", "single"]
+    shape: Literal["pair", "single", "list", "token", "rollout", "embedding"]
     reference: bool = False
     lengths: bool = False
     mismatched: bool = False
     batch_tokens: bool = False
     labels: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from trillium.errors import DataError
-from trillium.objectives.bindings import BINDINGS, CaseInputs, Outcome
+from trillium.objectives.bindings.inputs import CaseInputs, Outcome
+from trillium.objectives.bindings.table import BINDINGS
 
 RTOL, ATOL = 1e-9, 1e-12
 """A computed number x agrees with an expected y when |x - y| <= ATOL + RTOL |y|."""

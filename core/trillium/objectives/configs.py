@@ -7,7 +7,7 @@ the union `ObjectiveConfig`, by `name`.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 Beta = Annotated[float, Field(gt=0, description="Strength of the pull towards the reference.")]
 Scale = Annotated[float, Field(gt=0, description="Scale of the compared scores.")]
@@ -21,11 +21,13 @@ Link = Annotated[
 ]
 
 
-class _Config(BaseModel):
+class FrozenConfig(BaseModel):
+    """Refuse unknown keys, infinities and changes."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class DPOConfig(_Config):
+class DPOConfig(FrozenConfig):
     """Configure `pairwise.dpo`."""
 
     name: Literal["dpo"] = "dpo"
@@ -34,7 +36,7 @@ class DPOConfig(_Config):
     reference_free: bool = Field(default=False, description="Compare without a reference.")
 
 
-class IPOConfig(_Config):
+class IPOConfig(FrozenConfig):
     """Configure `pairwise.ipo`."""
 
     name: Literal["ipo"] = "ipo"
@@ -44,7 +46,7 @@ class IPOConfig(_Config):
     )
 
 
-class HingeConfig(_Config):
+class HingeConfig(FrozenConfig):
     """Configure `pairwise.hinge`."""
 
     name: Literal["hinge"] = "hinge"
@@ -52,7 +54,7 @@ class HingeConfig(_Config):
     normalize_by_ref: bool = Field(default=True, description="Compare relative to the reference.")
 
 
-class RDPOConfig(_Config):
+class RDPOConfig(FrozenConfig):
     """Configure `pairwise.rdpo`."""
 
     name: Literal["rdpo"] = "rdpo"
@@ -60,7 +62,7 @@ class RDPOConfig(_Config):
     epsilon: float = Field(default=0.1, ge=0, lt=0.5, description="Known share of flipped labels.")
 
 
-class FDPOConfig(_Config):
+class FDPOConfig(FrozenConfig):
     """Configure `pairwise.fdpo`."""
 
     name: Literal["fdpo"] = "fdpo"
@@ -73,14 +75,14 @@ class FDPOConfig(_Config):
     beta: Beta = 0.1
 
 
-class LNDPOConfig(_Config):
+class LNDPOConfig(FrozenConfig):
     """Configure `pairwise.ln_dpo`."""
 
     name: Literal["ln_dpo"] = "ln_dpo"
     beta: Beta = 2.0
 
 
-class RPOConfig(_Config):
+class RPOConfig(FrozenConfig):
     """Configure `pairwise.rpo`."""
 
     name: Literal["rpo"] = "rpo"
@@ -91,7 +93,7 @@ class RPOConfig(_Config):
     )
 
 
-class SimPOConfig(_Config):
+class SimPOConfig(FrozenConfig):
     """Configure `reference_free.simpo`."""
 
     name: Literal["simpo"] = "simpo"
@@ -101,14 +103,14 @@ class SimPOConfig(_Config):
     loss_type: Link = "sigmoid"
 
 
-class ORPOConfig(_Config):
+class ORPOConfig(FrozenConfig):
     """Configure `reference_free.orpo`."""
 
     name: Literal["orpo"] = "orpo"
     lam: Weight = 0.1
 
 
-class CPOConfig(_Config):
+class CPOConfig(FrozenConfig):
     """Configure `reference_free.cpo`."""
 
     name: Literal["cpo"] = "cpo"
@@ -117,7 +119,7 @@ class CPOConfig(_Config):
     loss_type: Link = "sigmoid"
 
 
-class ASFTConfig(_Config):
+class ASFTConfig(FrozenConfig):
     """Configure `reference_free.asft`."""
 
     name: Literal["asft"] = "asft"
@@ -125,13 +127,62 @@ class ASFTConfig(_Config):
     beta: float = Field(default=1.0, gt=0, description="Tempering of the log-odds; 1 is the paper.")
 
 
-class KTOConfig(_Config):
+class KTOConfig(FrozenConfig):
     """Configure `unpaired.kto`."""
 
     name: Literal["kto"] = "kto"
     beta: Beta = 0.1
     w_desirable: Weight = 1.0
     w_undesirable: Weight = 1.0
+
+
+class FlexDPOConfig(FrozenConfig):
+    """Configure `targets.flex_dpo`."""
+
+    name: Literal["flex_dpo"] = "flex_dpo"
+    beta_pos: float = Field(default=0.1, gt=0, description="Hold on the chosen response.")
+    beta_neg: float = Field(default=0.05, gt=0, description="Hold on the rejected response.")
+    sft_coef: Weight = 0.0
+
+
+class MODPOConfig(FrozenConfig):
+    """Configure `targets.modpo`."""
+
+    name: Literal["modpo"] = "modpo"
+    beta: Beta = 0.1
+    w: tuple[float, ...] = Field(
+        default=(0.5, 0.5),
+        min_length=2,
+        description="Weights that sum to 1; the first is the objective of these pairs.",
+    )
+    loss_type: Link = "sigmoid"
+
+    @field_validator("w")
+    @classmethod
+    def _weights_sum_to_one(cls, w: tuple[float, ...]) -> tuple[float, ...]:
+        if w[0] <= 0 or min(w) < 0 or abs(sum(w) - 1) > 1e-6:
+            raise ValueError(
+                "weights must be at least 0 (the first above 0) and sum to 1, "
+                f"these sum to {sum(w):g}"
+            )
+        return w
+
+
+class SPPOConfig(FrozenConfig):
+    """Configure `targets.sppo`."""
+
+    name: Literal["sppo"] = "sppo"
+    beta: Beta = 0.001
+    reduction: Literal["half", "sum"] = Field(
+        default="half", description="Half the sum of the two sides, or the sum (TRL's scale)."
+    )
+
+
+class GPOConfig(FrozenConfig):
+    """Configure `targets.gpo`."""
+
+    name: Literal["gpo"] = "gpo"
+    beta: Beta = 0.001
 
 
 PairConfig = (
@@ -146,8 +197,31 @@ PairConfig = (
     | ORPOConfig
     | CPOConfig
     | ASFTConfig
+    | FlexDPOConfig
+    | MODPOConfig
+    | SPPOConfig
+    | GPOConfig
 )
 """Configurations of the objectives that take pairs."""
 
-ObjectiveConfig = Annotated[PairConfig | KTOConfig, Field(discriminator="name")]
-"""Any configuration; the field `name` says which."""
+
+def _refuse_recipes(value: object) -> object:
+    """Explain an objective that exists, but that the trainer cannot feed."""
+    # The table imports this module.
+    from trillium.objectives.describe import describe_needs
+    from trillium.objectives.table import OBJECTIVES
+
+    row = OBJECTIVES.get(str(value.get("name"))) if isinstance(value, dict) else None
+    if row is None or row.is_trainable:
+        return value
+    choices = ", ".join(name for name, each in OBJECTIVES.items() if each.is_trainable)
+    raise ValueError(
+        f"{row.name} is a function the trainer cannot feed by itself (it needs "
+        f"{describe_needs(row.needs)}); choose one of {choices}"
+    )
+
+
+ObjectiveConfig = Annotated[
+    PairConfig | KTOConfig, Field(discriminator="name"), BeforeValidator(_refuse_recipes)
+]
+"""The configuration of any objective that the trainer can feed; the field `name` says which."""

@@ -80,7 +80,7 @@ def describe(name: str) -> str:
 
 def describe_needs(needs: Needs) -> str:
     """Return what an objective reads, in words."""
-    words = [{"pair": "pairs", "single": "single responses"}[needs.shape]]
+    words = [_SHAPES[needs.shape]]
     if needs.reference:
         words.append("reference")
     if needs.lengths:
@@ -89,7 +89,18 @@ def describe_needs(needs: Needs) -> str:
         words.append("mismatched responses")
     words += [f"label `{name}`" for name in needs.labels]
     words += [f"column `{name}`" for name in needs.columns]
+    words += [f"`{name}`" for name in needs.further]
     return ", ".join(words)
+
+
+_SHAPES = {
+    "pair": "pairs",
+    "single": "single responses",
+    "list": "ranked lists",
+    "token": "token statistics",
+    "rollout": "samples",
+    "embedding": "embeddings",
+}
 
 
 def _find(name: str) -> Objective:

@@ -40,6 +40,8 @@ def pair_rewards(
     """Return the implicit rewards of each pair under a pairwise objective.
 
     dpo, hinge, rdpo, rpo   beta * u            u = log-ratio, or S where there is no reference
+    modpo, sppo, gpo        beta * u            without the margins or targets of the rows
+    flex_dpo                beta_pos * u_w and beta_neg * u_l
     ipo                     tau * u/n           (tau * u with normalize=none)
     fdpo                    beta * f'(u)
     ln_dpo                  beta * u/n
@@ -69,6 +71,12 @@ def pair_rewards(
             return _scaled(policy.per_token(), config.beta)
         case configs.CPOConfig():
             return _scaled(policy, config.beta)
+        case configs.FlexDPOConfig():
+            u = policy.against(reference)
+            chosen, rejected = u.chosen.detach(), u.rejected.detach()
+            return PairRewards(config.beta_pos * chosen, config.beta_neg * rejected)
+        case configs.MODPOConfig() | configs.SPPOConfig() | configs.GPOConfig():
+            return _scaled(policy.against(reference), config.beta)
         case configs.ORPOConfig() | configs.ASFTConfig():
             mean = policy.per_token()
             return PairRewards(log_odds(mean.chosen.detach()), log_odds(mean.rejected.detach()))

@@ -46,3 +46,14 @@ def log_odds(log_p: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def largest_exponent(dtype: torch.dtype) -> float:
     """Return where exponents are clamped so that exp, and differences of it, stay finite."""
     return 700.0 if dtype == torch.float64 else 80.0
+
+
+def token_kl(
+    from_logits: Float[Tensor, "*shape vocab"], to_logits: Float[Tensor, "*shape vocab"]
+) -> Float[Tensor, "*shape"]:
+    """Return D(p || q) at each position, p and q being the softmax of the two logits.
+
+    A probability that underflows contributes zero, not NaN, because its logarithm stays finite.
+    """
+    p, q = from_logits.log_softmax(-1), to_logits.log_softmax(-1)
+    return (p.exp() * (p - q)).sum(-1)

@@ -1,8 +1,10 @@
 """Objectives on single responses with a verdict each: no pairs needed.
 
-Each function returns one loss per response, not reduced. Log-probabilities are sums over scored
-tokens, in nats.
+One loss per response, not reduced, unless the responses share a normalisation. Log-probabilities
+are sums over scored tokens, in nats.
 """
+
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -58,3 +60,43 @@ def _logratio(policy: SingleLogps, reference: SingleLogps) -> Float[Tensor, " ro
             "both must come from the same batch"
         )
     return policy.logps - reference.logps
+
+
+def poft(
+    policy: SingleLogps,
+    *,
+    aligned_mean_logps: Float[Tensor, "row *model"],
+    beta: float = 1.0,
+    gamma: float = 0.0,
+) -> Float[Tensor, " row"]:
+    """Score supervised targets against what aligned models think of them (arXiv 2412.12865).
+
+        loss = -log sigmoid(beta * (S/n - mean over models of aligned_mean_logps) + gamma)
+
+    Each model's value is a mean per token under its own tokenizer and template, prepared once. The
+    policy learns most from targets that aligned models already find likely.
+    """
+    if policy.lengths is None:
+        raise ShapeError("poft: the counts of scored tokens are missing; pass policy.lengths")
+    aligned = aligned_mean_logps.reshape(len(aligned_mean_logps), -1).mean(-1)
+    return -logsigmoid(beta * (policy.logps / policy.lengths - aligned) + gamma)
+
+
+def meet(
+    good: SingleLogps, bad: SingleLogps, *, reduction: Literal["pooled", "sum"] = "pooled"
+) -> Float[Tensor, ""]:
+    """Return the loss of MEET, one control adapter per kind of response (arXiv 2310.00819).
+
+        pooled:  loss = -(sum S_good + sum S_bad) / (sum n_good + sum n_bad)
+        sum:     loss = -(sum S_good + sum S_bad)
+
+    `good` are preferred responses scored with the good adapter on, `bad` the others with the bad
+    one; the good adapter serves. A scalar: the two kinds need not be paired.
+    Reading: the paper leaves the reduction open; `pooled` weighs every token alike.
+    """
+    total = -(good.logps.sum() + bad.logps.sum())
+    if reduction == "sum":
+        return total
+    if good.lengths is None or bad.lengths is None:
+        raise ShapeError("meet: the counts of scored tokens are missing; pass lengths")
+    return total / (good.lengths.sum() + bad.lengths.sum())

@@ -2,7 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
-from trillium.objectives.bindings import BINDINGS
+from trillium.objectives.bindings.table import BINDINGS
 from trillium.objectives.cases import Case, check_case, load_cases
 
 OURS = Path(__file__).parent / "golden"

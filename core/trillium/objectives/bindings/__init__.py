@@ -1,0 +1,1 @@
+"""How the inputs of case files become the arguments of objectives, one binding per method."""

@@ -1,0 +1,157 @@
+"""Objectives that look at single tokens: divergences, masks, values and token rewards.
+
+Statistics of pairs come as `PairTokens`, zero where no token is scored, so a sum over tokens is a
+sum over the response. `u` is a log-ratio policy - reference, K the sum over tokens of the
+divergence D(reference || policy) over the whole vocabulary; w is chosen, l rejected, ls(z) = log
+sigmoid(z).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from trillium.objectives.batch import PairTokens
+
+
+def tdpo(
+    policy: PairTokens,
+    reference: PairTokens,
+    *,
+    kl: PairTokens,
+    variant: Literal["tdpo1", "tdpo2"] = "tdpo2",
+    beta: float = 0.1,
+    alpha: float = 0.5,
+) -> Float[Tensor, " pair"]:
+    """Score each pair with token-level DPO, which also holds the divergence (arXiv 2404.11999).
+
+        tdpo1:  loss = -ls(beta * (u_w - u_l - (K_l - K_w)))
+        tdpo2:  loss = -ls(beta * (u_w - u_l - alpha * (K_l - stopped K_w)))
+
+    The default is the paper's second form; the released configuration uses the first.
+    """
+    u_chosen, u_rejected = _totals(policy, reference)
+    k_chosen, k_rejected = kl.chosen.sum(-1), kl.rejected.sum(-1)
+    if variant == "tdpo1":
+        return -logsigmoid(beta * (u_chosen - u_rejected - (k_rejected - k_chosen)))
+    # Only the rejected side's divergence is to be shaped (Eq. of TDPO2: sg on the chosen side).
+    gap = k_rejected - k_chosen.detach()
+    return -logsigmoid(beta * (u_chosen - u_rejected - alpha * gap))
+
+
+def sparsepo(
+    policy: PairTokens,
+    reference: PairTokens,
+    *,
+    kl: PairTokens,
+    mask_u: PairTokens,
+    mask_d: PairTokens,
+    beta: float = 0.1,
+    l1_u: float = 0.0,
+    l1_d: float = 0.0,
+) -> Float[Tensor, " pair"]:
+    """Score each pair with TDPO in which masks choose the tokens that matter (arXiv 2410.05102).
+
+        u    = sum over tokens of mask_u * (policy - reference)        K = sum of mask_d * kl
+        loss = -ls(beta * (u_w - u_l - (K_l - K_w))) + l1_u * sum |mask_u| + l1_d * sum |mask_d|
+
+    Masks of ones give tdpo1. A mask shared by both uses (mask_u = mask_d) is penalised twice unless
+    both weights are halved. `mapo_mask` computes the masks that are not learned.
+    """
+    weighted = [
+        PairTokens(mask.chosen * tokens.chosen, mask.rejected * tokens.rejected)
+        for mask, tokens in ((mask_u, policy), (mask_u, reference), (mask_d, kl))
+    ]
+    penalties = (
+        l1 * (mask.chosen.abs().sum(-1) + mask.rejected.abs().sum(-1))
+        for l1, mask in ((l1_u, mask_u), (l1_d, mask_d))
+    )
+    return tdpo(weighted[0], weighted[1], kl=weighted[2], variant="tdpo1", beta=beta) + sum(
+        penalties
+    )
+
+
+def mapo_mask(
+    hidden: Float[Tensor, "row token layer width"], scored: Bool[Tensor, "row token"]
+) -> Float[Tensor, "row token"]:
+    """Return the masks of MaPO from the reference's hidden states, without gradient.
+
+    Each layer's mean activation is standardised over the scored tokens of a response and rescaled
+    to [0, 1]; the mask is the mean over layers (arXiv 2410.05102, Section 3).
+    """
+    # The masks of MaPO are constants of the loss.
+    activation = hidden.detach().mean(-1)
+    is_scored = scored[..., None]
+    count = is_scored.sum(1, keepdim=True)
+    mean = torch.where(is_scored, activation, 0.0).sum(1, keepdim=True) / count
+    spread = torch.where(is_scored, (activation - mean).square(), 0.0).sum(1, keepdim=True) / count
+    z = (activation - mean) / spread.sqrt().clamp(min=torch.finfo(activation.dtype).tiny)
+    low = z.masked_fill(~is_scored, torch.inf).amin(1, keepdim=True)
+    high = z.masked_fill(~is_scored, -torch.inf).amax(1, keepdim=True)
+    width = (high - low).clamp(min=torch.finfo(activation.dtype).tiny)
+    return torch.where(is_scored, (z - low) / width, 0.0).mean(-1)
+
+
+def oreo(
+    policy: Float[Tensor, "row token"],
+    reference: Float[Tensor, "row token"],
+    *,
+    values: Float[Tensor, "row token"],
+    scored: Bool[Tensor, "row token"],
+    reward: Float[Tensor, " row"],
+    beta: float = 0.03,
+) -> Float[Tensor, " row"]:
+    """Score each trajectory with OREO, value and policy on one residual (arXiv 2412.16145).
+
+        A_t    = sum over i >= t of log-ratio_i
+        value  = mean_t (beta * stopped A_t + V_t - R)^2
+        policy = mean_t (beta * (stopped A_{t+1} + log-ratio_t) + stopped V_t - R)^2
+        loss   = value + policy
+
+    The released trainer also adds 0.01 times the divergence from the reference; that is left out.
+    """
+    losses = oreo_losses(policy, reference, values=values, scored=scored, reward=reward, beta=beta)
+    return losses.value + losses.policy
+
+
+@dataclass(frozen=True)
+class OreoLosses:
+    """Hold the two losses of OREO, one number per trajectory."""
+
+    value: Float[Tensor, " row"]
+    policy: Float[Tensor, " row"]
+
+
+def oreo_losses(
+    policy: Float[Tensor, "row token"],
+    reference: Float[Tensor, "row token"],
+    *,
+    values: Float[Tensor, "row token"],
+    scored: Bool[Tensor, "row token"],
+    reward: Float[Tensor, " row"],
+    beta: float,
+) -> OreoLosses:
+    """Return the value loss and the policy loss of OREO."""
+    logratio = torch.where(scored, policy - reference, 0.0)
+    # Each side regresses on the other, which is held still (stopped) as in the paper.
+    suffix = logratio.detach().flip(-1).cumsum(-1).flip(-1)
+    goal = reward[:, None]
+    value = (beta * suffix + values - goal).square()
+    later = suffix - logratio.detach()
+    step = (beta * (later + logratio) + values.detach() - goal).square()
+    count = scored.sum(-1)
+    return OreoLosses(
+        value=torch.where(scored, value, 0.0).sum(-1) / count,
+        policy=torch.where(scored, step, 0.0).sum(-1) / count,
+    )
+
+
+def _totals(
+    policy: PairTokens, reference: PairTokens
+) -> tuple[Float[Tensor, " pair"], Float[Tensor, " pair"]]:
+    """Return the summed log-ratios of chosen and rejected responses."""
+    chosen = (policy.chosen - reference.chosen).sum(-1)
+    return chosen, (policy.rejected - reference.rejected).sum(-1)
