@@ -4,8 +4,9 @@ A failure of the sandbox is never a wrong answer: its program is left out and co
 depends on the clock, so that the same programs give the same rows.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import tee
 
 from pydantic import BaseModel, ConfigDict, Field
 from trillium_sandbox import Backend, Limits, Reply, Request, open_backend
@@ -68,25 +69,33 @@ class Outcome:
 
 
 def execute(
-    jobs: Sequence[Job], backend: Backend, config: SandboxConfig, *, n_runs: int | None = None
-) -> Iterator[Outcome]:
-    """Yield one outcome per job, in order; `n_runs` overrides the configured number of runs."""
-    runs = n_runs or config.n_runs
+    groups: Iterable[Sequence[Job]], backend: Backend, config: SandboxConfig, *, n_runs: int
+) -> Iterator[list[Outcome]]:
+    """Yield the outcomes of each group of jobs, in order, as soon as the group is done.
+
+    Jobs are handed to the sandbox as it asks for them, so that groups may come from a long run.
+    """
+    waiting, coming = tee(groups)
     requests = (
-        Request(
-            id=f"{job.id}#{run}",
-            mode="function",
-            source=job.program.encode("utf-8", "replace"),
-            tests=job.tests,
-            entry_point=job.entry_point,
-            limits=config.limits,
-        )
-        for job in jobs
-        for run in range(runs)
+        _request(job, run, config.limits)
+        for group in coming
+        for job in group
+        for run in range(n_runs)
     )
     replies = iter(backend.run(requests))
-    for job in jobs:
-        yield _outcome(job, [next(replies) for _ in range(runs)])
+    for group in waiting:
+        yield [_outcome(job, [next(replies) for _ in range(n_runs)]) for job in group]
+
+
+def _request(job: Job, run: int, limits: Limits) -> Request:
+    return Request(
+        id=f"{job.id}#{run}",
+        mode="function",
+        source=job.program.encode("utf-8", "replace"),
+        tests=job.tests,
+        entry_point=job.entry_point,
+        limits=limits,
+    )
 
 
 def _outcome(job: Job, replies: Sequence[Reply]) -> Outcome:
@@ -107,8 +116,3 @@ def _flags(reply: Reply, n_tests: int) -> list[bool]:
     """Return one flag per test; tests that were never reached have failed."""
     flags = [result == "pass" for result in reply.tests[:n_tests]]
     return flags + [False] * (n_tests - len(flags))
-
-
-def passed_by_id(outcomes: Sequence[Outcome]) -> Mapping[str, bool]:
-    """Map each job whose sandbox did not fail to whether all its tests passed."""
-    return {out.id: out.passed_all for out in outcomes if not out.is_sandbox_failure}

@@ -1,11 +1,13 @@
 """Rows that the stages of a run hand to one another, each a line of a JSON-lines file."""
 
+import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import TypeAdapter
-from trillium.files import read_rows
+from trillium.files import read_rows, write_atomically
 from trillium.trees import TokenPath, TokenTree
 
 if TYPE_CHECKING:
@@ -92,6 +94,12 @@ class TaskResult:
 def to_row(record: "Record") -> dict[str, object]:
     """Return a record as it stands in a file."""
     return asdict(record)
+
+
+def write_records(path: Path, records: Iterable["Record"]) -> None:
+    """Write a file of records in one step."""
+    lines = (json.dumps(to_row(record), ensure_ascii=False) + "\n" for record in records)
+    write_atomically(path, "".join(lines))
 
 
 def read_records(path: Path, kind: type["Record"]) -> list["Record"]:

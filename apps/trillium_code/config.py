@@ -1,0 +1,91 @@
+"""The run file of the code application: one frozen model, every default in it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from trillium.generation import SamplingConfig
+from trillium.objectives.configs import ObjectiveConfig, RPOConfig
+from trillium.policies.config import PolicyConfig
+from trillium.training.config import TrainConfig
+
+from trillium_code.execution import SandboxConfig
+from trillium_code.pairs import RankConfig
+from trillium_code.prompts import PROGRAM_STOPS, TEST_STOPS, PromptConfig
+from trillium_code.tasks import TaskSource
+
+if TYPE_CHECKING:
+    from trillium.training.align import AlignConfig
+
+
+class TasksConfig(BaseModel):
+    """Choose the tasks to learn from and the tasks that judge the result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    train: TaskSource = Field(TaskSource(split="train"), description="tasks that give pairs")
+    held_out: TaskSource = Field(
+        TaskSource(split="held_out"), description="tasks for evaluation, never trained on"
+    )
+    max_overlap: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="share of 5-grams from which a training task repeats a held-out one",
+    )
+
+
+class EvaluateConfig(BaseModel):
+    """Choose how a policy is evaluated on the held-out tasks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sampling: SamplingConfig = Field(
+        SamplingConfig(n_samples=8, temperature=0.7, max_new_tokens=96, stop=PROGRAM_STOPS),
+        description="programs per held-out task",
+    )
+    k: tuple[int, ...] = Field((1, 4, 8), min_length=1, description="k of pass@k")
+
+
+class CodeConfig(BaseModel):
+    """A run of the code application."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    output: Path = Field(Path("runs/code"), description="run folder")
+    seed: int = Field(0, ge=0, description="seed of sampling and training")
+    policy: PolicyConfig = Field(PolicyConfig(), description="model and adapter")
+    tasks: TasksConfig = Field(TasksConfig(), description="what to learn from and what to judge by")
+    prompt: PromptConfig = Field(PromptConfig(), description="how the model is asked")
+    programs: SamplingConfig = Field(
+        SamplingConfig(n_samples=12, temperature=0.8, max_new_tokens=96, stop=PROGRAM_STOPS),
+        description="programs per training task",
+    )
+    tests: SamplingConfig = Field(
+        SamplingConfig(n_samples=4, temperature=0.7, max_new_tokens=96, stop=TEST_STOPS),
+        description="completions with tests per training task",
+    )
+    max_tests: int = Field(16, gt=0, description="distinct tests of a task that are executed")
+    sandbox: SandboxConfig = Field(SandboxConfig(), description="where programs run")
+    max_rows: int = Field(96, gt=0, description="completions decoded together; more needs memory")
+    rank: RankConfig = Field(RankConfig(), description="from results to pairs")
+    objective: ObjectiveConfig = Field(RPOConfig(), description="what to minimise")
+    train: TrainConfig = Field(TrainConfig(), description="how to minimise it")
+    evaluate: EvaluateConfig = Field(EvaluateConfig(), description="how the result is judged")
+
+    @model_validator(mode="after")
+    def _k_within_samples(self) -> Self:
+        n_samples, largest = self.evaluate.sampling.n_samples, max(self.evaluate.k)
+        if largest > n_samples:
+            raise ValueError(
+                f"evaluate.k = {largest} needs that many samples, evaluate.sampling.n_samples is "
+                f"{n_samples}; raise n_samples or lower k"
+            )
+        return self
+
+    @property
+    def align(self) -> "AlignConfig":
+        """Return objective and training as the trainer takes them."""
+        from trillium.training.align import AlignConfig
+
+        return AlignConfig(objective=self.objective, train=self.train)

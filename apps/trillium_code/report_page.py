@@ -1,0 +1,225 @@
+"""The report of a run: what the shared report page shows for the code application."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from trillium.evaluation import compare, pass_at_k_by_task
+from trillium.files import write_atomically
+from trillium.report.content import (
+    Bars,
+    BarSeries,
+    Curves,
+    Headline,
+    ReportData,
+    Sample,
+    SamplePair,
+    SamplePairs,
+    Section,
+    Series,
+    Settings,
+    Table,
+)
+from trillium.report.render import render_report
+from trillium.training.journal import read_metrics
+
+from trillium_code.config import CodeConfig
+from trillium_code.pipeline import CodeResult
+from trillium_code.records import TaskResult
+from trillium_code.summary import (
+    Cost,
+    Gains,
+    cost_rows,
+    format_interval,
+    measure_cost,
+    measure_gains,
+)
+
+_MOST_SAMPLES = 12
+
+
+def write_report(config: CodeConfig, result: CodeResult) -> Path:
+    """Write `report.html` into the run folder and return its path; overwrites an older one."""
+    gains = measure_gains(result.before, result.after, config.evaluate.k)
+    report = build_report(config, result, gains, measure_cost(result.stages))
+    path = result.folder / "report.html"
+    write_atomically(path, render_report(report))
+    return path
+
+
+def build_report(config: CodeConfig, result: CodeResult, gains: Gains, cost: Cost) -> ReportData:
+    """Put the results of a run into the report's terms."""
+    first = gains.by_k[min(gains.by_k)]
+    return ReportData(
+        title="Code: aligned by its own tests",
+        subtitle=(
+            f"{config.policy.base}, {config.objective.name} on {len(result.pairs)} pairs from "
+            f"{len(result.tasks.train)} training tasks; judged on {gains.n_tasks} other tasks"
+        ),
+        headlines=(
+            Headline(
+                f"pass@{min(gains.by_k)}",
+                f"{first.after.mean:.3f}",
+                was=f"{first.before.mean:.3f}",
+                detail=f"gain {format_interval(first.gain, sign=True)}",
+            ),
+            Headline("pairs", str(len(result.pairs))),
+            Headline("sampling", f"{cost.sampled_tokens_per_s:.0f} tokens/s"),
+            Headline("peak memory", f"{cost.peak_memory_bytes / 2**30:.2f} GiB"),
+        ),
+        sections=(
+            _results(result, gains),
+            _training(read_metrics(result.folder)),
+            Section("Samples", (_changed_samples(result), _pair_samples(result))),
+            _costs(gains, cost, result),
+            Section("Settings", (Settings("config.yaml", config.model_dump(mode="json")),)),
+        ),
+        footer=f"trillium code run {result.folder / 'config.yaml'}",
+    )
+
+
+def _results(result: CodeResult, gains: Gains) -> Section:
+    names = tuple(f"pass@{k}" for k in gains.by_k)
+    comparisons = tuple(gains.by_k.values())
+    return Section(
+        "Result",
+        (
+            Bars(
+                "pass@k on held-out tasks",
+                "share of tasks",
+                names,
+                (
+                    BarSeries("before", tuple(c.before for c in comparisons)),
+                    BarSeries("after", tuple(c.after for c in comparisons)),
+                ),
+                note="95 % bootstrap intervals over tasks",
+            ),
+            Table(
+                "Paired over tasks",
+                ("", "before", "after", "gain", "better", "equal", "worse", "p (permutation)"),
+                tuple(
+                    (name, c.before, c.after, c.gain, c.n_better, c.n_equal, c.n_worse, p)
+                    for name, c in zip(names, comparisons, strict=True)
+                    for p in [round(c.permutation_p, 4)]
+                ),
+                note=f"{gains.n_samples} programs per task; {gains.n_lost_programs} programs that "
+                "the sandbox lost are left out",
+            ),
+            _by_band(result.before, result.after),
+        ),
+        intro="No held-out task, and no hidden test, was seen in training.",
+    )
+
+
+def _by_band(before: Sequence[TaskResult], after: Sequence[TaskResult]) -> Table:
+    rows = []
+    for band in dict.fromkeys(result.band for result in before):
+        sides = [
+            pass_at_k_by_task(
+                {r.task_id: r.judged for r in results if r.band == band and r.judged}, 1
+            )
+            for results in (before, after)
+        ]
+        shared = sides[0].keys() & sides[1].keys()
+        if shared:
+            found = compare(*({id: side[id] for id in shared} for side in sides))
+            rows.append((band, len(shared), found.before, found.after, found.gain))
+    return Table("pass@1 by difficulty", ("band", "tasks", "before", "after", "gain"), tuple(rows))
+
+
+def _training(metrics: Sequence[Mapping[str, float]]) -> Section:
+    def curves(title: str, label: str, names: Mapping[str, str]) -> Curves:
+        series = tuple(_series(shown, key, metrics) for key, shown in names.items())
+        return Curves(title, "optimizer step", label, tuple(s for s in series if s.x))
+
+    return Section(
+        "Training",
+        (
+            curves("Loss", "mean per pair", {"loss": "loss"}),
+            curves("Reward margin", "reward", {"rewards/margins": "chosen - rejected"}),
+            curves(
+                "Log-probabilities",
+                "nats",
+                {"logps/chosen": "chosen", "logps/rejected": "rejected"},
+            ),
+            curves("Accuracy", "share of pairs", {"rewards/accuracies": "chosen above rejected"}),
+        ),
+    )
+
+
+def _series(name: str, key: str, metrics: Iterable[Mapping[str, float]]) -> Series:
+    points = [(float(row["step"]), float(row[key])) for row in metrics if key in row]
+    return Series(name, tuple(x for x, _ in points), tuple(y for _, y in points))
+
+
+def _changed_samples(result: CodeResult) -> SamplePairs:
+    """Show the first sample of the tasks whose results changed most, gains and losses alike."""
+    tasks = {task.id: task for task in result.tasks.held_out}
+    after = {found.task_id: found for found in result.after}
+
+    def change(old: TaskResult) -> float:
+        return _share(after[old.task_id]) - _share(old)
+
+    ordered = sorted(result.before, key=lambda old: -abs(change(old)))[:_MOST_SAMPLES]
+    pairs = tuple(
+        SamplePair(
+            f"{old.task_id}: {_count(old)} before, {_count(after[old.task_id])} after",
+            tasks[old.task_id].header,
+            _program(old, is_good=change(old) < 0),
+            _program(after[old.task_id], is_good=change(old) > 0),
+        )
+        for old in ordered
+    )
+    return SamplePairs(
+        "Held-out tasks that changed most",
+        "before",
+        "after",
+        pairs,
+        note="of the samples of a task, the first one that shows the change",
+    )
+
+
+def _program(result: TaskResult, *, is_good: bool) -> Sample:
+    flags = list(result.passed)
+    place = flags.index(is_good) if is_good in flags else 0
+    verdict = {True: "passes", False: "fails", None: "sandbox failure"}[flags[place]]
+    return Sample(result.programs[place], verdict, flags[place])
+
+
+def _share(result: TaskResult) -> float:
+    return sum(result.judged) / max(1, len(result.judged))
+
+
+def _count(result: TaskResult) -> str:
+    return f"{sum(result.judged)}/{len(result.judged)}"
+
+
+def _pair_samples(result: CodeResult) -> SamplePairs:
+    headers = {task.id: task.header for task in result.tasks.train}
+    step = max(1, len(result.pairs) // _MOST_SAMPLES)
+    return SamplePairs(
+        "Training pairs",
+        "chosen",
+        "rejected",
+        tuple(
+            SamplePair(pair.id, headers[pair.task_id], Sample(pair.chosen), Sample(pair.rejected))
+            for pair in result.pairs[::step][:_MOST_SAMPLES]
+        ),
+        note="chosen and rejected by the model's own tests, which can be wrong",
+    )
+
+
+def _costs(gains: Gains, cost: Cost, result: CodeResult) -> Section:
+    stages = tuple(cost.seconds)
+    return Section(
+        "Cost",
+        (
+            Bars(
+                "Time by stage",
+                "seconds",
+                tuple(name.replace("_", " ") for name in stages),
+                (BarSeries("seconds", tuple(cost.seconds.values())),),
+                is_horizontal=True,
+            ),
+            Table("Numbers", ("", "value"), tuple(cost_rows(gains, cost, result.stages))),
+        ),
+    )
