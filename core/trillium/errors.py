@@ -11,7 +11,7 @@ class ConfigError(ValueError):
 
 
 class DataError(ValueError):
-    """Report rows, tokens or templates that cannot be used, with file and line where there is one."""
+    """Report rows, tokens or templates that cannot be used, with file and line if there is one."""
 
 
 class ShapeError(ValueError):
