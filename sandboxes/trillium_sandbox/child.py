@@ -1,0 +1,171 @@
+"""Inside the forked child: give up every right, in order, then run the program.
+
+Everything up to `lock_down` is trusted code; everything after it is not, whatever its author.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import gc
+import os
+import resource
+import sys
+
+from trillium_sandbox import landlock, linux, seccomp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+
+FIRST_OPEN = 5
+"""Descriptors from here on are closed before any program runs."""
+
+_SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+_FIXED_LIMITS = (
+    (resource.RLIMIT_CORE, 0),
+    (resource.RLIMIT_NOFILE, 64),
+    (resource.RLIMIT_MEMLOCK, 0),
+    (resource.RLIMIT_MSGQUEUE, 0),
+    (resource.RLIMIT_SIGPENDING, 64),
+    (resource.RLIMIT_NICE, 0),
+    (resource.RLIMIT_RTPRIO, 0),
+)
+
+
+class Jail:
+    """What every child of one zygote is locked into; built once, before the first fork."""
+
+    __slots__ = ("base_memory", "box", "disk_bytes", "filter", "first_id", "level", "ruleset")
+
+    def __init__(self, level: int, box: str, first_id: int | None, disk_bytes: int) -> None:
+        """Measure the bare interpreter and assemble the filter; rules come with `refresh`."""
+        self.level = level
+        self.box = box
+        self.first_id = first_id
+        self.disk_bytes = disk_bytes
+        self.filter = seccomp.build() if level >= 1 else b""
+        self.ruleset: int | None = None
+        self.base_memory = 0
+
+
+class Allowance:
+    """A request's limits as the child sets them; see limits.py."""
+
+    __slots__ = ("cpu_rlimit_s", "disk_bytes", "memory_bytes", "n_processes", "output_bytes")
+
+    def __init__(self, values: tuple[int, int, int, int, int]) -> None:
+        """Take (cpu, memory, disk, processes, output) in this order."""
+        self.cpu_rlimit_s = values[0]
+        self.memory_bytes = values[1]
+        self.disk_bytes = values[2]
+        self.n_processes = values[3]
+        self.output_bytes = values[4]
+
+
+def lock_down(jail: Jail, allowance: Allowance, user: int) -> None:
+    """Turn this process into a prisoner; there is no way back from here.
+
+    Standard streams and descriptors 3 and 4 must already be what the program may hold.
+    """
+    os.setsid()
+    os.chdir(jail.box)
+    _set_limits(jail, allowance)
+    if jail.first_id is not None:
+        identity = jail.first_id + user
+        os.setgroups([])
+        os.setresgid(identity, identity, identity)
+        os.setresuid(identity, identity, identity)
+    elif jail.level >= 1:
+        linux.drop_capabilities()
+    if jail.level >= 1:
+        linux.prctl(linux.PR_SET_PDEATHSIG, 9)
+        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+        linux.prctl(linux.PR_SET_DUMPABLE, 0)
+        if jail.ruleset is not None:
+            landlock.restrict(jail.ruleset)
+    os.closerange(FIRST_OPEN, 1 << 16)
+    if jail.level >= 1:
+        seccomp.install(jail.filter, os.getpid())
+    gc.enable()
+
+
+def seal(output: int, output_bytes: int) -> None:
+    """Fix the size of an output file just above the limit: the kernel cuts a flood there."""
+    os.ftruncate(output, _pages(output_bytes))
+    fcntl.fcntl(output, fcntl.F_ADD_SEALS, _SEALS)
+
+
+def new_module(name: str) -> ModuleType:
+    """Return an empty module, registered, for a program to be executed in."""
+    module = type(sys)(name)
+    module.__dict__["__builtins__"] = __builtins__
+    sys.modules[name] = module
+    return module
+
+
+def run_script(source: bytes) -> int:
+    """Run a program to its end as `__main__` and return its exit code."""
+    try:
+        code = compile(source, "program.py", "exec", dont_inherit=True)
+        exec(code, new_module("__main__").__dict__)
+        status = 0
+    except BaseException as error:
+        status = report(error)
+    return finish(status)
+
+
+def report(error: BaseException) -> int:
+    """Print an uncaught exception as Python would and return the exit code it means."""
+    if isinstance(error, SystemExit):
+        code = error.code
+        if code is None:
+            return 0
+        if isinstance(code, int):
+            return code & 0xFF
+        print(code, file=sys.stderr)
+        return 1
+    # The first frame is this file's own.
+    trace = error.__traceback__.tb_next if error.__traceback__ else None
+    sys.excepthook(type(error), error.with_traceback(trace), trace)
+    return 1
+
+
+def finish(status: int) -> int:
+    """End as an interpreter does (threads, exit functions, buffers); return the exit code."""
+    try:
+        threading = sys.modules.get("threading")
+        if threading is not None:
+            threading._shutdown()
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except BaseException:
+        # The interpreter's own code for a flush that failed at the end.
+        return status or 120
+    return status
+
+
+def _pages(size: int) -> int:
+    # Whole pages: the kernel refuses a write that crosses the end, and writes page by page.
+    return (size // 4096 + 1) * 4096
+
+
+def _set_limits(jail: Jail, allowance: Allowance) -> None:
+    memory = jail.base_memory + allowance.memory_bytes
+    # Where users are shared with the zygote, its own processes count as well.
+    shared = 0 if jail.first_id is not None else 4
+    limits = [
+        *_FIXED_LIMITS,
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CPU, allowance.cpu_rlimit_s),
+        (resource.RLIMIT_FSIZE, max(allowance.disk_bytes, _pages(allowance.output_bytes))),
+    ]
+    if jail.level != 1 or jail.first_id is not None:
+        limits.append((resource.RLIMIT_NPROC, allowance.n_processes + shared))
+    for kind, value in limits:
+        ceiling = resource.getrlimit(kind)[1]
+        if ceiling != resource.RLIM_INFINITY:
+            value = min(value, ceiling)
+        resource.setrlimit(kind, (value, value))

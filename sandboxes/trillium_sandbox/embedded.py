@@ -1,0 +1,223 @@
+"""The backend without a service: zygotes of this machine, fed from the caller's own thread.
+
+Safe in a process with threads and large libraries: workers are fresh interpreters, never forks of
+the caller. Not safe to use from two threads at once.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Self
+
+from trillium_sandbox import outcomes
+from trillium_sandbox.errors import SandboxError
+from trillium_sandbox.limits import Limits
+from trillium_sandbox.verdicts import Reply, Request
+from trillium_sandbox.worker import Job, Outcome, Worker
+
+MAX_DEATHS = 3
+"""A request under which this many workers died is answered with sandbox_error."""
+
+_WINDOW = 8
+"""Jobs a worker is sent ahead of the one that it runs."""
+
+_TICK_S = 1.0
+
+
+class EmbeddedBackend:
+    """Run programs in forked, locked-down children of lean zygotes, one zygote per core."""
+
+    def __init__(self, level: int, n_workers: int | None = None) -> None:
+        """Start the zygotes. Raises SandboxError when `level` does not hold on this machine."""
+        self._level = level
+        self._n_workers = n_workers or len(os.sched_getaffinity(0))
+        self._disk_bytes = Limits().disk_bytes
+        self._selector = selectors.DefaultSelector()
+        self._workers: list[Worker] = []
+        self._waiting: deque[Job] = deque()
+        self._parts: dict[int, Reply] = {}
+        self._replies: dict[int, Reply] = {}
+        self._next_ticket = 0
+        self.n_restarts = 0
+        try:
+            for _ in range(self._n_workers):
+                self._add_worker()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def level(self) -> int:
+        """Return the isolation level that holds; see levels.py."""
+        return self._level
+
+    @property
+    def worker_pids(self) -> tuple[int, ...]:
+        """Return the process ids of the zygotes' launchers, as seen from outside."""
+        return tuple(worker.process.pid for worker in self._workers)
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        """Yield one reply per request, in the order of the requests.
+
+        Takes requests as it has room for them. A worker that dies is replaced and what it had not
+        answered runs again. Abandoning the iterator drops the requests it had taken.
+        """
+        source = iter(requests)
+        expected: deque[int] = deque()
+        exhausted = False
+        try:
+            while True:
+                while not exhausted and len(expected) < 2 * _WINDOW * self._n_workers:
+                    request = next(source, None)
+                    if request is None:
+                        exhausted = True
+                        break
+                    expected.append(self._accept(request))
+                self._dispatch()
+                while expected and expected[0] in self._replies:
+                    yield self._replies.pop(expected.popleft())
+                if exhausted and not expected:
+                    return
+                if expected and expected[0] not in self._replies:
+                    self._step()
+        finally:
+            self._forget(set(expected))
+
+    def close(self) -> None:
+        """End every process of the backend."""
+        for worker in self._workers:
+            self._selector.unregister(worker.replies)
+            worker.stop()
+        self._workers.clear()
+        self._selector.close()
+
+    def __enter__(self) -> Self:
+        """Return the backend itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the backend."""
+        self.close()
+
+    def _accept(self, request: Request) -> int:
+        if not self._workers:
+            raise SandboxError("sandbox: the backend is closed; open a new one")
+        ticket = self._next_ticket
+        self._next_ticket += 1
+        self._waiting.append(Job(ticket, request))
+        return ticket
+
+    def _dispatch(self) -> None:
+        while self._waiting:
+            worker = min(self._workers, key=lambda worker: len(worker.jobs))
+            if len(worker.jobs) >= _WINDOW:
+                return
+            worker.submit(self._waiting.popleft())
+            self._flush(worker)
+
+    def _step(self) -> None:
+        """Wait for the workers and take in what they have to say."""
+        writers = [worker for worker in self._workers if worker.unsent]
+        for worker in writers:
+            self._selector.register(worker.requests, selectors.EVENT_WRITE, worker)
+        try:
+            ready = self._selector.select(_TICK_S)
+        finally:
+            for worker in writers:
+                self._selector.unregister(worker.requests)
+        for key, events in ready:
+            worker = key.data
+            if worker not in self._workers:
+                continue
+            if events & selectors.EVENT_READ:
+                self._drain(worker)
+            else:
+                self._flush(worker)
+        if not ready:
+            now = time.monotonic()
+            for worker in [worker for worker in self._workers if worker.is_overdue(now)]:
+                self._replace(worker)
+
+    def _flush(self, worker: Worker) -> None:
+        try:
+            worker.flush()
+        except OSError:
+            self._replace(worker)
+
+    def _drain(self, worker: Worker) -> None:
+        try:
+            while (outcome := worker.receive()) is not None:
+                job = worker.jobs.popleft()
+                worker.head_since_s = time.monotonic()
+                if job.ticket != outcome.ticket or outcomes.failed_to_start(job, outcome):
+                    worker.jobs.appendleft(job)
+                    raise ConnectionResetError("the zygote lost its place")
+                self._settle(worker, job, outcome)
+        except OSError:
+            self._replace(worker)
+
+    def _settle(self, worker: Worker, job: Job, outcome: Outcome) -> None:
+        level, baseline = worker.level, worker.baseline_bytes
+        if job.request.mode != "function":
+            self._replies[job.ticket] = outcomes.read_alone(job, outcome, level, baseline)
+            return
+        turn = outcomes.read_turn(job, outcome)
+        reply = outcomes.read_pair(job, outcome, turn, level, baseline)
+        if job.ticket in self._parts:
+            reply = outcomes.join_turns(self._parts.pop(job.ticket), reply)
+        n_done = len(reply.tests)
+        budget_s = outcomes.N_BUDGETS * job.request.limits.wall_s
+        if n_done < len(job.request.tests) and reply.wall_s < budget_s:
+            self._parts[job.ticket] = reply
+            self._waiting.appendleft(Job(job.ticket, job.request, n_done))
+        else:
+            self._replies[job.ticket] = outcomes.give_up(reply, job.request)
+
+    def _add_worker(self) -> None:
+        worker = Worker.start(self._level, self._disk_bytes)
+        self._workers.append(worker)
+        self._selector.register(worker.replies, selectors.EVENT_READ, worker)
+
+    def _replace(self, worker: Worker) -> None:
+        """Start a worker in place of a dead one; what it had not answered runs again."""
+        self._workers.remove(worker)
+        self._selector.unregister(worker.replies)
+        worker.stop()
+        self.n_restarts += 1
+        if worker.jobs:
+            # The others were only queued: the one that was running is to blame.
+            worker.jobs[0].n_deaths += 1
+            if worker.jobs[0].n_deaths >= MAX_DEATHS:
+                job = worker.jobs.popleft()
+                self._parts.pop(job.ticket, None)
+                self._replies[job.ticket] = Reply(
+                    id=job.request.id,
+                    status="sandbox_error",
+                    stderr=f"{MAX_DEATHS} workers died while they ran this request".encode(),
+                    isolation=self._level,
+                )
+        self._waiting.extendleft(reversed(worker.jobs))
+        self._add_worker()
+
+    def _forget(self, tickets: set[int]) -> None:
+        """Drop what an abandoned iterator still waits for; workers that run it start anew."""
+        if not tickets:
+            return
+        self._waiting = deque(job for job in self._waiting if job.ticket not in tickets)
+        for ticket in tickets:
+            self._parts.pop(ticket, None)
+            self._replies.pop(ticket, None)
+        for worker in list(self._workers):
+            if any(job.ticket in tickets for job in worker.jobs):
+                worker.jobs = deque(job for job in worker.jobs if job.ticket not in tickets)
+                self._replace(worker)

@@ -1,0 +1,84 @@
+"""Isolation levels: what each stops, what it does not, and which of them hold on this machine.
+
+A level is probed by building it and running a program in it, never by reading a version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trillium_sandbox.errors import SandboxError
+from trillium_sandbox.limits import Limits
+
+DEFAULT_LEVEL = 2
+"""What generated code needs unless the caller lowers it in so many words."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One isolation level."""
+
+    number: int
+    name: str
+    stops: str
+    does_not_stop: str
+
+
+LEVELS = (
+    Level(
+        0,
+        "none",
+        "accidents: resource limits only",
+        "anything hostile: files, network, other processes are open to the program",
+    ),
+    Level(
+        1,
+        "seccomp",
+        "network, forking, executing, files outside the work folder",
+        "filling the disk with many files, kernel bugs",
+    ),
+    Level(
+        2,
+        "namespaces",
+        "the same, and: seeing any file, process or network of this machine; filling the disk",
+        "kernel bugs, side channels, slowing the machine down within the limits",
+    ),
+    Level(
+        3,
+        "container",
+        "the same, with a container's own memory and process limits around all programs",
+        "kernel bugs, side channels",
+    ),
+    Level(4, "gvisor", "the same, and most kernel bugs", "side channels"),
+    Level(5, "vm", "the same, and kernel bugs", "side channels"),
+)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Whether a level holds here, and why or why not."""
+
+    level: int
+    available: bool
+    reason: str
+
+
+def probe() -> list[Probe]:
+    """Build every level in turn, the highest last, and say which of them hold here."""
+    probes = [probe_embedded(level) for level in (0, 1, 2)]
+    return probes + [Probe(level.number, False, "no backend offers it") for level in LEVELS[3:]]
+
+
+def probe_embedded(level: int) -> Probe:
+    """Start a zygote at `level`, which locks a child down, and end it again."""
+    from trillium_sandbox.worker import Worker
+
+    try:
+        worker = Worker.start(level, Limits().disk_bytes)
+    except SandboxError as error:
+        return Probe(level, False, str(error).removeprefix(f"level {level}: "))
+    worker.stop()
+    users = "users of its own" if worker.own_users else "the caller's own user"
+    rules = f"Landlock {worker.landlock}" if worker.landlock and level else "no Landlock"
+    walls = ("resource limits", "seccomp", "namespaces, seccomp")[level]
+    return Probe(level, True, f"{walls}, {rules}, {users}")

@@ -1,0 +1,398 @@
+"""Calls between the judge's process and the candidate's, over one socket.
+
+Plain values cross as copies (codec.py). What is not plain, a function, an iterator, an instance,
+stays where it is and crosses as a handle; the other side sees a `Remote`. Comparing a `Remote`
+compares identity: the candidate is never asked whether its own answer is right.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import select
+import struct
+import time
+from collections import deque
+
+from trillium_sandbox.codec import CodecError, decode, encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import NoReturn
+
+MAX_FRAME_BYTES = 32 << 20
+_LENGTH = struct.Struct("<I")
+_PLAIN = frozenset({int, str, float, bool, bytes, type(None)})
+_OPAQUE = frozenset({"module", "frame", "traceback", "code"})
+
+
+class ConnectionLost(BaseException):
+    """The other side is gone; not an Exception, so that nothing in between swallows it."""
+
+
+class CandidateError(Exception):
+    """The candidate raised something that is not one of Python's own exceptions."""
+
+
+class Peer:
+    """One end of the connection; each end serves the other while it waits for an answer."""
+
+    def __init__(
+        self,
+        descriptor: int,
+        *,
+        names: Mapping[str, object] | None = None,
+        on_timeout: Callable[[], None] | None = None,
+        on_lost: Callable[[], None] | None = None,
+    ) -> None:
+        """Speak over `descriptor`; with `names`, the other side may ask for them and look inside.
+
+        Without, it may only use what it was handed: call functions, advance iterators, and touch
+        the public attributes of instances. That is the judge's side. `on_timeout` (past `deadline`)
+        and `on_lost` must not return; without `on_lost`, ConnectionLost is raised.
+        """
+        self.descriptor = descriptor
+        self.names = names
+        self.deadline: float | None = None
+        self._on_timeout = on_timeout
+        self._on_lost = on_lost
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+        self._exported: list[object] = []
+
+    def ask(self, *operation: object) -> object:
+        """Have the other side do `operation` and return its answer, or raise what it raised.
+
+        Arguments it changed are changed here as well.
+        """
+        self._send(encode(operation, self._export))
+        while True:
+            message = self._receive()
+            if message[0] == "ok" and len(message) == 3:
+                if type(message[2]) is tuple:
+                    _copy_back(operation, message[2])
+                return message[1]
+            if message[0] == "raise" and len(message) == 3:
+                raise _rebuild(message[1], message[2])
+            self._serve(message)
+
+    def serve_forever(self) -> None:
+        """Answer the other side until it hangs up."""
+        while True:
+            self._serve(self._receive())
+
+    def send(self, *message: object) -> None:
+        """Send one message that needs no answer."""
+        self._send(encode(message, self._export))
+
+    def receive(self) -> tuple[object, ...]:
+        """Return the next message as it came."""
+        return self._receive()
+
+    def _serve(self, message: tuple[object, ...]) -> None:
+        operation = message[0]
+        action = _OPERATIONS.get(operation) if isinstance(operation, str) else None
+        try:
+            if action is None:
+                raise CodecError("an unknown operation")
+            before = b""
+            if operation == "call" and _may_change(message[2:]):
+                before = encode(message, _forget)
+            answer = action(self, *message[1:])
+            changed = None
+            if before and encode(message, _forget) != before:
+                changed = message
+            reply = encode(("ok", answer, changed), self._export)
+        except ConnectionLost:
+            raise
+        except BaseException as error:
+            reply = encode(("raise", _exception_names(error), _describe(error)))
+        self._send(reply)
+
+    def _export(self, value: object) -> tuple[int, int]:
+        if isinstance(value, Remote) and value._peer is self:
+            return 1, value._number
+        if self.names is None and type(value).__name__ in _OPAQUE:
+            raise CodecError(f"a value of type {type(value).__name__} cannot cross")
+        self._exported.append(value)
+        return 0, len(self._exported) - 1
+
+    def _resolve(self, owner: int, number: int) -> object:
+        if owner == 0:
+            return Remote(self, number)
+        if number >= len(self._exported):
+            raise CodecError("a handle to nothing")
+        return self._exported[number]
+
+    def _target(self, value: object) -> object:
+        """Return what an operation works on: a handle of ours, or one of our names."""
+        if isinstance(value, str) and self.names is not None:
+            if value not in self.names:
+                raise NameError(f"name {value!r} is not defined")
+            return self.names[value]
+        return value
+
+    def _attribute(self, value: object, name: object) -> None:
+        allowed = self.names is not None or (
+            isinstance(name, str)
+            and not name.startswith("_")
+            and type(value).__module__ == "tests"
+            and type(value).__flags__ & 1 << 9  # a class made by a class statement
+        )
+        if not allowed:
+            raise AttributeError(f"{name!r} of the test's objects is out of reach")
+
+    def _send(self, data: bytes) -> None:
+        if len(data) > MAX_FRAME_BYTES:
+            raise CodecError(f"a message of {len(data)} bytes (at most {MAX_FRAME_BYTES})")
+        view = memoryview(_LENGTH.pack(len(data)) + data)
+        try:
+            while view:
+                view = view[os.write(self.descriptor, view) :]
+        except OSError:
+            self._lose()
+
+    def _lose(self) -> NoReturn:
+        if self._on_lost is not None:
+            self._on_lost()
+        raise ConnectionLost
+
+    def _receive(self) -> tuple[object, ...]:
+        (size,) = _LENGTH.unpack(self._read(4))
+        if size > MAX_FRAME_BYTES:
+            self._lose()
+        message = decode(self._read(size), self._resolve)
+        if type(message) is not tuple or not message:
+            self._lose()
+        return message
+
+    def _read(self, size: int) -> bytes:
+        parts = []
+        while size:
+            if self.deadline is not None:
+                self._wait(self.deadline)
+            try:
+                part = os.read(self.descriptor, min(size, 1 << 20))
+            except OSError:
+                self._lose()
+            if not part:
+                self._lose()
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def _wait(self, deadline: float) -> None:
+        while True:
+            left = deadline - time.monotonic()
+            if left > 0 and self._poll.poll(left * 1000 + 1):
+                return
+            if left <= 0 and self._on_timeout is not None:
+                self._on_timeout()
+
+
+class Remote:
+    """Something that lives on the other side: call it, iterate over it, reach into it."""
+
+    __slots__ = ("_number", "_peer")
+    _number: int
+    _peer: Peer
+
+    def __init__(self, peer: Peer, number: int) -> None:
+        """Stand for the other side's object `number`."""
+        object.__setattr__(self, "_peer", peer)
+        object.__setattr__(self, "_number", number)
+
+    def __call__(self, *arguments: object, **named: object) -> object:
+        """Call it over there."""
+        return self._peer.ask("call", self, arguments, named)
+
+    def __getattr__(self, name: str) -> object:
+        """Fetch an attribute; dunder names are not asked for."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._peer.ask("get", self, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute over there."""
+        self._peer.ask("set", self, name, value)
+
+    def __iter__(self) -> Iterator[object]:
+        """Iterate over it, one request per item."""
+        items = self._peer.ask("iter", self)
+        if not isinstance(items, Remote):
+            raise CandidateError("an iterator answered out of turn")
+        return _RemoteIterator(items._peer, items._number)
+
+    def __next__(self) -> object:
+        """Return its next item."""
+        found = self._peer.ask("next", self)
+        if found == ():
+            raise StopIteration
+        if type(found) is not tuple or len(found) != 1:
+            raise CandidateError("an iterator answered out of turn")
+        return found[0]
+
+    def __len__(self) -> int:
+        """Return its length."""
+        length = self._peer.ask("len", self)
+        if type(length) is not int:
+            raise TypeError("a length that is not an int")
+        return length
+
+    def __bool__(self) -> bool:
+        """Return its truth value, as the other side sees it."""
+        return self._peer.ask("bool", self) is True
+
+    def __getitem__(self, key: object) -> object:
+        """Return one of its items."""
+        return self._peer.ask("item", self, key)
+
+    def __setitem__(self, key: object, value: object) -> None:
+        """Set one of its items."""
+        self._peer.ask("put", self, key, value)
+
+    def __contains__(self, value: object) -> bool:
+        """Return whether it says it holds `value`."""
+        return self._peer.ask("has", self, value) is True
+
+    def __str__(self) -> str:
+        """Return its text."""
+        text = self._peer.ask("str", self)
+        return text if type(text) is str else "<remote>"
+
+    def __eq__(self, other: object) -> bool:
+        """Compare identity: an answer that is not plain data equals nothing but itself."""
+        return isinstance(other, Remote) and other._number == self._number
+
+    def __hash__(self) -> int:
+        """Hash by identity."""
+        return hash(self._number)
+
+
+class _RemoteIterator(Remote):
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[object]:
+        return self
+
+
+def _call(peer: Peer, target: object, arguments: object, named: object) -> object:
+    function = peer._target(target)
+    if type(arguments) is not tuple or type(named) is not dict or not callable(function):
+        raise TypeError(f"{type(function).__name__!r} object is not callable")
+    return function(*arguments, **named)
+
+
+def _get(peer: Peer, target: object, name: object) -> object:
+    peer._attribute(target, name)
+    return getattr(target, name)  # type: ignore[call-overload]
+
+
+def _set(peer: Peer, target: object, name: object, value: object) -> None:
+    peer._attribute(target, name)
+    setattr(target, name, value)  # type: ignore[arg-type]
+
+
+def _next(peer: Peer, target: object) -> object:
+    try:
+        return (next(target),)  # type: ignore[call-overload]
+    except StopIteration:
+        return ()
+
+
+def _put(peer: Peer, target: object, key: object, value: object) -> None:
+    target[key] = value  # type: ignore[index]
+
+
+_OPERATIONS: dict[str, Callable[..., object]] = {
+    "call": _call,
+    "get": _get,
+    "set": _set,
+    "next": _next,
+    "name": Peer._target,
+    "iter": lambda peer, target: _Iterator(iter(target)),
+    "len": lambda peer, target: len(target),
+    "bool": lambda peer, target: bool(target),
+    "item": lambda peer, target, key: target[key],
+    "put": _put,
+    "has": lambda peer, target, value: value in target,
+    "str": lambda peer, target: str(target),
+}
+
+
+class _Iterator:
+    """Keeps an iterator from crossing as a copy, whatever its type."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Iterator[object]) -> None:
+        self._items = items
+
+    def __iter__(self) -> Iterator[object]:
+        return self
+
+    def __next__(self) -> object:
+        return next(self._items)
+
+
+def _may_change(arguments: tuple[object, ...]) -> bool:
+    return any(
+        type(value) not in _PLAIN
+        for part in arguments
+        for value in (part.values() if type(part) is dict else part)  # type: ignore[attr-defined]
+    )
+
+
+def _forget(value: object) -> tuple[int, int]:
+    return 0, 0
+
+
+def _exception_names(error: BaseException) -> tuple[str, ...]:
+    return tuple(kind.__name__ for kind in type(error).__mro__)
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        return str(error)[:2000]
+    except BaseException:
+        return ""
+
+
+def _rebuild(names: object, text: object) -> Exception:
+    """Return one of Python's own exceptions, the nearest to what was raised over there."""
+    words = text if type(text) is str else ""
+    for name in names if type(names) is tuple else ():
+        kind = getattr(builtins, name, None) if type(name) is str else None
+        if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception:
+            try:
+                return kind(words)
+            except TypeError:  # UnicodeDecodeError and its like need more than a text
+                break
+    return CandidateError(words)
+
+
+def _copy_back(old: object, new: object) -> object:
+    """Make `old` equal to `new` in place where it is mutable, and return what to keep."""
+    if type(old) is not type(new):
+        return new
+    if isinstance(old, list | deque) and isinstance(new, list | deque):
+        items = [_copy_back(a, b) for a, b in zip(old, new, strict=False)]
+        items += list(new)[len(items) :]
+        old.clear()
+        old.extend(items)
+    elif isinstance(old, dict) and isinstance(new, dict):
+        merged = {k: _copy_back(old[k], v) if k in old else v for k, v in new.items()}
+        old.clear()
+        old.update(merged)
+    elif isinstance(old, set) and isinstance(new, set):
+        old.clear()
+        old.update(new)
+    elif isinstance(old, bytearray) and isinstance(new, bytearray):
+        old[:] = new
+    elif isinstance(old, tuple) and isinstance(new, tuple) and len(old) == len(new):
+        kept = [_copy_back(a, b) for a, b in zip(old, new, strict=True)]
+        return old if all(a is b for a, b in zip(old, kept, strict=True)) else tuple(kept)
+    else:
+        return new
+    return old

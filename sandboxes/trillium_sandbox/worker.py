@@ -1,0 +1,234 @@
+"""The supervisor's side of one zygote: start it, feed it, read its answers, end it."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trillium_sandbox.codec import CodecError, decode, encode
+from trillium_sandbox.errors import SandboxError
+from trillium_sandbox.verdicts import Request
+
+_LENGTH = struct.Struct("<I")
+_START_S = 60.0
+_GRACE_S = 30.0
+_PACKET_BYTES = 1 << 18
+_ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+    "PYTHONHASHSEED": "0",
+    "MALLOC_ARENA_MAX": "2",
+}
+# A bare package object, so that the zygote loads its own few modules and not the package's front.
+_BOOT = """import sys
+package = type(sys)("trillium_sandbox")
+package.__path__ = [sys.argv[1]]
+sys.modules["trillium_sandbox"] = package
+from trillium_sandbox.zygote import main
+arguments, sys.argv = sys.argv[2:], ["program.py"]
+main(arguments)
+"""
+
+
+@dataclass
+class Job:
+    """A request on its way: the tests still to run, and how often a worker died under it."""
+
+    ticket: int
+    request: Request
+    first_test: int = 0
+    n_deaths: int = 0
+    sent_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a zygote measured for one job, before it is read as a verdict (outcomes.py)."""
+
+    ticket: int
+    wall_s: float
+    status: int
+    cpu_s: float
+    peak_bytes: int
+    stopped: str
+    records: bytes
+    judge_status: int
+    judge_cpu_s: float
+    outputs: tuple[bytes, bytes, bytes]
+    sizes: tuple[int, int, int]
+
+
+@dataclass
+class Worker:
+    """One zygote process and the jobs it was sent, the first of which is running."""
+
+    process: subprocess.Popen[bytes]
+    requests: socket.socket
+    replies: socket.socket
+    folder: Path | None
+    level: int
+    baseline_bytes: int
+    landlock: int
+    own_users: bool
+    jobs: deque[Job] = field(default_factory=deque)
+    unsent: bytearray = field(default_factory=bytearray)
+    head_since_s: float = 0.0
+
+    @classmethod
+    def start(cls, level: int, disk_bytes: int) -> Worker:
+        """Start a zygote at `level`. Raises SandboxError with the kernel call that was refused."""
+        if not sys.platform.startswith("linux"):
+            raise SandboxError(f"sandbox: needs Linux, this is {sys.platform}; use another backend")
+        folder = Path(tempfile.mkdtemp(prefix="trillium-box-")) if level < 2 else None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        answers, answering = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        python = getattr(sys, "_base_executable", sys.executable)
+        package = str(Path(__file__).parent)
+        numbers = [str(level), str(theirs.fileno()), str(answering.fileno())]
+        command = [python, "-s", "-S", "-P", "-B", "-X", "utf8", "-c", _BOOT, package, *numbers]
+        with theirs, answering:
+            process = subprocess.Popen(
+                [*command, str(_work_folder(folder)), str(disk_bytes)],
+                env=_ENVIRONMENT,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), answering.fileno()),
+                start_new_session=True,
+            )
+        worker = cls(process, ours, answers, folder, level, 0, 0, False)
+        try:
+            worker._await_ready()
+        except BaseException:
+            worker.stop()
+            raise
+        ours.setblocking(False)
+        answers.setblocking(False)
+        return worker
+
+    def submit(self, job: Job) -> None:
+        """Queue a job; `flush` sends what the socket takes."""
+        if not self.jobs:
+            self.head_since_s = time.monotonic()
+        self.jobs.append(job)
+        body = encode(_message(job))
+        self.unsent += _LENGTH.pack(len(body)) + body
+
+    def flush(self) -> None:
+        """Send as much as the socket takes now. Raises OSError when the zygote is gone."""
+        while self.unsent:
+            try:
+                sent = self.requests.send(memoryview(self.unsent)[: 1 << 18])
+            except BlockingIOError:
+                return
+            del self.unsent[:sent]
+
+    def receive(self) -> Outcome | None:
+        """Return the next outcome, None when there is none yet. Raises OSError when it is gone."""
+        try:
+            packet, files, _, _ = socket.recv_fds(self.replies, _PACKET_BYTES, 3)
+        except BlockingIOError:
+            return None
+        try:
+            if not packet:
+                raise ConnectionResetError("the zygote has ended")
+            return _read_outcome(packet, files)
+        finally:
+            for descriptor in files:
+                os.close(descriptor)
+
+    def is_overdue(self, now: float) -> bool:
+        """Return whether the running job has outlived every limit the zygote itself enforces."""
+        if not self.jobs:
+            return False
+        request = self.jobs[0].request
+        n_turns = len(request.tests) - self.jobs[0].first_test + 1
+        return now > self.head_since_s + n_turns * (request.limits.wall_s + 1.0) + _GRACE_S
+
+    def stop(self) -> None:
+        """End the zygote and everything it forked."""
+        self.requests.close()
+        self.replies.close()
+        self.process.kill()
+        self.process.wait()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _await_ready(self) -> None:
+        readable, _, _ = select.select([self.replies], [], [], _START_S)
+        packet = self.replies.recv(_PACKET_BYTES) if readable else b""
+        message = decode(packet) if packet else ("failed", "the zygote did not start")
+        assert isinstance(message, tuple)
+        if message[0] != "ready":
+            raise SandboxError(f"level {self.level}: {message[1]}")
+        _, self.baseline_bytes, self.landlock, self.own_users = message
+
+
+def _work_folder(folder: Path | None) -> Path:
+    if folder is None:
+        return Path("/")
+    folder.chmod(0o711)
+    work = folder / "work"
+    work.mkdir(mode=0o700)
+    return work
+
+
+def _message(job: Job) -> dict[str, object]:
+    request, limits = job.request, job.request.limits
+    is_function = request.mode == "function"
+    return {
+        "ticket": job.ticket,
+        "source": request.source,
+        "stdin": request.stdin,
+        "tests": request.tests[job.first_test :] if is_function else None,
+        "entry_point": request.entry_point,
+        "wall_s": limits.wall_s,
+        "cpu_s": limits.cpu_s,
+        "limits": (
+            limits.cpu_rlimit_s,
+            limits.memory_bytes,
+            limits.disk_bytes,
+            limits.n_processes,
+            limits.output_bytes,
+        ),
+    }
+
+
+def _read_outcome(packet: bytes, files: list[int]) -> Outcome:
+    try:
+        message = decode(packet)
+        assert isinstance(message, tuple)
+        kind, ticket, wall_s, status, cpu_s, peak, stopped, records, judge, judge_cpu_s, sizes = (
+            message
+        )
+    except (CodecError, ValueError) as error:
+        raise ConnectionResetError("the zygote sent nonsense") from error
+    if kind != "done":
+        raise ConnectionResetError("the zygote sent nonsense")
+    waiting = iter(files)
+    outputs = [os.pread(next(waiting), size, 0) if size else b"" for size in sizes]
+    return Outcome(
+        ticket,
+        wall_s,
+        status,
+        cpu_s,
+        peak,
+        stopped,
+        records,
+        judge,
+        judge_cpu_s,
+        (outputs[0], outputs[1], outputs[2]),
+        sizes,
+    )
