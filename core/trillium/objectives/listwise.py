@@ -62,8 +62,9 @@ def lipo(
             return per_list(-label * logsigmoid(s) - (1 - label) * logsigmoid(-s), group, n_lists)
         case "softmax":
             share = label / per_list(label, group, n_lists)[group]
-            normalizer = _logsumexp(s, same_list(group))
-            return per_list(-share * (s - normalizer), group, n_lists)
+            rivals = same_list(group) & ~torch.eye(len(s), dtype=torch.bool, device=s.device)
+            surprise = _log1p_sum_exp(s[None, :] - s[:, None], rivals)
+            return per_list(share * surprise, group, n_lists)
 
 
 def plackett_luce(
@@ -74,10 +75,10 @@ def plackett_luce(
 ) -> Float[Tensor, " list"]:
     """Return minus the log-probability of drawing each list in the order of its labels.
 
-    loss = sum_i logsumexp over j at or below i of s_j, minus s_i
+    loss = sum over i of log(1 + sum over j below i of exp(s_j - s_i))
     """
-    is_left = same_list(group) & ~is_before(label).T
-    return per_list(_logsumexp(s, is_left) - s, group, n_lists)
+    below = same_list(group) & is_before(label)
+    return per_list(_log1p_sum_exp(s[None, :] - s[:, None], below), group, n_lists)
 
 
 def pro(
@@ -114,16 +115,14 @@ def pro_ranking(
     s = policy.logps / policy.lengths
     gap = reward[:, None] - reward[None, :]
     below = same_list(policy.group) & is_before(reward)
-    own_gap = gap.masked_fill(~below, -math.inf).amax(dim=1)
-    # The last of a list has nothing below it and no term of its own.
-    has_term = below.any(dim=1)
-    own = torch.where(has_term, s * own_gap.masked_fill(~has_term, 0.0), 0.0)
-    against = (s[None, :] * gap).masked_fill(~below, -math.inf)
-    terms = torch.cat([own[:, None], against], dim=1)
+    largest_gap = gap.masked_fill(~below, 0.0).amax(dim=1)
+    own = s * largest_gap
+    exponents = s[None, :] * gap - own[:, None]
     if eps > 0:
-        terms = torch.cat([terms, terms.new_full((len(terms), 1), math.log(eps))], dim=1)
-    losses = torch.where(has_term, terms.logsumexp(dim=1) - own, 0.0)
-    return per_list(losses, policy.group, policy.n_lists)
+        # One more term in the sum of every response that has others below it.
+        exponents = torch.cat([exponents, (math.log(eps) - own)[:, None]], dim=1)
+        below = torch.cat([below, below.any(dim=1, keepdim=True)], dim=1)
+    return per_list(_log1p_sum_exp(exponents, below), policy.group, policy.n_lists)
 
 
 def pairwise_losses(
@@ -178,11 +177,14 @@ def _rank(
     return 1 + (same_list(group) & is_before(s)).sum(dim=0)
 
 
-def _logsumexp(
-    s: Float[Tensor, " response"], included: Bool[Tensor, "response response"]
+def _log1p_sum_exp(
+    x: Float[Tensor, "response term"], included: Bool[Tensor, "response term"]
 ) -> Float[Tensor, " response"]:
-    """Return for each row the logsumexp over its included columns, of which it is one itself."""
-    return s.expand(len(s), -1).masked_fill(~included, -math.inf).logsumexp(dim=1)
+    """Return log(1 + sum of exp(x)) over the included terms of each row; exact near zero."""
+    # A row without terms is kept away from logsumexp, whose gradient there would be NaN.
+    has_terms = included.any(dim=1, keepdim=True)
+    safe = torch.where(included, x, torch.where(has_terms, -math.inf, 0.0))
+    return torch.where(has_terms[:, 0], -logsigmoid(-safe.logsumexp(dim=1)), 0.0)
 
 
 def _check_groups(policy: ListLogps, reference: ListLogps) -> None:
