@@ -77,6 +77,16 @@ def save_adapter(policy: PeftModel, folder: Path, *, name: str = POLICY_ADAPTER)
             for path in nested.iterdir():
                 path.replace(folder / path.name)
             nested.rmdir()
+        _order_config(folder / "adapter_config.json")
+
+
+def _order_config(path: Path) -> None:
+    """Sort what PEFT writes in the order of this process's hashes: same weights, same bytes."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for key, value in config.items():
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            config[key] = sorted(value)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def copy_adapter(policy: PeftModel, source: str, target: str) -> None:

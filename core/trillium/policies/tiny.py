@@ -56,4 +56,6 @@ def tiny_policy(
             for parameter in model.parameters():
                 if parameter.ndim == 2:
                     parameter.normal_(0.0, 0.15)
-    return nn.Module.to(model, dtype).eval()
+    nn.Module.to(model, dtype)
+    model.eval()
+    return model

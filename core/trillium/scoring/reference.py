@@ -1,0 +1,258 @@
+"""The reference, always explicit: base, adapter:PATH, snapshot, or none.
+
+base          the policy's own base model, its adapters off
+adapter:PATH  another adapter on the same base, loaded once beside the policy's
+snapshot      a frozen copy of the policy's adapter, from now or from the previous round
+
+No reference needs a second base model. `CachedReference` puts the cache in front of any of them.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from peft import PeftModel
+from torch import Tensor, nn
+
+from trillium.errors import ConfigError
+from trillium.files import hash_json
+from trillium.policies.adapters import (
+    POLICY_ADAPTER,
+    adapter_digest,
+    copy_adapter,
+    has_effect,
+    load_second_adapter,
+    mix_adapter,
+    using_adapter,
+)
+from trillium.scoring.cache import LogpCache, record_key
+from trillium.scoring.fingerprint import fingerprint_base
+from trillium.scoring.forward import hidden_at_slots, open_model
+from trillium.scoring.layout import evaluating
+from trillium.scoring.scores import score
+from trillium.trees import TreeBatch
+
+
+@runtime_checkable
+class ReferenceProvider(Protocol):
+    """What a trainer asks a reference."""
+
+    @property
+    def identity(self) -> str:
+        """Name by content what the reference computes with."""
+        ...
+
+    def describe(self) -> str:
+        """Say in one line which model this is, for the terminal and the report."""
+        ...
+
+    def equals(self, policy: nn.Module) -> bool:
+        """Say whether `policy` computes what the reference does, so that their KL is 0."""
+        ...
+
+    def logps(self, batch: TreeBatch) -> Float[Tensor, " path"]:
+        """Return the log-probability of each path, in nats, without gradient."""
+        ...
+
+
+class LiveReference:
+    """A reference that computes: the policy's base model with another adapter, or with none."""
+
+    def __init__(
+        self,
+        policy: nn.Module,
+        adapter: str | None,
+        description: str,
+        *,
+        weights: Callable[[], str] | None = None,
+    ) -> None:
+        """Use `adapter` of `policy`, None for the base alone; `weights` names the base."""
+        if not isinstance(policy, PeftModel):
+            raise ConfigError(
+                f"reference: {type(policy).__name__} has no adapter to switch off (needs a LoRA "
+                "policy, whose base stays as it was); train with an adapter, or set reference=none"
+            )
+        self._policy = policy
+        self._adapter = adapter
+        self._description = description
+        self._weights = weights or (lambda: fingerprint_base(policy))
+        self._digest: str | None = None
+
+    @cached_property
+    def _base(self) -> str:
+        return self._weights()
+
+    @property
+    def identity(self) -> str:
+        """Name base weights, quantisation, dtype and the reference's adapter; nothing else."""
+        if self._digest is None:
+            name = self._adapter
+            self._digest = "base" if name is None else adapter_digest(self._policy, name)
+        return hash_json({"base": self._base, "adapter": self._digest})
+
+    def describe(self) -> str:
+        """Say which model this is."""
+        return self._description
+
+    def equals(self, policy: nn.Module) -> bool:
+        """Say whether the policy's adapter is the reference's, or has no effect for the base."""
+        if self._adapter is None:
+            return not has_effect(policy)
+        return adapter_digest(policy) == adapter_digest(self._policy, self._adapter)
+
+    @torch.no_grad()
+    def logps(self, batch: TreeBatch) -> Float[Tensor, " path"]:
+        """Score the paths with the reference; dropout is off whatever the policy is doing."""
+        with evaluating(self._policy), using_adapter(self._policy, self._adapter):
+            return score(self._policy, batch).logps
+
+    @torch.no_grad()
+    def token_logps(self, batch: TreeBatch) -> Float[Tensor, " slot"]:
+        """Score each scored token with the reference."""
+        with evaluating(self._policy), using_adapter(self._policy, self._adapter):
+            return score(self._policy, batch).token["logp"]
+
+    @torch.no_grad()
+    def hidden(self, batch: TreeBatch) -> Float[Tensor, "slot hidden"]:
+        """Return the reference's hidden states, for a divergence over the whole vocabulary."""
+        with evaluating(self._policy), using_adapter(self._policy, self._adapter):
+            return hidden_at_slots(open_model(self._policy), batch)
+
+
+class BaseReference(LiveReference):
+    """The base model: the policy's adapters off."""
+
+    def __init__(self, policy: nn.Module, *, weights: Callable[[], str] | None = None) -> None:
+        """Refer to the base of `policy`."""
+        super().__init__(policy, None, "base (the policy's adapter off)", weights=weights)
+
+
+class AdapterReference(LiveReference):
+    """Another adapter on the policy's base, as when DPO follows supervised training."""
+
+    def __init__(
+        self, policy: nn.Module, folder: Path, *, weights: Callable[[], str] | None = None
+    ) -> None:
+        """Load the adapter in `folder` beside the policy's; raises ConfigError when it cannot."""
+        super().__init__(policy, "reference", f"adapter {folder}", weights=weights)
+        load_second_adapter(self._policy, folder, "reference")
+
+
+class SnapshotReference(LiveReference):
+    """A frozen copy of the policy's adapter; the reference of iterative methods."""
+
+    def __init__(self, policy: nn.Module, *, weights: Callable[[], str] | None = None) -> None:
+        """Copy the policy's adapter as it is now."""
+        super().__init__(policy, "snapshot", "snapshot of the policy's adapter", weights=weights)
+        copy_adapter(self._policy, POLICY_ADAPTER, "snapshot")
+
+    def take(self) -> None:
+        """Replace the copy by the policy's adapter as it is now: the next round begins."""
+        self._digest = None
+        copy_adapter(self._policy, POLICY_ADAPTER, "snapshot")
+
+    def follow(self, *, decay: float) -> None:
+        """Move towards the policy: copy = decay * copy + (1 - decay) * policy."""
+        self._digest = None
+        mix_adapter(self._policy, POLICY_ADAPTER, "snapshot", decay=decay)
+
+
+class CachedReference:
+    """A reference whose results are kept on disk, path by path.
+
+    `n_hits` counts the paths read from disk, `n_computed` those the model had to score.
+
+    A batch with any path missing is computed whole, and records that exist are kept: planned over
+    the same batches, a run that was killed ends with the same bits as one that was not.
+    """
+
+    def __init__(self, live: LiveReference, cache: LogpCache) -> None:
+        """Answer from `cache`, and let `live` compute what is not there."""
+        self._live = live
+        self._cache = cache
+        self.n_hits = 0
+        self.n_computed = 0
+        self._known: dict[bytes, float] = {}
+
+    @property
+    def identity(self) -> str:
+        """Name by content what the reference computes with."""
+        return self._live.identity
+
+    def describe(self) -> str:
+        """Say which model this is and where its results are kept."""
+        return f"{self._live.describe()}, cached in {self._cache.path}"
+
+    def equals(self, policy: nn.Module) -> bool:
+        """Say whether `policy` computes what the reference does."""
+        return self._live.equals(policy)
+
+    def logps(self, batch: TreeBatch) -> Float[Tensor, " path"]:
+        """Return the log-probability of each path; memory first, then disk, then the model."""
+        identity = self._live.identity
+        keys = [record_key(identity, digest) for digest in batch.path_digests]
+        unread = [key for key in dict.fromkeys(keys) if key not in self._known]
+        found = self._cache.get(unread)
+        self._known |= {key: _add_up(record) for key, record in found.items()}
+        self.n_hits += len(found)
+        missing = set(unread) - set(found)
+        if missing:
+            self._compute(batch, keys, missing)
+        sums = [self._known[key] for key in keys]
+        return torch.tensor(sums, dtype=torch.float32, device=batch.input_ids.device)
+
+    def _compute(self, batch: TreeBatch, keys: list[bytes], missing: set[bytes]) -> None:
+        values = self._live.token_logps(batch)[batch.entry_slot].float().cpu().numpy()
+        ends = torch.bincount(batch.entry_path, minlength=batch.n_paths).cumsum(0).tolist()
+        starts = [0, *ends[:-1]]
+        records = {
+            key: values[start:end]
+            for key, start, end in zip(keys, starts, ends, strict=True)
+            if key in missing
+        }
+        self._cache.put(records)
+        self.n_computed += len(records)
+        self._known |= {key: _add_up(record) for key, record in records.items()}
+
+
+def open_reference(
+    kind: str,
+    policy: nn.Module,
+    *,
+    cache: LogpCache | None = None,
+    folder: Path | None = None,
+) -> CachedReference | LiveReference | None:
+    """Return the reference that `kind` names: base, adapter:PATH, snapshot, or none (None).
+
+    `folder` is where the base's weights came from. Raises ConfigError for any other kind.
+    """
+    name, _, path = kind.partition(":")
+
+    def weights() -> str:
+        return fingerprint_base(policy, folder=folder, cache=cache)
+
+    live: LiveReference
+    if kind == "none":
+        return None
+    if kind == "base":
+        live = BaseReference(policy, weights=weights)
+    elif kind == "snapshot":
+        live = SnapshotReference(policy, weights=weights)
+    elif name == "adapter" and path:
+        live = AdapterReference(policy, Path(path).expanduser(), weights=weights)
+    else:
+        raise ConfigError(
+            f"reference: {kind!r} is no reference (base, adapter:PATH, snapshot or none); "
+            "choose one of these"
+        )
+    return live if cache is None else CachedReference(live, cache)
+
+
+def _add_up(record: NDArray[np.float32]) -> float:
+    """Return the sum rounded once to float32, as `sum_paths` does."""
+    return float(np.float32(record.astype(np.float64).sum()))
