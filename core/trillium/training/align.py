@@ -21,7 +21,7 @@ from trillium.objectives.configs import DPOConfig, ObjectiveConfig
 from trillium.objectives.table import needs_of
 from trillium.progress import Progress
 from trillium.scoring.layout import choose_layout
-from trillium.scoring.reference import ReferenceProvider
+from trillium.scoring.reference import CachedReference, ReferenceProvider
 from trillium.training.callbacks import (
     ShowProgress,
     StopOnMargin,
@@ -34,7 +34,7 @@ from trillium.training.fit import check_fit
 from trillium.training.journal import read_evaluations, read_metrics
 from trillium.training.steps import Sample, StepCollator
 from trillium.training.trainer import PrefTrainer, Task
-from trillium.trees import Layout, TokenTree
+from trillium.trees import TokenTree
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,6 @@ class AlignResult:
     adapter: Path
     n_steps: int
     stopped_early: bool
-    layout: Layout
     metrics: tuple[dict[str, int | float], ...]
     evaluations: tuple[dict[str, int | float], ...]
 
@@ -107,7 +106,7 @@ def align(
         keep_checkpoints=config.train.keep_checkpoints,
         starts_at_reference=reference is not None and reference.equals(policy),
     )
-    if task.reference is not None:
+    if isinstance(task.reference, CachedReference):
         precompute_reference(task.reference, [*task.samples, *task.held_out], collator, device)
     watchers = [WarnOnSaturation(), *callbacks]
     if config.train.stop_margin is not None:
@@ -120,7 +119,7 @@ def align(
 
 
 def precompute_reference(
-    reference: ReferenceProvider,
+    reference: CachedReference,
     samples: Sequence[Sample],
     collator: StepCollator,
     device: torch.device,
@@ -167,7 +166,6 @@ def _train(
         adapter=adapter,
         n_steps=state.global_step,
         stopped_early=state.global_step < state.max_steps,
-        layout=task.collator.layout,
         metrics=tuple(read_metrics(output)),
         evaluations=tuple(read_evaluations(output)),
     )

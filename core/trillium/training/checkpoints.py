@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 SEAL = "sealed.json"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# What torch says when its file takes fewer bytes than it wrote; the cause is lost inside.
+_SHORT_WRITE = ("unexpected pos", "failed writing file", "iostream error")
 
 
 def seal_checkpoint(folder: Path, identity: str) -> None:
@@ -96,6 +98,8 @@ def is_disk_full(error: BaseException) -> bool:
         if isinstance(current, OSError) and current.errno in _FULL:
             return True
         text = str(current)
+        if any(words in text for words in _SHORT_WRITE):
+            return True
         if any(f"os error {code}" in text or os.strerror(code) in text for code in _FULL):
             return True
         current = current.__cause__ or current.__context__

@@ -24,16 +24,17 @@ from transformers.trainer_callback import PrinterCallback
 from trillium.errors import BackendError, ConfigError
 from trillium.objectives.configs import ObjectiveConfig
 from trillium.objectives.table import evaluate, needs_of
+from trillium.policies.adapters import save_adapter
 from trillium.scoring.layout import evaluating
 from trillium.scoring.reference import ReferenceProvider
 from trillium.scoring.scores import score
-from trillium.training.adapters import save_adapter
 from trillium.training.checkpoints import (
     SEAL,
     guard_disk,
     prune_checkpoints,
     seal_checkpoint,
 )
+from trillium.training.config import Order
 from trillium.training.inputs import (
     as_pairs,
     as_singles,
@@ -43,7 +44,6 @@ from trillium.training.inputs import (
 )
 from trillium.training.journal import Journal
 from trillium.training.metrics import Meter, average, measure
-from trillium.training.config import Order
 from trillium.training.sampler import Split, StepSampler
 from trillium.training.steps import Sample, StepBatch, StepCollator
 from trillium.trees import TreeBatch

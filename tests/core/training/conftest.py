@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
+from trillium.policies.adapters import add_adapter
+from trillium.policies.config import LoraSettings
 from trillium.policies.tiny import tiny_policy
 from trillium.trees import TokenPath, TokenTree
 
@@ -40,20 +42,12 @@ def make_singles(n: int, seed: int = 0) -> list[TokenTree]:
 
 
 def make_policy(*, seed: int = 0, spread: float = 0.05, dropout: float = 0.0) -> PeftModel:
-    config = LoraConfig(
-        r=4,
-        lora_alpha=8,
-        lora_dropout=dropout,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = get_peft_model(tiny_policy(), config)
+    lora = LoraSettings(r=4, alpha=8, dropout=dropout)
+    model = add_adapter(tiny_policy(), lora, base_name="tiny", seed=seed)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            parameter.data.normal_(0.0, spread, generator=generator) if spread else None
+        if "lora_B" in name and spread:
+            parameter.data.normal_(0.0, spread, generator=generator)
     return model
 
 

@@ -80,4 +80,5 @@ def test_a_full_disk_is_recognised_also_behind_a_library_error():
         wrapped()
     assert is_disk_full(caught.value)
     assert is_disk_full(RuntimeError("I/O error: No space left on device (os error 28)"))
+    assert is_disk_full(RuntimeError("[enforce fail] . unexpected pos 64 vs 0"))
     assert not is_disk_full(OSError(errno.EACCES, "Permission denied"))

@@ -1,0 +1,29 @@
+"""`trillium train`: align a model on a preference file."""
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Align a model on a preference file.")
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(help="A run file, or a preset: minimal.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, count, show a tree.")] = False,
+) -> None:
+    """Train on pairs or labelled rows (TRL's formats); the same command again continues."""
+    from rich.console import Console
+
+    from trillium.config import find_run_file, load_config
+    from trillium.training.runfile import TrainRun, prepare, run_training
+    from trillium.training.summary import summarise
+
+    run = load_config(TrainRun, find_run_file(config, package="trillium"), overrides or [])
+    console = Console()
+    if dry_run:
+        console.print(prepare(run).preview())
+        return
+    result = run_training(run, lambda sentence: typer.echo(sentence, err=True))
+    console.print(summarise(result))
