@@ -222,7 +222,8 @@ def _label(text: str) -> str:
 
 
 def _color(name: str, place: int) -> str:
-    return _SERIES[_ROLES.get(name, place % len(_SERIES))]
+    # A held-out line has the hue of its twin; dashes and markers tell them apart.
+    return _SERIES[_ROLES.get(name.removeprefix("held-out "), place % len(_SERIES))]
 
 
 def _decimals(magnitudes: list[float]) -> int:
