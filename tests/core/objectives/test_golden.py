@@ -37,3 +37,9 @@ def test_every_number_agrees_with_the_external_cases(case: Case) -> None:
 @pytest.mark.golden
 def test_every_method_has_a_case_file() -> None:
     assert {path.stem for path in OURS.glob("*.json")} == set(BINDINGS)
+
+
+@pytest.mark.golden
+@pytest.mark.skipif(not THEIRS.is_dir(), reason=f"no folder {THEIRS} (set TRILLIUM_GOLDEN)")
+def test_every_external_file_is_covered() -> None:
+    assert {path.stem for path in THEIRS.glob("*.json")} <= set(BINDINGS)

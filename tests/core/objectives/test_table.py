@@ -1,6 +1,6 @@
 import inspect
 import re
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 
 import pytest
 import torch
@@ -9,13 +9,18 @@ from torch import Tensor
 from trillium.errors import DataError, ShapeError
 from trillium.objectives import configs
 from trillium.objectives.batch import Needs, PairLogps, SingleLogps
-from trillium.objectives.table import OBJECTIVES, Objective, evaluate, needs_of
+from trillium.objectives.table import OBJECTIVES, Logps, Objective, evaluate, needs_of
 
 every_objective = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
 # Options of a configuration that drop an input instead of reaching the function.
 CHOOSES_INPUTS = {"name", "reference_free", "normalize_by_ref"}
+TRAINABLE: TypeAdapter[configs.ObjectiveConfig] = TypeAdapter(configs.ObjectiveConfig)
 VARIANTS: tuple[configs.ObjectiveConfig, ...] = (
-    *(objective.config() for objective in OBJECTIVES.values()),
+    *(
+        TRAINABLE.validate_python({"name": row.name})
+        for row in OBJECTIVES.values()
+        if row.is_trainable
+    ),
     configs.DPOConfig(reference_free=True),
     configs.HingeConfig(normalize_by_ref=False),
     configs.IPOConfig(normalize="none"),
@@ -30,10 +35,26 @@ def keyword_defaults(objective: Objective) -> dict[str, object]:
 
 @every_objective
 def test_options_and_defaults_are_those_of_the_function(objective: Objective) -> None:
-    tensors = {"kl", "tokens_per_pair", *objective.needs.labels, *objective.needs.columns}
+    tensors = {*inputs_of(objective.needs), "kl", "tokens_per_pair"}
     keywords = {k: v for k, v in keyword_defaults(objective).items() if k not in tensors}
     options = {k: v for k, v in objective.config().model_dump().items() if k not in CHOOSES_INPUTS}
     assert options == keywords
+
+
+def inputs_of(needs: Needs) -> set[str]:
+    return {*needs.labels, *needs.columns, *needs.further}
+
+
+@every_objective
+def test_every_argument_is_declared(objective: Objective) -> None:
+    needs = objective.needs
+    arguments = set(inspect.signature(objective.function).parameters)
+    declared = inputs_of(needs) | set(objective.config.model_fields) - CHOOSES_INPUTS
+    declared |= {"reference"} if needs.reference else set()
+    declared |= {"kl"} if needs.mismatched else set()
+    declared |= {"tokens_per_pair"} if needs.batch_tokens else set()
+    assert arguments - {"policy"} == declared
+    assert "policy" in arguments or not objective.is_trainable
 
 
 @every_objective
@@ -41,7 +62,7 @@ def test_names_agree_and_the_paper_is_cited(objective: Objective) -> None:
     assert objective.config().name == objective.name == objective.function.__name__
     assert OBJECTIVES[objective.name] is objective
     assert objective.arxiv in (inspect.getdoc(objective.function) or "")
-    assert re.fullmatch(r"[A-Z].{20,90}\.", objective.help)
+    assert re.fullmatch(r"[A-Z].{20,76}\.", objective.help)
 
 
 @every_objective
@@ -67,12 +88,19 @@ def test_a_difference_from_trl_is_explained(objective: Objective) -> None:
         ({"name": "ipo", "normalize": "words"}, "'none' or 'tokens'"),
         ({"name": "kto", "lambda_d": 1.0}, "Extra inputs are not permitted"),
         ({"name": "ppo"}, "does not match any of the expected tags"),
+        ({"name": "modpo", "w": [0.5, 0.4]}, "these sum to 0.9"),
+        ({"name": "modpo", "w": [0.0, 1.0]}, "the first above 0"),
+        (
+            {"name": "tdpo"},
+            r"tdpo is a function the trainer cannot feed by itself \(it needs token statistics, "
+            r"reference, `kl`\); choose one of dpo, ipo, .*kto$",
+        ),
     ],
 )
 def test_a_wrong_option_is_refused(wrong: dict[str, object], message: str) -> None:
-    adapter: TypeAdapter[configs.ObjectiveConfig] = TypeAdapter(configs.ObjectiveConfig)
-    with pytest.raises(ValidationError, match=message):
-        adapter.validate_python(wrong)
+    with pytest.raises(ValidationError) as caught:
+        TRAINABLE.validate_python(wrong)
+    assert re.search(message, caught.value.errors()[0]["msg"])
 
 
 class Poison(torch.Tensor):
@@ -102,13 +130,17 @@ def models(needs: Needs) -> tuple[PairLogps | SingleLogps, PairLogps | SingleLog
     )
 
 
+def columns_of(needs: Needs) -> dict[str, Tensor]:
+    return {name: torch.tensor([0.25, 0.75]) for name in needs.columns}
+
+
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
 def test_what_is_not_declared_is_never_read(config: configs.ObjectiveConfig) -> None:
     needs = needs_of(config)
     policy, reference = models(needs)
     other = poison(torch.tensor([0.0, 1.0]))
     labels = {"reward": other, "label": torch.tensor([1.0, 0.0])}
-    columns = {"margin": other}
+    columns = {"margin": other, **columns_of(needs)}
     kl = torch.tensor(0.5) if needs.mismatched else poison(torch.tensor(0.5))
     losses = evaluate(config, policy, reference, labels=labels, columns=columns, kl=kl)
     assert losses.shape == (2,)
@@ -119,30 +151,49 @@ def test_what_is_not_declared_is_never_read(config: configs.ObjectiveConfig) -> 
 def test_whatever_is_declared_is_read(config: configs.ObjectiveConfig) -> None:
     """Poison each declared input in turn; the objective must touch it."""
     needs = needs_of(config)
-    healthy = dict(zip(("policy", "reference"), models(needs), strict=True))
+    policy, reference = models(needs)
+    given: dict[str, Logps] = {"policy": policy, "reference": reference}
     labels = {"label": torch.tensor([1.0, 0.0])}
-    kl = torch.tensor(0.5)
-
+    columns, kl = columns_of(needs), torch.tensor(0.5)
     for model in ("policy", "reference") if needs.reference else ("policy",):
-        for each in fields(healthy[model]):
-            if each.name.startswith(("n_", "length")) and not (needs.lengths and model == "policy"):
-                continue
-            values = {f.name: getattr(healthy[model], f.name) for f in fields(healthy[model])}
-            values[each.name] = poison(values[each.name])
-            given = {**healthy, model: type(healthy[model])(**values)}
-            if each.name == "n_rejected" and config.name == "cpo":
+        for poisoned in poisoned_fields(given[model], lengths=needs.lengths and model == "policy"):
+            if poisoned.field == "n_rejected" and config.name in {"cpo"}:
                 continue  # its likelihood term reads the chosen side alone
+            changed = {**given, model: poisoned.logps}
             with pytest.raises(AssertionError, match="was read"):
-                evaluate(config, given["policy"], given["reference"], labels=labels, kl=kl)
-    for name in needs.labels:
+                evaluate(
+                    config,
+                    changed["policy"],
+                    changed["reference"],
+                    labels=labels,
+                    columns=columns,
+                    kl=kl,
+                )
+    for name in (*needs.labels, *needs.columns):
+        changed_labels, changed_columns = (
+            {key: poison(value) if key == name else value for key, value in each.items()}
+            for each in (labels, columns)
+        )
         with pytest.raises(AssertionError, match="was read"):
             evaluate(
-                config,
-                healthy["policy"],
-                healthy["reference"],
-                labels={name: poison(labels[name])},
-                kl=kl,
+                config, policy, reference, labels=changed_labels, columns=changed_columns, kl=kl
             )
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    """A record of log-probabilities with one poisoned field."""
+
+    field: str
+    logps: Logps
+
+
+def poisoned_fields(logps: Logps, *, lengths: bool) -> list[Poisoned]:
+    counts = {"n_chosen", "n_rejected", "lengths"}
+    names = [each.name for each in fields(logps) if lengths or each.name not in counts]
+    return [
+        Poisoned(name, replace(logps, **{name: poison(getattr(logps, name))})) for name in names
+    ]
 
 
 def test_options_drop_needs_and_never_add_any() -> None:

@@ -1,6 +1,6 @@
 """Write the number cases of every objective with 400-digit arithmetic.
 
-    python tests/core/objectives/golden/generate.py       2 seconds; rewrites the *.json beside it
+    python tests/core/objectives/golden/generate.py       20 seconds; rewrites the *.json beside it
 
 The formulas are written from the papers with mpmath and share nothing with the package. A gradient
 is a central difference with a step of 1e-100, so it needs no derivative by hand; where a paper
@@ -8,6 +8,7 @@ stops a gradient, the formula reads the undisturbed inputs (`frozen`) there.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,6 +115,13 @@ def filled(shape: object, at: Callable[[tuple[int, ...]], mpf], index: tuple = (
     return [filled(each, at, (*index, position)) for position, each in enumerate(shape)]
 
 
+def logits(*shape: int, seed: int) -> list:
+    """Return nested lists of numbers between -2 and 2, three digits each."""
+    if not shape:
+        return round(2 * math.sin(12.9898 * seed), 3)
+    return [logits(*shape[1:], seed=7 * seed + position) for position in range(shape[0])]
+
+
 def mean(values: list) -> mpf:
     """Return the mean."""
     return sum(values) / len(values)
@@ -121,9 +129,13 @@ def mean(values: list) -> mpf:
 
 def methods() -> Iterator[Method]:
     """Return every method of the formula files beside this one."""
+    import cases_companions
+    import cases_lists
     import cases_pairs
+    import cases_rounds
 
-    yield from cases_pairs.METHODS
+    for cases in (cases_pairs, cases_companions, cases_lists, cases_rounds):
+        yield from cases.METHODS
 
 
 if __name__ == "__main__":
