@@ -64,6 +64,8 @@ app.add_typer(objectives_app, name="objectives")
 def main() -> None:
     """Run the command line; this is what the `trillium` script calls."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    # Said on import, about an optional kernel that nobody asked for.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     app()
 
 

@@ -110,7 +110,11 @@ def checkpoint_activations(model: nn.Module) -> None:
 def quiet_libraries() -> None:
     """Keep progress bars and remarks about optional kernels off the terminal."""
     transformers_logging.disable_progress_bar()
-    for name in ("bitsandbytes.backends.cpu.ops", "transformers.modeling_utils"):
+    for name in (
+        "bitsandbytes.backends.cpu.ops",
+        "transformers.modeling_utils",
+        "transformers.distributed.tensor_parallel",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
