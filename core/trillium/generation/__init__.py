@@ -1,7 +1,8 @@
 """Completions from a policy: one interface, several engines.
 
 `SamplingConfig`, `Completion`, `PromptBatch` and `plan_batches` cost nothing to import; the engines
-live in their own modules: `in_process.TransformersGenerator` for a model in this process.
+live in their own modules: `in_process.TransformersGenerator` for a model in this process,
+`server.ServerGenerator` for one behind an OpenAI-compatible server.
 """
 
 from trillium.generation.interface import (
