@@ -14,6 +14,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from trillium.errors import BackendError
 from trillium.generation.cache import growing_cache
 from trillium.generation.interface import (
     Completion,
@@ -84,7 +85,10 @@ class TransformersGenerator:
     def generate_batch(
         self, batch: PromptBatch, sampling: SamplingConfig
     ) -> list[list[Completion]]:
-        """Return `batch.n_samples` completions per prompt; `sampling.n_samples` is not read."""
+        """Return `batch.n_samples` completions per prompt; `sampling.n_samples` is not read.
+
+        Raises BackendError when the policy's logits are not numbers.
+        """
         was_training = self._model.training
         self._model.eval()
         try:
@@ -115,6 +119,11 @@ class TransformersGenerator:
             uniforms = torch.rand(len(rows), generator=noise, dtype=torch.float64)
             if step:
                 state.logits = self._forward(state)
+            if bool(state.logits.isnan().any()):
+                raise BackendError(
+                    f"generate: the policy's logits are not numbers at token {step} (a trained "
+                    "policy has finite ones); its training diverged, so lower the learning rate"
+                )
             tokens = choose_tokens(
                 state.logits,
                 uniforms[state.rows].to(state.logits.device),

@@ -43,7 +43,6 @@ def keep_nucleus(
     """Set to zero what lies behind the smallest leading set with mass `top_p`; likeliest first."""
     exact = values.double()
     is_behind = exact.cumsum(dim=-1) - exact >= top_p
-    is_behind[:, 0] = False
     return exact.masked_fill(is_behind, 0.0)
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaForCausalLM
+from trillium.errors import BackendError
 from trillium.generation import SamplingConfig
 from trillium.generation.in_process import TransformersGenerator
 from trillium.policies.tiny import tiny_policy, tiny_tokenizer
@@ -193,3 +194,11 @@ def test_progress_counts_every_token_once():
     assert sum(counts) == sum(len(one.ids) for group in drawn for one in group)
     assert counts[0] == 6 * len(PROMPTS)
     assert counts == sorted(counts, reverse=True)
+
+
+def test_a_policy_that_diverged_is_reported_instead_of_sampled():
+    model = tiny_policy()
+    with torch.no_grad():
+        model.lm_head.weight[7] = torch.nan
+    with pytest.raises(BackendError, match="logits are not numbers at token 0"):
+        draw(generator(model))
