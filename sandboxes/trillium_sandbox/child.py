@@ -18,6 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
 
+    Numbers = tuple[int, int, int, int, int]
+    """CPU seconds, memory, disk, threads, output: a request's limits as the kernel takes them."""
+
 FIRST_OPEN = 5
 """Descriptors from here on are closed before any program runs."""
 
@@ -44,49 +47,43 @@ class Jail:
         self.box = box
         self.first_id = first_id
         self.disk_bytes = disk_bytes
-        self.filter = seccomp.build() if level >= 1 else b""
+        self.filter = seccomp.Filter() if level >= 1 else None
         self.ruleset: int | None = None
         self.base_memory = 0
 
 
-class Allowance:
-    """A request's limits as the child sets them; see limits.py."""
-
-    __slots__ = ("cpu_rlimit_s", "disk_bytes", "memory_bytes", "n_processes", "output_bytes")
-
-    def __init__(self, values: tuple[int, int, int, int, int]) -> None:
-        """Take (cpu, memory, disk, processes, output) in this order."""
-        self.cpu_rlimit_s = values[0]
-        self.memory_bytes = values[1]
-        self.disk_bytes = values[2]
-        self.n_processes = values[3]
-        self.output_bytes = values[4]
+def prepare(jail: Jail) -> None:
+    """Set in the zygote what every child inherits: fixed limits, no privileges by executing."""
+    for kind, value in _FIXED_LIMITS:
+        ceiling = resource.getrlimit(kind)[1]
+        limit = value if ceiling == resource.RLIM_INFINITY else min(value, ceiling)
+        resource.setrlimit(kind, (limit, limit))
+    if jail.level >= 1:
+        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+        linux.prctl(linux.PR_SET_DUMPABLE, 0)
 
 
-def lock_down(jail: Jail, allowance: Allowance, user: int) -> None:
+def lock_down(jail: Jail, numbers: Numbers, user: int) -> None:
     """Turn this process into a prisoner; there is no way back from here.
 
     Standard streams and descriptors 3 and 4 must already be what the program may hold.
     """
     os.setsid()
     os.chdir(jail.box)
-    _set_limits(jail, allowance)
+    _set_limits(jail, numbers)
     if jail.first_id is not None:
         identity = jail.first_id + user
-        os.setgroups([])
         os.setresgid(identity, identity, identity)
         os.setresuid(identity, identity, identity)
     elif jail.level >= 1:
         linux.drop_capabilities()
-    if jail.level >= 1:
+    if jail.level == 1:
         linux.prctl(linux.PR_SET_PDEATHSIG, 9)
-        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
-        linux.prctl(linux.PR_SET_DUMPABLE, 0)
-        if jail.ruleset is not None:
-            landlock.restrict(jail.ruleset)
+    if jail.ruleset is not None:
+        landlock.restrict(jail.ruleset)
     os.closerange(FIRST_OPEN, 1 << 16)
-    if jail.level >= 1:
-        seccomp.install(jail.filter, os.getpid())
+    if jail.filter is not None:
+        jail.filter.install(os.getpid())
     gc.enable()
 
 
@@ -152,20 +149,16 @@ def _pages(size: int) -> int:
     return (size // 4096 + 1) * 4096
 
 
-def _set_limits(jail: Jail, allowance: Allowance) -> None:
-    memory = jail.base_memory + allowance.memory_bytes
-    # Where users are shared with the zygote, its own processes count as well.
-    shared = 0 if jail.first_id is not None else 4
-    limits = [
-        *_FIXED_LIMITS,
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_CPU, allowance.cpu_rlimit_s),
-        (resource.RLIMIT_FSIZE, max(allowance.disk_bytes, _pages(allowance.output_bytes))),
-    ]
-    if jail.level != 1 or jail.first_id is not None:
-        limits.append((resource.RLIMIT_NPROC, allowance.n_processes + shared))
-    for kind, value in limits:
-        ceiling = resource.getrlimit(kind)[1]
-        if ceiling != resource.RLIM_INFINITY:
-            value = min(value, ceiling)
-        resource.setrlimit(kind, (value, value))
+def _set_limits(jail: Jail, numbers: Numbers) -> None:
+    cpu_s, memory_bytes, disk_bytes, n_processes, output_bytes = numbers
+    setrlimit = resource.setrlimit
+    memory = jail.base_memory + memory_bytes
+    size = max(disk_bytes, _pages(output_bytes))
+    setrlimit(resource.RLIMIT_AS, (memory, memory))
+    setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    if jail.first_id is not None:
+        setrlimit(resource.RLIMIT_NPROC, (n_processes, n_processes))
+    elif jail.level == 2:
+        # Users are shared with the zygote and its launcher: their processes count as well.
+        setrlimit(resource.RLIMIT_NPROC, (n_processes + 4, n_processes + 4))

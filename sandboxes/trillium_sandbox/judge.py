@@ -9,27 +9,22 @@ from __future__ import annotations
 
 import builtins
 import os
-import struct
 import sys
 import time
 
-from trillium_sandbox.child import Allowance, Jail, finish, lock_down, new_module, report, seal
+from trillium_sandbox.child import Jail, finish, lock_down, new_module, report, seal
+from trillium_sandbox.codec import decode
 from trillium_sandbox.peer import ConnectionLost, Peer
+from trillium_sandbox.wire import RECORD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
 
+    from trillium_sandbox.child import Numbers
+
 CALLS, RECORDS = 3, 4
 """Descriptors: calls to the other process (both), and records to the zygote (judge only)."""
-
-RECORD = struct.Struct("<cdd")
-"""A letter, the time at which the next test begins (monotonic, seconds), and a spare number.
-
-s both are locked down, r the candidate is loaded, then one of these for each test:
-P pass, p pass that leant on other names of the candidate, f fail, e error, m out of memory,
-t out of time, x the candidate's process ended; or l it could not be loaded; d all tests are done.
-"""
 
 _LOCK_S = 30.0
 """How long the candidate's process may take to lock itself down, before any limit counts."""
@@ -85,19 +80,21 @@ class _Names(dict[str, object]):
         return value
 
 
-def run_judge(jail: Jail, request: dict[str, object], user: int) -> None:
-    """Judge `request` in this process and end it."""
-    wall_s: float = request["wall_s"]  # type: ignore[assignment]
+def run_judge(
+    jail: Jail, wall_s: float, numbers: Numbers, source: bytes, tests: bytes, user: int
+) -> None:
+    """Judge a candidate in this process and end it. `tests` is (entry point, tests) in codec."""
     peer = Peer(CALLS, on_timeout=lambda: _end(b"t"), on_lost=lambda: _end(b"x"))
-    peer.send(request["source"], request["limits"])
-    lock_down(jail, Allowance(request["limits"]), user)  # type: ignore[arg-type]
-    tests: list[str] = list(request["tests"])  # type: ignore[call-overload]
-    codes = [_compile(test, number) for number, test in enumerate(tests)]
+    peer.send(source, numbers)
+    lock_down(jail, numbers, user)
+    entry_point: str | None
+    texts: tuple[str, ...]
+    entry_point, texts = decode(tests)  # type: ignore[misc]
+    codes = [_compile(test, number) for number, test in enumerate(texts)]
     _await_loading(peer, wall_s)
     for number, code in enumerate(codes):
-        started = time.monotonic()
-        peer.deadline = started + wall_s
-        letter = _judge_one(peer, code, request["entry_point"], number)  # type: ignore[arg-type]
+        peer.deadline = time.monotonic() + wall_s
+        letter = _judge_one(peer, code, entry_point, number)
         os.write(RECORDS, RECORD.pack(letter, time.monotonic(), 0.0))
     _end(b"d")
 
@@ -106,10 +103,9 @@ def run_candidate(jail: Jail, user: int) -> None:
     """Load a candidate in this process, answer the judge's calls, and end it."""
     peer = Peer(CALLS, names={})
     source, numbers = peer.receive()
-    allowance = Allowance(numbers)  # type: ignore[arg-type]
-    seal(1, allowance.output_bytes)
-    seal(2, allowance.output_bytes)
-    lock_down(jail, allowance, user)
+    seal(1, numbers[4])  # type: ignore[index]
+    seal(2, numbers[4])  # type: ignore[index]
+    lock_down(jail, numbers, user)  # type: ignore[arg-type]
     peer.send("locked", 0)
     module = new_module("candidate")
     try:

@@ -9,9 +9,11 @@ from trillium_sandbox.embedded import EmbeddedBackend
 from trillium_sandbox.errors import SandboxError
 from trillium_sandbox.levels import DEFAULT_LEVEL, LEVELS
 
+BackendName = Literal["embedded"]
+
 
 def open_backend(
-    name: Literal["embedded"] = "embedded",
+    name: BackendName = "embedded",
     *,
     min_level: int = DEFAULT_LEVEL,
     n_workers: int | None = None,

@@ -9,8 +9,8 @@ import os
 import signal
 from dataclasses import dataclass, replace
 
-from trillium_sandbox.judge import RECORD
 from trillium_sandbox.verdicts import Integrity, Reply, Request, Status, TestStatus
+from trillium_sandbox.wire import RECORD
 from trillium_sandbox.worker import Job, Outcome
 
 N_BUDGETS = 3

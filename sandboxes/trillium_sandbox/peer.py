@@ -10,11 +10,11 @@ from __future__ import annotations
 import builtins
 import os
 import select
-import struct
 import time
 from collections import deque
 
 from trillium_sandbox.codec import CodecError, decode, encode
+from trillium_sandbox.wire import LENGTH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 MAX_FRAME_BYTES = 32 << 20
-_LENGTH = struct.Struct("<I")
 _PLAIN = frozenset({int, str, float, bool, bytes, type(None)})
 _OPAQUE = frozenset({"module", "frame", "traceback", "code"})
 
@@ -146,7 +145,7 @@ class Peer:
     def _send(self, data: bytes) -> None:
         if len(data) > MAX_FRAME_BYTES:
             raise CodecError(f"a message of {len(data)} bytes (at most {MAX_FRAME_BYTES})")
-        view = memoryview(_LENGTH.pack(len(data)) + data)
+        view = memoryview(LENGTH.pack(len(data)) + data)
         try:
             while view:
                 view = view[os.write(self.descriptor, view) :]
@@ -159,7 +158,7 @@ class Peer:
         raise ConnectionLost
 
     def _receive(self) -> tuple[object, ...]:
-        (size,) = _LENGTH.unpack(self._read(4))
+        (size,) = LENGTH.unpack(self._read(4))
         if size > MAX_FRAME_BYTES:
             self._lose()
         message = decode(self._read(size), self._resolve)

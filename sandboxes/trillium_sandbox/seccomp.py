@@ -40,8 +40,29 @@ _ERRNO = 0x00050000
 _Block = list[bytes]
 
 
+class Filter:
+    """The assembled filter, ready to be installed by a child under its own process id."""
+
+    def __init__(self) -> None:
+        """Assemble it for this machine's processor, in memory that the kernel can read it from."""
+        program = build()
+        pattern = struct.pack("<I", _SELF)
+        self._buffer = ctypes.create_string_buffer(program, len(program))
+        self._places = [at for at in range(4, len(program), 8) if program[at : at + 4] == pattern]
+        # struct sock_fprog: a 16-bit count, six bytes of padding, a pointer
+        header = struct.pack("<H6xQ", len(program) // 8, ctypes.addressof(self._buffer))
+        self._header = ctypes.create_string_buffer(header, 16)
+        self._pointer = ctypes.cast(self._header, ctypes.c_void_p)
+
+    def install(self, own_pid: int) -> None:
+        """Put this process, for good, under the filter; it must have set no_new_privs."""
+        for place in self._places:
+            struct.pack_into("<I", self._buffer, place, own_pid)
+        linux.prctl(linux.PR_SET_SECCOMP, 2, self._pointer)
+
+
 def build() -> bytes:
-    """Return the filter for this machine's processor; `install` fills in the process id.
+    """Return the filter as BPF instructions, with a stand-in for the child's process id.
 
     The numbers are searched as a binary tree over ranges of equal answers, six steps deep.
     """
@@ -64,16 +85,6 @@ def build() -> bytes:
         *_search(segments),
     ]
     return b"".join(program)
-
-
-def install(program: bytes, own_pid: int) -> None:
-    """Put this process, for good, under `program`; it must have set no_new_privs."""
-    program = program.replace(struct.pack("<I", _SELF), struct.pack("<I", own_pid))
-    instructions = ctypes.create_string_buffer(program, len(program))
-    # struct sock_fprog: a 16-bit count, six bytes of padding, a pointer
-    header = struct.pack("<H6xQ", len(program) // 8, ctypes.addressof(instructions))
-    pointer = ctypes.cast(ctypes.create_string_buffer(header, 16), ctypes.c_void_p)
-    linux.prctl(linux.PR_SET_SECCOMP, 2, pointer)
 
 
 def _conditional() -> dict[str, _Block]:

@@ -18,6 +18,9 @@ Status = Literal[
 TestStatus = Literal["pass", "fail", "error", "timeout"]
 Integrity = Literal["split", "token"]
 
+MAX_TESTS = 10_000
+MAX_REQUEST_BYTES = 16 << 20
+
 _FIELDS = (
     "id",
     "mode",
@@ -64,6 +67,11 @@ class Request:
             raise RequestError(f"mode {self.mode} takes no expected_stdout; use stdio")
         if self.entry_point is not None and not self.entry_point.isidentifier():
             raise RequestError(f"entry_point = {self.entry_point!r} (a Python name)")
+        if len(self.tests) > MAX_TESTS:
+            raise RequestError(f"{len(self.tests)} tests (at most {MAX_TESTS}); split the request")
+        size = len(self.source) + len(self.stdin) + sum(map(len, self.tests))
+        if size > MAX_REQUEST_BYTES:
+            raise RequestError(f"{size} bytes of text (at most {MAX_REQUEST_BYTES})")
 
     @classmethod
     def from_json(cls, row: object, *, limits: Limits | None = None) -> Request:

@@ -6,7 +6,6 @@ import os
 import select
 import shutil
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -18,8 +17,8 @@ from pathlib import Path
 from trillium_sandbox.codec import CodecError, decode, encode
 from trillium_sandbox.errors import SandboxError
 from trillium_sandbox.verdicts import Request
+from trillium_sandbox.wire import REQUEST
 
-_LENGTH = struct.Struct("<I")
 _START_S = 60.0
 _GRACE_S = 30.0
 _PACKET_BYTES = 1 << 18
@@ -123,8 +122,7 @@ class Worker:
         if not self.jobs:
             self.head_since_s = time.monotonic()
         self.jobs.append(job)
-        body = encode(_message(job))
-        self.unsent += _LENGTH.pack(len(body)) + body
+        self.unsent += _message(job)
 
     def flush(self) -> None:
         """Send as much as the socket takes now. Raises OSError when the zygote is gone."""
@@ -185,25 +183,25 @@ def _work_folder(folder: Path | None) -> Path:
     return work
 
 
-def _message(job: Job) -> dict[str, object]:
+def _message(job: Job) -> bytes:
     request, limits = job.request, job.request.limits
-    is_function = request.mode == "function"
-    return {
-        "ticket": job.ticket,
-        "source": request.source,
-        "stdin": request.stdin,
-        "tests": request.tests[job.first_test :] if is_function else None,
-        "entry_point": request.entry_point,
-        "wall_s": limits.wall_s,
-        "cpu_s": limits.cpu_s,
-        "limits": (
-            limits.cpu_rlimit_s,
-            limits.memory_bytes,
-            limits.disk_bytes,
-            limits.n_processes,
-            limits.output_bytes,
-        ),
-    }
+    tests = b""
+    if request.mode == "function":
+        tests = encode((request.entry_point, request.tests[job.first_test :]))
+    header = REQUEST.pack(
+        job.ticket,
+        limits.wall_s,
+        limits.cpu_s,
+        limits.cpu_rlimit_s,
+        limits.memory_bytes,
+        limits.disk_bytes,
+        limits.n_processes,
+        limits.output_bytes,
+        len(request.source),
+        len(request.stdin),
+        len(tests),
+    )
+    return b"".join((header, request.source, request.stdin, tests))
 
 
 def _read_outcome(packet: bytes, files: list[int]) -> Outcome:

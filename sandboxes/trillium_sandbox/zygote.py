@@ -8,21 +8,21 @@ program finds another's source, tests or output in the memory it inherits.
 
 from __future__ import annotations
 
+import _socket
 import fcntl
 import gc
 import os
 import resource
 import select
-import signal
-import socket
 import struct
 import sys
 import time
 
 from trillium_sandbox import landlock, linux, namespaces
-from trillium_sandbox.child import Allowance, Jail, lock_down, run_script, seal
-from trillium_sandbox.codec import decode, encode
-from trillium_sandbox.judge import RECORD, run_candidate, run_judge
+from trillium_sandbox.child import Jail, lock_down, prepare, run_script, seal
+from trillium_sandbox.codec import encode
+from trillium_sandbox.judge import run_candidate, run_judge
+from trillium_sandbox.wire import BEGIN, RECORD, REQUEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,16 +31,12 @@ if TYPE_CHECKING:
 
 # fmt: off
 _PRELOADED = (
-    "bisect", "collections", "copy", "datetime", "functools", "heapq", "itertools", "json", "math",
-    "operator", "random", "re", "string", "typing",
+    "bisect", "collections", "functools", "heapq", "itertools", "math", "operator", "re", "typing",
 )
 # fmt: on
-_LENGTH = struct.Struct("<I")
-_BEGIN = struct.Struct("<cddQQ")
-"""From the first child: P alone or F a pair, wall and CPU limit, ticket, disk limit."""
-
 _EMPTY = (1, 256 << 20, 1 << 20, 16, 65536)
 _FIRST_FREE = 10
+_SIGKILL = 9
 _RECORD_BYTES = 1 << 18
 """Room for the records of the largest request, so that the judge never waits for the zygote."""
 
@@ -55,7 +51,7 @@ def main(arguments: list[str]) -> None:
     """
     level, requests, replies = (int(word) for word in arguments[:3])
     requests, replies = _clear_low_descriptors(requests, replies)
-    channel = socket.socket(fileno=replies)
+    channel = _socket.socket(fileno=replies)
     try:
         jail = _prepare(level, arguments[3], int(arguments[4]))
         zygote = Zygote(jail, requests, channel)
@@ -73,7 +69,7 @@ def main(arguments: list[str]) -> None:
 class Zygote:
     """Fork, wait, measure, answer; one request at a time."""
 
-    def __init__(self, jail: Jail, requests: int, replies: socket.socket) -> None:
+    def __init__(self, jail: Jail, requests: int, replies: _socket.socket) -> None:
         """Serve requests from one socket and answer on the other."""
         self.jail = jail
         self.requests = requests
@@ -83,7 +79,7 @@ class Zygote:
         os.set_blocking(self.records_read, False)
         fcntl.fcntl(self.records_write, fcntl.F_SETPIPE_SZ, _RECORD_BYTES)
         self.go_read, self.go_write = os.pipe2(os.O_CLOEXEC)
-        self.calls = socket.socketpair()
+        self.calls = _socket.socketpair()
         self.outputs = [_new_output() for _ in range(3)]
 
     def serve(self) -> None:
@@ -115,8 +111,8 @@ class Zygote:
             os.close(watch)
             os.waitpid(child, 0)
             return False
-        letter, wall_s, cpu_s, ticket, disk_bytes = _BEGIN.unpack(record[: _BEGIN.size])
-        records = record[_BEGIN.size :]
+        letter, wall_s, cpu_s, ticket, disk_bytes = BEGIN.unpack(record[: BEGIN.size])
+        records = record[BEGIN.size :]
         started = time.monotonic()
         if disk_bytes != self.jail.disk_bytes:
             if self.jail.level >= 2:
@@ -151,7 +147,7 @@ class Zygote:
             elif poll.poll(min(deadline - now, cpu_s - used) * 1000 + 1):
                 break
         # Also when the supervisor is gone: a child that has ended does not mind.
-        os.kill(child, signal.SIGKILL)
+        os.kill(child, _SIGKILL)
         _, status, usage = os.wait4(child, 0)
         return _account(status, usage, (0, 0.0), stopped, b"")
 
@@ -173,8 +169,8 @@ class Zygote:
             if time.monotonic() >= latest + wall_s + _GRACE_S:
                 stopped = "wall_s"
                 break
-        os.kill(judge, signal.SIGKILL)
-        os.kill(candidate, signal.SIGKILL)
+        os.kill(judge, _SIGKILL)
+        os.kill(candidate, _SIGKILL)
         _, judge_status, judge_usage = os.wait4(judge, 0)
         _, status, usage = os.wait4(candidate, 0)
         records += _read_records(self.records_read)
@@ -189,7 +185,9 @@ class Zygote:
         ]
         message = encode(("done", ticket, elapsed, *result, tuple(sizes)))
         used = [output for output, size in zip(self.outputs, sizes, strict=True) if size]
-        socket.send_fds(self.replies, [message], used)
+        files = struct.pack(f"{len(used)}i", *used)
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, files)] if used else []
+        self.replies.sendmsg([message], rights)
 
     def _renew(self, was_pair: bool) -> None:
         """Replace what the last program has touched."""
@@ -197,7 +195,7 @@ class Zygote:
             os.close(self.outputs[at])
             self.outputs[at] = _new_output()
         if was_pair:
-            self.calls = socket.socketpair()
+            self.calls = _socket.socketpair()
         with os.scandir(self.jail.box) as entries:
             used = next(entries, None) is not None
         if used and self.jail.level >= 2:
@@ -209,49 +207,44 @@ class Zygote:
             _empty_folder(self.jail.box)
 
     def _empty_child(self) -> None:
-        lock_down(self.jail, Allowance(_EMPTY), namespaces.CANDIDATE_ID)
+        lock_down(self.jail, _EMPTY, namespaces.CANDIDATE_ID)
         os._exit(0)
 
     def _first_child(self) -> None:
-        request = _read_request(self.requests)
-        if request is None:
+        header = _read_exactly(self.requests, REQUEST.size)
+        if header is None:
             os._exit(0)
-        if request["tests"] is None:
-            self._alone(request)
-        else:
-            self._judge(request)
-
-    def _alone(self, request: dict[str, object]) -> None:
-        numbers: tuple[int, int, int, int, int] = request["limits"]  # type: ignore[assignment]
+        ticket, wall_s, cpu_s, *numbers, n_source, n_stdin, n_tests = REQUEST.unpack(header)
+        disk_bytes, output_bytes = numbers[2], numbers[4]
+        begin = (wall_s, cpu_s, ticket, disk_bytes)
+        source = _read_exactly(self.requests, n_source) or b""
+        stdin = _read_exactly(self.requests, n_stdin) or b""
+        if n_tests:
+            tests = _read_exactly(self.requests, n_tests) or b""
+            self._begin(BEGIN.pack(b"F", *begin), disk_bytes, self.records_write, self.go_read)
+            seal(self.outputs[2], output_bytes)
+            calls = self.calls[0].fileno()
+            _hold(self.null, self.null, self.outputs[2], calls, self.records_write)
+            os.umask(0)
+            user = namespaces.JUDGE_ID
+            run_judge(self.jail, wall_s, tuple(numbers), source, tests, user)
         for output in self.outputs[:2]:
-            seal(output, numbers[4])
-        stdin = _stdin(request["stdin"], self.null)  # type: ignore[arg-type]
-        _hold(stdin, *self.outputs[:2], self.go_read, self.records_write)
+            seal(output, output_bytes)
+        _hold(_stdin(stdin, self.null), *self.outputs[:2], self.go_read, self.records_write)
         os.umask(0o022)
-        lock_down(self.jail, Allowance(numbers), namespaces.CANDIDATE_ID)
-        self._begin(b"P", request, 4, 3)
+        lock_down(self.jail, tuple(numbers), namespaces.CANDIDATE_ID)
+        self._begin(BEGIN.pack(b"P", *begin), disk_bytes, 4, 3)
         os.closerange(3, 5)
-        os._exit(run_script(request["source"]))  # type: ignore[arg-type]
-
-    def _judge(self, request: dict[str, object]) -> None:
-        self._begin(b"F", request, self.records_write, self.go_read)
-        numbers: tuple[int, int, int, int, int] = request["limits"]  # type: ignore[assignment]
-        seal(self.outputs[2], numbers[4])
-        calls = self.calls[0].fileno()
-        _hold(self.null, self.null, self.outputs[2], calls, self.records_write)
-        os.umask(0)
-        run_judge(self.jail, request, namespaces.JUDGE_ID)
+        os._exit(run_script(source))
 
     def _candidate(self) -> None:
         _hold(self.null, *self.outputs[:2], self.calls[1].fileno(), self.null)
         os.umask(0)
         run_candidate(self.jail, namespaces.CANDIDATE_ID)
 
-    def _begin(self, letter: bytes, request: dict[str, object], records: int, go: int) -> None:
+    def _begin(self, message: bytes, disk_bytes: int, records: int, go: int) -> None:
         """Tell the zygote what starts, and wait where the work folder must change size first."""
-        disk_bytes = request["limits"][2]  # type: ignore[index]
-        fields = (request["wall_s"], request["cpu_s"], request["ticket"], disk_bytes)
-        os.write(records, _BEGIN.pack(letter, *fields))
+        os.write(records, message)
         if disk_bytes != self.jail.disk_bytes:
             os.read(go, 1)
 
@@ -261,7 +254,6 @@ def _prepare(level: int, box: str, disk_bytes: int) -> Jail:
         raise OSError(f"no system call table for {linux.MACHINE} (x86_64 or aarch64)")
     for name in _PRELOADED:
         __import__(name)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _lead_oom_killer()
     memory = _address_space()
     first_id = None
@@ -270,12 +262,14 @@ def _prepare(level: int, box: str, disk_bytes: int) -> Jail:
         box = namespaces.BOX
     elif level == 1 and os.geteuid() == 0:
         first_id = namespaces.OUTSIDE_IDS
+        os.setgroups([])
         _check_readable(first_id)
         os.chmod(box, 0o777)
     os.environ.update(HOME=box, TMPDIR=box)
     os.chdir("/")
     jail = Jail(level, box, first_id, disk_bytes)
     jail.base_memory = memory
+    prepare(jail)
     if level == 1 and landlock.version() == 0:
         raise OSError("Landlock is missing (Linux 5.13 or newer, with it enabled)")
     if level >= 1 and landlock.version():
@@ -349,15 +343,8 @@ def _stdin(content: bytes, null: int) -> int:
     return descriptor
 
 
-def _read_request(descriptor: int) -> dict[str, object] | None:
-    header = _read_exactly(descriptor, _LENGTH.size)
-    if header is None:
-        return None
-    body = _read_exactly(descriptor, _LENGTH.unpack(header)[0])
-    return None if body is None else decode(body)  # type: ignore[return-value]
-
-
 def _read_exactly(descriptor: int, size: int) -> bytes | None:
+    """Return `size` bytes, None when the stream ends first."""
     parts = []
     while size:
         part = os.read(descriptor, min(size, 1 << 20))
