@@ -21,8 +21,6 @@ from trillium.objectives.bindings.table import BINDINGS
 RTOL, ATOL = 1e-9, 1e-12
 """A computed number x agrees with an expected y when |x - y| <= ATOL + RTOL |y|."""
 
-Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
-
 
 @dataclass(frozen=True)
 class Case:
@@ -31,10 +29,10 @@ class Case:
     file: str
     name: str
     method: str
-    hparams: Mapping[str, Json]
-    inputs: Mapping[str, Json]
-    wanted: Mapping[str, Json]
-    expected: Mapping[str, Json]
+    hparams: Mapping[str, object]
+    inputs: Mapping[str, object]
+    wanted: Mapping[str, object]
+    expected: Mapping[str, object]
     grads_of: str
 
 
@@ -43,7 +41,7 @@ class Checked:
     """Hold what a case computed and every expected value it missed; no expectation, no mismatch."""
 
     case: Case
-    values: Mapping[str, Json]
+    values: Mapping[str, object]
     mismatches: tuple[str, ...]
 
     def to_json(self) -> str:
@@ -98,18 +96,18 @@ def check_case(case: Case) -> Checked:
     return Checked(case, values, tuple(_differences(values, case.expected, "")))
 
 
-def compute_case(case: Case) -> dict[str, Json]:
-    """Return what the first case of the file expects, computed for this case in float64."""
-    inputs = CaseInputs(f"{case.file}: case {case.name}", case.inputs)
+def compute_case(case: Case, dtype: torch.dtype = torch.float64) -> dict[str, object]:
+    """Return what the first case of the file expects, computed for this case."""
+    inputs = CaseInputs(f"{case.file}: case {case.name}", case.inputs, dtype)
     outcome = BINDINGS[case.method](case.hparams, inputs)
-    values: dict[str, Json] = {}
+    values: dict[str, object] = {}
     for key, shape in case.wanted.items():
         if key == "losses":
             values[key] = _plain(_given(outcome.losses, case, key))
         elif key == "loss":
             values[key] = _plain(_loss(outcome, case))
         elif key == "grads":
-            values[key] = _gradients(outcome, case, inputs, list(cast(Mapping[str, Json], shape)))
+            values[key] = _gradients(outcome, case, inputs, list(cast(Mapping[str, object], shape)))
         elif key == "extras":
             values[key] = {name: _plain(value) for name, value in outcome.extras.items()}
         else:
@@ -125,7 +123,7 @@ def _loss(outcome: Outcome, case: Case) -> Tensor:
 
 def _gradients(
     outcome: Outcome, case: Case, inputs: CaseInputs, names: Sequence[str]
-) -> dict[str, Json]:
+) -> dict[str, object]:
     """Return the gradient of the loss, or of the sum of losses, with respect to each input."""
     total = _loss(outcome, case)
     if case.grads_of == "sum(losses)":
@@ -144,11 +142,11 @@ def _given(value: Tensor | None, case: Case, key: str) -> Tensor:
     return value
 
 
-def _plain(value: Tensor) -> Json:
-    return cast(Json, value.detach().tolist())
+def _plain(value: Tensor) -> object:
+    return cast(object, value.detach().tolist())
 
 
-def _differences(computed: Json, expected: Json, where: str) -> list[str]:
+def _differences(computed: object, expected: object, where: str) -> list[str]:
     """Return one line per number that is missing or not equal to the expected one."""
     if isinstance(expected, Mapping):
         computed = computed if isinstance(computed, Mapping) else {}
@@ -170,7 +168,7 @@ def _differences(computed: Json, expected: Json, where: str) -> list[str]:
     return []
 
 
-def _agree(computed: Json, expected: Json) -> bool:
+def _agree(computed: object, expected: object) -> bool:
     if isinstance(expected, int | float) and isinstance(computed, int | float):
         if computed == expected:
             return True

@@ -34,8 +34,8 @@ def dpo(
         loss = -(1-eps) ls(z) - eps ls(-z)        eps = label_smoothing (the authors' cDPO note)
 
     Without a reference, u is the policy's own log-probability (`reference_free`).
-    Differs from TRL 1.16: its `sigmoid` loss ignores `label_smoothing` and has no reference-free
-    form; without either they are equal.
+    TRL 1.16 has the same loss as `sigmoid`, but ignores `label_smoothing` there and has no
+    reference-free form.
     Raises ShapeError when policy and reference disagree on the number of pairs.
     """
     u = policy.against(reference)
@@ -55,8 +55,8 @@ def ipo(
         none:    loss = (u_w - u_l - 1/(2 tau))^2
         tokens:  loss = (u_w/n_w - u_l/n_l - 1/(2 tau))^2
 
-    Reading: the paper sums over tokens; we default to means, as TRL 1.16 and HALOs do, because the
-    authors are quoted there as preferring them and one tau then serves responses of any length.
+    Reading: the paper writes sums; we default to means, which TRL 1.16 reports as confirmed by the
+    authors, because one tau then serves responses of any length.
     """
     u = policy.against(reference)
     if normalize == "tokens":
@@ -117,7 +117,7 @@ def fdpo(
 def f_prime(
     u: Float[Tensor, " response"], divergence: Divergence, alpha: float
 ) -> Float[Tensor, " response"]:
-    """Return f'(exp(u)) up to a constant, the reward of a response is beta times that.
+    """Return f'(exp(u)) up to a constant; beta times it is the reward of a response.
 
         reverse_kl   u                    forward_kl   -exp(-u)
         js           ls(u) (+ log 2)      alpha        (1 - exp(-alpha u)) / alpha

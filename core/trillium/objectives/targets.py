@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
+from trillium.errors import ShapeError
 from trillium.objectives.batch import PairLogps
 
 
@@ -44,7 +45,7 @@ def modpo(
 ) -> Float[Tensor, " pair"]:
     """Score each pair with multi-objective DPO (arXiv 2310.03708).
 
-        a       = (beta * u - sum_k w[k] * margin[k]) / w[0]        k = 1, 2, ... other objectives
+        a       = (beta * u - sum_k w[k] * margin[k]) / w[0]        k = 1, 2, ... others
         sigmoid:  loss = -ls(a_w - a_l)          hinge:  loss = max(0, 1 - (a_w - a_l))
 
     w[0] weighs the objective that labelled these pairs. Margins are rewards of the other
@@ -68,9 +69,13 @@ def modpo_rewards(
 ) -> tuple[Float[Tensor, " pair"], Float[Tensor, " pair"]]:
     """Return the `a` of MODPO for chosen and rejected responses."""
     others = u.chosen.new_tensor(w[1:])
-    chosen, rejected = (
-        margin.reshape(len(margin), -1) @ others for margin in (margin_chosen, margin_rejected)
-    )
+    margins = [margin.reshape(len(margin), -1) for margin in (margin_chosen, margin_rejected)]
+    if any(margin.shape[1] != len(others) for margin in margins):
+        raise ShapeError(
+            f"modpo: {margins[0].shape[1]} margins per response for {len(w)} weights (needs one"
+            " less than weights); correct w, or add the missing margins"
+        )
+    chosen, rejected = (margin @ others for margin in margins)
     return (beta * u.chosen - chosen) / w[0], (beta * u.rejected - rejected) / w[0]
 
 

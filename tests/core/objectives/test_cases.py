@@ -84,7 +84,10 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"hparams": {"beta": -1.0}}, "case one is no configuration of dpo .*beta.*greater than 0"),
+        (
+            {"hparams": {"beta": -1.0}},
+            r"case one is no DPOConfig \(beta: Input should be greater than 0\)",
+        ),
         ({"inputs": {}}, 'case one has no input "policy_chosen_logps"'),
         ({"inputs": {**INPUTS, "policy_chosen_logps": ["x"]}}, "policy_chosen_logps.*not numbers"),
         ({"expected": {"perplexity": 3.0}}, 'expects "perplexity", which dpo does not compute'),

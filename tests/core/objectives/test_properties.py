@@ -37,7 +37,25 @@ CONFIGS: dict[str, configs.PairConfig] = {
     "asft": configs.ASFTConfig(),
     "asft-tempered": configs.ASFTConfig(beta=0.5),
 }
-every_pairwise = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+# These regress or weigh the two sides differently: swapping does not mirror them.
+LOPSIDED: dict[str, configs.PairConfig] = {
+    "flex-dpo": configs.FlexDPOConfig(sft_coef=0.01),
+    "modpo": configs.MODPOConfig(),
+    "modpo-hinge": configs.MODPOConfig(loss_type="hinge"),
+    "sppo": configs.SPPOConfig(beta=0.1),
+    "gpo": configs.GPOConfig(beta=0.1),
+}
+COLUMNS = {
+    "margin_chosen": 0.5,
+    "margin_rejected": -0.25,
+    "p_win_chosen": 0.9,
+    "p_win_rejected": 0.2,
+    "score_chosen": 0.5,
+    "score_rejected": -1.5,
+}
+ALL = {**CONFIGS, **LOPSIDED}
+every_ranking = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+every_pairwise = pytest.mark.parametrize("config", ALL.values(), ids=ALL)
 
 # No sum is closer to zero than -0.2 per token, and no two sums differ enough to saturate float64.
 logps = st.integers(min_value=-24, max_value=-1).map(lambda value: 0.75 * value)
@@ -59,9 +77,16 @@ def batch(rows: Rows) -> tuple[PairLogps, PairLogps]:
     return policy, PairLogps(ref_chosen.double(), ref_rejected.double(), n_chosen, n_rejected)
 
 
+def losses_of(
+    config: configs.PairConfig, policy: PairLogps, reference: PairLogps | None = None
+) -> Tensor:
+    columns = {name: torch.full_like(policy.chosen, value) for name, value in COLUMNS.items()}
+    return evaluate(config, policy, reference, columns=columns, tokens_per_pair=5.0)
+
+
 def test_every_pairwise_objective_is_tested_here() -> None:
-    tested = {config.name for config in CONFIGS.values()}
-    assert tested == {row.name for row in OBJECTIVES.values() if row.needs.shape == "pair"}
+    trainable = {row.name for row in OBJECTIVES.values() if row.is_trainable}
+    assert {config.name for config in ALL.values()} == trainable - {"kto"}
 
 
 def swapped(pair: PairLogps) -> PairLogps:
@@ -69,11 +94,11 @@ def swapped(pair: PairLogps) -> PairLogps:
 
 
 def gradients(config: configs.PairConfig, policy: PairLogps, reference: PairLogps) -> list[Tensor]:
-    losses = evaluate(config, policy, reference, tokens_per_pair=5.0)
+    losses = losses_of(config, policy, reference)
     return list(torch.autograd.grad(losses.sum(), [policy.chosen, policy.rejected]))
 
 
-@every_pairwise
+@every_ranking
 @given(rows=pairs)
 @settings(deadline=None, max_examples=30)
 def test_swapping_the_responses_flips_the_margin(config: configs.PairConfig, rows: Rows) -> None:
@@ -83,7 +108,7 @@ def test_swapping_the_responses_flips_the_margin(config: configs.PairConfig, row
     torch.testing.assert_close(flipped, -margins, rtol=0, atol=0)
 
 
-@every_pairwise
+@every_ranking
 @given(rows=pairs)
 @settings(deadline=None, max_examples=30)
 def test_a_step_downhill_never_lowers_the_margin(config: configs.PairConfig, rows: Rows) -> None:
@@ -111,8 +136,8 @@ def test_shuffling_the_batch_permutes_the_losses(
     config: configs.PairConfig, rows: Rows, seed: int
 ) -> None:
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
-    losses = evaluate(config, *batch(rows), tokens_per_pair=5.0)
-    shuffled = evaluate(config, *batch([rows[index] for index in order]), tokens_per_pair=5.0)
+    losses = losses_of(config, *batch(rows))
+    shuffled = losses_of(config, *batch([rows[index] for index in order]))
     torch.testing.assert_close(shuffled, losses[order], rtol=0, atol=0)
 
 
@@ -125,12 +150,15 @@ def test_the_gradient_is_that_of_finite_differences(config: configs.PairConfig, 
         margins = pair_rewards(config, policy, reference).margins
         if config.name == "simpo":
             margins = margins - config.beta * config.gamma_beta_ratio
+        if config.name == "modpo":
+            others = COLUMNS["margin_chosen"] - COLUMNS["margin_rejected"]
+            margins = (margins - config.w[1] * others) / config.w[0]
         if ((margins - 1).abs() < 1e-3).any():
             return  # on the kink there is no derivative
 
     def losses(chosen: Tensor, rejected: Tensor) -> Tensor:
         moved = PairLogps(chosen, rejected, policy.n_chosen, policy.n_rejected)
-        return evaluate(config, moved, reference, tokens_per_pair=5.0)
+        return losses_of(config, moved, reference)
 
     assert torch.autograd.gradcheck(losses, (policy.chosen, policy.rejected))
 
@@ -149,7 +177,7 @@ def test_losses_and_gradients_are_finite_in_float32_far_from_the_reference(
         torch.tensor([1, 1, 9]),
     )
     reference = PairLogps(sums[:, 2], sums[:, 3], policy.n_chosen, policy.n_rejected)
-    losses = evaluate(config, policy, reference)
+    losses = losses_of(config, policy, reference)
     assert losses.isfinite().all()
     for gradient in gradients(config, policy, reference):
         assert gradient.isfinite().all()

@@ -4,7 +4,9 @@ TRL tokenizes and collates; we score the rows it made with a plain log-softmax a
 functions. `same` in the table means: equal here.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 from trillium.objectives import configs
 from trillium.objectives.batch import PairLogps, SingleLogps
+from trillium.objectives.companions import tpo_triple
 from trillium.objectives.table import OBJECTIVES, evaluate
 from trillium.objectives.unpaired import kto_reference_point
 from trillium.policies.tiny import tiny_policy, tiny_tokenizer
@@ -80,7 +83,11 @@ def assert_equal(
 
 
 def dpo_losses(
-    folder: Path, config: configs.PairConfig, **options: object
+    folder: Path,
+    config: configs.PairConfig,
+    *,
+    columns: Mapping[str, Tensor] | None = None,
+    **options: object,
 ) -> tuple[Tensor, Tensor, torch.nn.Module, LlamaForCausalLM]:
     from trl import DPOConfig, DPOTrainer
 
@@ -95,7 +102,7 @@ def dpo_losses(
     model = tiny_policy(seed=0)
     with torch.no_grad():
         reference = score_pairs(tiny_policy(seed=1), batch)
-    losses = evaluate(config, score_pairs(model, batch), reference)
+    losses = evaluate(config, score_pairs(model, batch), reference, columns=columns)
     return trainer._compute_loss(trainer.model, batch, False), losses.mean(), trainer.model, model
 
 
@@ -190,6 +197,54 @@ def test_kto_trainer_has_the_same_loss_and_gradients(tmp_path: Path) -> None:
     ).mean()
     assert_equal(trainer._compute_loss(trainer.model, batch, False), trainer.model, ours, model)
     assert OBJECTIVES["kto"].trl == "same"
+
+
+def test_dpo_trainer_has_sppo_on_twice_the_scale_with_hard_labels(tmp_path: Path) -> None:
+    win = {"p_win_chosen": torch.ones(3), "p_win_rejected": torch.zeros(3)}
+    theirs, ours, their_model, our_model = dpo_losses(
+        tmp_path,
+        configs.SPPOConfig(beta=0.05, reduction="sum"),
+        columns=win,
+        loss_type=["sppo_hard"],
+        beta=0.05,
+    )
+    assert_equal(theirs, their_model, ours, our_model)
+    assert OBJECTIVES["sppo"].trl == "differs"
+
+
+@pytest.mark.parametrize(
+    ("variant", "options"),
+    [
+        ("tpo", {"loss_type": "sigmoid", "beta": 0.2, "tpo_alpha": 0.9}),
+        ("tpo_l", {"loss_type": "tpo-l", "beta": 2.0, "tpo_alpha": 0.9, "tpo_l_gamma": 0.7}),
+    ],
+)
+def test_tpo_trainer_has_the_same_loss_and_gradients(
+    tmp_path: Path, variant: Literal["tpo", "tpo_l"], options: dict[str, object]
+) -> None:
+    from trl.experimental.tpo import TPOConfig, TPOTrainer
+
+    rows = {**ROWS, "reference": ["four", "Green.", "    return sum((a, b))\n"]}
+    trainer = TPOTrainer(
+        model=tiny_policy(seed=0),
+        args=TPOConfig(output_dir=str(tmp_path), **SETTINGS, **options),
+        train_dataset=Dataset.from_dict(rows),
+        processing_class=tiny_tokenizer(),
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    model = tiny_policy(seed=0)
+    sums, counts = token_logps(model, batch["input_ids"], batch["completion_mask"])
+    (chosen, rejected, gold), (n_chosen, n_rejected, n_gold) = sums.chunk(3), counts.chunk(3)
+    ours = tpo_triple(
+        PairLogps(chosen, rejected, n_chosen, n_rejected),
+        gold=SingleLogps(gold, n_gold),
+        variant=variant,
+        beta=float(str(options["beta"])),
+        alpha=0.9,
+        gamma=0.7,
+    ).mean()
+    assert_equal(trainer._compute_loss(trainer.model, batch, False), trainer.model, ours, model)
+    assert OBJECTIVES["tpo_triple"].trl == "same"
 
 
 @pytest.mark.parametrize(

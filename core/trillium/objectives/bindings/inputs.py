@@ -34,6 +34,7 @@ class CaseInputs:
 
     where: str
     raw: Mapping[str, object]
+    dtype: torch.dtype = torch.float64
     leaves: dict[str, Tensor] = field(default_factory=dict)
 
     def __contains__(self, name: str) -> bool:
@@ -41,9 +42,9 @@ class CaseInputs:
         return name in self.raw
 
     def real(self, name: str) -> Float[Tensor, "*shape"]:
-        """Return an input as float64 that collects a gradient."""
+        """Return an input that collects a gradient."""
         if name not in self.leaves:
-            self.leaves[name] = self._tensor(name, torch.float64).requires_grad_()
+            self.leaves[name] = self._tensor(name, self.dtype).requires_grad_()
         return self.leaves[name]
 
     def whole(self, name: str) -> Int[Tensor, "*shape"]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -57,7 +56,7 @@ def bind_kto(hparams: Mapping[str, object], inputs: CaseInputs) -> Outcome:
         for name in ("policy_logps", "ref_logps", "policy_kl_logps", "ref_kl_logps")
     )
     kl = kto_reference_point(policy_kl, reference_kl)
-    label = inputs.whole("labels").to(torch.float64)
+    label = inputs.whole("labels").to(inputs.dtype)
     config = configure(configs.KTOConfig, hparams, inputs)
     losses = evaluate(config, policy, reference, labels={"label": label}, kl=kl)
     return Outcome(losses, extras={"kl": kl})

@@ -45,7 +45,7 @@ def bind_curry_dpo(hparams: HParams, inputs: CaseInputs) -> Outcome:
     return Outcome(
         extras={
             "pairs_chosen_rejected": torch.tensor([[pair.chosen, pair.rejected] for pair in pairs]),
-            "gaps": torch.tensor([pair.gap for pair in pairs], dtype=torch.float64),
+            "gaps": torch.tensor([pair.gap for pair in pairs], dtype=inputs.dtype),
         }
     )
 
