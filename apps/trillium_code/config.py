@@ -18,6 +18,23 @@ if TYPE_CHECKING:
     from trillium.training.align import AlignConfig
 
 
+class ProgramSampling(SamplingConfig):
+    """Choose how programs are sampled; a completion ends where its function ends."""
+
+    n_samples: int = Field(12, gt=0, description="programs per task")
+    max_new_tokens: int = Field(96, gt=0, description="tokens per program, at most")
+    stop: tuple[str, ...] = Field(PROGRAM_STOPS, description="strings that end a program")
+
+
+class AssertSampling(SamplingConfig):
+    """Choose how tests are sampled; a completion holds several asserts, one per line."""
+
+    n_samples: int = Field(4, gt=0, description="completions with tests per task")
+    temperature: float = Field(0.7, ge=0, description="0 takes the likeliest token every time")
+    max_new_tokens: int = Field(96, gt=0, description="tokens per completion, at most")
+    stop: tuple[str, ...] = Field(TEST_STOPS, description="strings that end a list of tests")
+
+
 class TasksConfig(BaseModel):
     """Choose the tasks to learn from and the tasks that judge the result."""
 
@@ -40,9 +57,8 @@ class EvaluateConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sampling: SamplingConfig = Field(
-        SamplingConfig(n_samples=8, temperature=0.7, max_new_tokens=96, stop=PROGRAM_STOPS),
-        description="programs per held-out task",
+    sampling: ProgramSampling = Field(
+        ProgramSampling(n_samples=8), description="programs per held-out task"
     )
     k: tuple[int, ...] = Field((1, 4, 8), min_length=1, description="k of pass@k")
 
@@ -57,14 +73,8 @@ class CodeConfig(BaseModel):
     policy: PolicyConfig = Field(PolicyConfig(), description="model and adapter")
     tasks: TasksConfig = Field(TasksConfig(), description="what to learn from and what to judge by")
     prompt: PromptConfig = Field(PromptConfig(), description="how the model is asked")
-    programs: SamplingConfig = Field(
-        SamplingConfig(n_samples=12, temperature=0.8, max_new_tokens=96, stop=PROGRAM_STOPS),
-        description="programs per training task",
-    )
-    tests: SamplingConfig = Field(
-        SamplingConfig(n_samples=4, temperature=0.7, max_new_tokens=96, stop=TEST_STOPS),
-        description="completions with tests per training task",
-    )
+    programs: ProgramSampling = Field(ProgramSampling(), description="programs to train on")
+    tests: AssertSampling = Field(AssertSampling(), description="tests that judge them")
     max_tests: int = Field(16, gt=0, description="distinct tests of a task that are executed")
     sandbox: SandboxConfig = Field(SandboxConfig(), description="where programs run")
     max_rows: int = Field(96, gt=0, description="completions decoded together; more needs memory")

@@ -7,6 +7,7 @@ depends on the clock, so that the same programs give the same rows.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import tee
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from trillium_sandbox import Backend, Limits, Reply, Request, open_backend
@@ -17,7 +18,7 @@ class SandboxConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backend: str = Field("embedded", description="embedded")
+    backend: Literal["embedded"] = Field("embedded", description="embedded")
     min_level: int = Field(2, ge=0, description="isolation below which nothing is executed")
     allow_unsafe: bool = Field(False, description="run below the required level all the same")
     n_workers: int | None = Field(None, gt=0, description="programs at once; null = by processor")

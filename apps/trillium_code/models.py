@@ -6,7 +6,7 @@ from pathlib import Path
 
 from peft import PeftModel
 from transformers import AutoConfig, PreTrainedTokenizerBase
-from trillium.assets import ASSETS, find_model
+from trillium.assets import ASSETS, cache_folder, find_model
 from trillium.errors import DataError
 from trillium.files import hash_json, hash_path
 from trillium.generation import Completion, Generator, PromptBatch, SamplingConfig
@@ -14,6 +14,10 @@ from trillium.generation.in_process import TransformersGenerator
 from trillium.policies.adapters import POLICY_ADAPTER, load_second_adapter, using_adapter
 from trillium.policies.config import PolicyConfig
 from trillium.policies.load import Policy, load_policy, load_tokenizer
+from trillium.scoring.cache import LogpCache
+from trillium.scoring.reference import open_reference
+from trillium.training.align import AlignConfig, AlignResult, align
+from trillium.trees import TokenTree
 
 _ALIGNED = "aligned"
 
@@ -75,6 +79,14 @@ class Models:
     def before(self) -> Generator:
         """Return a generator for the policy that training starts from."""
         return self._generator(POLICY_ADAPTER if self._config.adapter else None)
+
+    def train(self, config: AlignConfig, trees: Sequence[TokenTree], output: Path) -> AlignResult:
+        """Align the policy's adapter; the reference is the policy that training starts from."""
+        kind = "snapshot" if self._config.adapter else "base"
+        policy = self.policy
+        with LogpCache(cache_folder() / "reference-logps.sqlite") as cache:
+            reference = open_reference(kind, policy.model, cache=cache, folder=policy.folder)
+            return align(config, trees, policy.model, reference, output)
 
     def after(self, adapter: Path) -> Generator:
         """Return a generator for the adapter that training saved."""

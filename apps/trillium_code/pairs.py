@@ -11,7 +11,15 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from trillium_code.programs import calls
-from trillium_code.ranking import SCORERS, Matrix, Pair, TestCensus, choose_pairs, take_census
+from trillium_code.ranking import (
+    SCORERS,
+    Matrix,
+    Pair,
+    TestCensus,
+    choose_pairs,
+    count_agreeing,
+    take_census,
+)
 from trillium_code.records import CodePair, TaskMatrix, TaskSamples
 
 Reason = Literal["paired", "no_tests", "one_program", "nothing_to_tell_apart"]
@@ -27,6 +35,9 @@ class RankConfig(BaseModel):
     )
     min_chosen_pass_frac: float = Field(
         0.5, ge=0, le=1, description="share of the kept tests that a chosen program passes"
+    )
+    min_agreement: int = Field(
+        1, ge=1, description="samples that pass the same tests as a chosen program, itself included"
     )
     n_chosen: int = Field(1, ge=1, description="best programs of a task that are paired")
     n_rejected: int = Field(1, ge=1, description="worst programs that each of them is paired with")
@@ -67,10 +78,14 @@ def rank(
         return _unranked(matrix, census, "no_tests")
     kept = passed[:, list(census.kept)]
     scores = SCORERS[config.scorer](kept).programs
+    agreeing = count_agreeing(kept, [len(matrix.members[i]) for i in alive])
     pairs = choose_pairs(
         kept,
         scores,
-        may_be_chosen=[may_be_chosen[i] for i in alive],
+        may_be_chosen=[
+            may_be_chosen[i] and n >= config.min_agreement
+            for i, n in zip(alive, agreeing, strict=True)
+        ],
         min_chosen_pass_frac=config.min_chosen_pass_frac,
         n_chosen=config.n_chosen,
         n_rejected=config.n_rejected,

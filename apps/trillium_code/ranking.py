@@ -135,6 +135,17 @@ def take_census(
     return TestCensus(tuple(kept), *(counts[name] for name in flags))
 
 
+def count_agreeing(passed: Matrix, n_samples: Sequence[int]) -> list[int]:
+    """Return for each program how many samples pass exactly the tests that it passes.
+
+    `n_samples[i]` samples spell program i. Wrong programs fail in many ways, right ones agree.
+    """
+    rows = [row.tobytes() for row in _checked(passed)]
+    return [
+        sum(n for other, n in zip(rows, n_samples, strict=True) if other == row) for row in rows
+    ]
+
+
 def choose_pairs(
     passed: Matrix,
     scores: Vector,
