@@ -25,7 +25,10 @@ POLICY_ADAPTER = "default"
 
 
 def add_adapter(model: nn.Module, lora: LoraSettings, *, base_name: str, seed: int) -> PeftModel:
-    """Put a new adapter, float32 and without effect yet, on every chosen layer of `model`."""
+    """Put a new adapter, float32 and without effect yet, on every chosen layer of `model`.
+
+    Raises ConfigError when the model has no layers of the chosen names.
+    """
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
@@ -37,7 +40,13 @@ def add_adapter(model: nn.Module, lora: LoraSettings, *, base_name: str, seed: i
     use_fast_layers(config)
     with torch.random.fork_rng(devices=[]), _without_noise():
         torch.manual_seed(seed)
-        policy = get_peft_model(model, config)
+        try:
+            policy = get_peft_model(model, config)
+        except ValueError as error:
+            raise ConfigError(
+                f"policy.lora.targets: {lora.targets} does not fit {base_name} "
+                f"({str(error).splitlines()[0][:160]}); name layers of the model, or all-linear"
+            ) from error
     config.base_model_name_or_path = base_name
     _widen(policy)
     return policy

@@ -28,7 +28,7 @@ from trillium.assets import find_model
 from trillium.environment import cpu_flags
 from trillium.errors import ConfigError
 from trillium.policies.adapters import add_adapter, load_adapter
-from trillium.policies.config import PolicyConfig, Precision, Quantisation
+from trillium.policies.config import LoraSettings, PolicyConfig, Precision, Quantisation
 from trillium.scoring.forward import check_head
 
 _DTYPES: dict[Precision, torch.dtype] = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -58,6 +58,11 @@ def load_policy(
     `seed` draws a new adapter. Raises ConfigError for a base, tokenizer, quantisation or adapter
     that cannot be used, BackendError for an architecture whose logits would be scored wrongly.
     """
+    if config.adapter is not None and config.lora != LoraSettings():
+        raise ConfigError(
+            f"policy.lora: is set, and adapter {config.adapter} brings its own rank and layers; "
+            "remove policy.lora, or policy.adapter to begin a new one"
+        )
     quiet_libraries()
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     source = find_model(config.base)
@@ -108,10 +113,9 @@ def checkpoint_activations(model: nn.Module) -> None:
 
 
 def quiet_libraries() -> None:
-    """Keep progress bars and remarks about optional kernels off the terminal."""
+    """Keep progress bars and remarks of libraries off the terminal."""
     transformers_logging.disable_progress_bar()
     for name in (
-        "bitsandbytes.backends.cpu.ops",
         "transformers.modeling_utils",
         "transformers.distributed.tensor_parallel",
     ):

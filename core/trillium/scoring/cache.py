@@ -182,7 +182,7 @@ class LogpCache:
         try:
             yield
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            if _primary_code(error) == sqlite3.SQLITE_FULL:
                 remedy = "free some space and run the same command again; what is stored is kept"
             else:
                 remedy = "check that the folder can be written and that no other run holds the file"
@@ -192,8 +192,13 @@ class LogpCache:
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    return code in _DAMAGED or str(error).startswith("malformed: ")
+    return _primary_code(error) in _DAMAGED or str(error).startswith("malformed: ")
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    """Return the kind of failure; the bits above the lowest eight only refine it."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
 
 
 def _checksum(key: bytes, value: bytes) -> int:

@@ -67,7 +67,9 @@ def test_saved_adapter_is_where_training_continues(folder: Path, tmp_path: Path)
     first = load_policy(configure(folder), device="cpu")
     train(first.model, 1e-2)
     save_adapter(first.model, tmp_path / "adapter")
-    second = load_policy(configure(folder, adapter=tmp_path / "adapter"), device="cpu")
+    default = LoraSettings()
+    continued = configure(folder, adapter=tmp_path / "adapter", lora=default)
+    second = load_policy(continued, device="cpu")
     batch = collate(TREES, layout="shared", pad_id=3)
     assert torch.equal(score(second.model, batch).logps, score(first.model, batch).logps)
     assert all(p.requires_grad for p in adapter_parameters(second.model).values())
@@ -174,3 +176,12 @@ def test_targets_can_be_named(folder: Path) -> None:
     config = configure(folder, lora=LoraSettings(r=2, targets=("q_proj", "v_proj")))
     policy = load_policy(config, device="cpu")
     assert len(adapter_parameters(policy.model)) == 2 * 2 * 2
+    wrong = configure(folder, lora=LoraSettings(targets=("query",)))
+    with pytest.raises(ConfigError, match=r"policy\.lora\.targets: .*query.* does not fit"):
+        load_policy(wrong, device="cpu")
+
+
+def test_adapter_and_settings_for_a_new_one_contradict_each_other(folder: Path) -> None:
+    """T15: what is accepted is honoured; rank 4 cannot be, when the adapter has its own rank."""
+    with pytest.raises(ConfigError, match=r"remove policy\.lora"):
+        load_policy(configure(folder, adapter=folder / "adapter"), device="cpu")
