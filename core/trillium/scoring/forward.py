@@ -1,8 +1,7 @@
 """From a model and a `TreeBatch` to the hidden states that predict scored tokens.
 
 Finds the decoder and the head inside a causal language model, bare or wrapped by PEFT, and builds
-the attention masks of the layouts. `layouts` of models that cannot take a tree mask are chosen in
-`scoring/layout.py`.
+the attention masks of the layouts. Which layouts a model can take is decided in `layout.py`.
 """
 
 import inspect

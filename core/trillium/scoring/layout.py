@@ -95,7 +95,14 @@ def _observed_reason(model: nn.Module, parts: LanguageModel) -> str | None:
     with torch.no_grad(), evaluating(model):
         for layout in ("padded", "shared"):
             batch = collate([tree, small], layout=layout, pad_id=0).to(device)
-            found.append(hidden_at_slots(parts, batch)[batch.entry_slot].float())
+            try:
+                hidden = hidden_at_slots(parts, batch)
+            except (TypeError, ValueError, AttributeError, KeyError, RuntimeError) as error:
+                # `padded` asks nothing unusual: if that fails, no layout will do.
+                if layout == "padded":
+                    raise
+                return f"a trial with a tree mask failed ({type(error).__name__}: {error})"
+            found.append(hidden[batch.entry_slot].float())
     gap = ((found[0] - found[1]).norm() / found[0].norm().clamp(min=1e-12)).item()
     is_exact = next(parts.decoder.parameters()).dtype in (torch.float32, torch.float64)
     # A leak between siblings shows as tenths; rounding in bfloat16 as hundredths.

@@ -193,6 +193,28 @@ def test_model_that_ignores_the_mask_is_caught_by_the_trial() -> None:
     assert reason.startswith("a tree mask changed its hidden states by")
 
 
+def test_model_that_fails_on_the_mask_gets_padded_rows() -> None:
+    model = build(LlamaConfig(**GROUPED))
+    decoder = model.get_decoder()
+    forward = decoder.forward
+
+    def refuse_mask(
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        use_cache: bool = False,
+    ) -> object:
+        if attention_mask is not None:
+            raise ValueError("two axes, please")
+        return forward(input_ids=input_ids, use_cache=use_cache)
+
+    decoder.forward = refuse_mask
+    decision = choose_layout(model, "packed")
+    assert decision.layout == "padded"
+    assert decision.sentence is not None
+    assert "a trial with a tree mask failed (ValueError: two axes, please)" in decision.sentence
+
+
 def test_padded_is_always_granted_without_a_word() -> None:
     decision = choose_layout(tiny_policy(), "padded")
     assert (decision.layout, decision.sentence) == ("padded", None)
