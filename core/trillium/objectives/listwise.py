@@ -181,10 +181,7 @@ def _log1p_sum_exp(
     x: Float[Tensor, "response term"], included: Bool[Tensor, "response term"]
 ) -> Float[Tensor, " response"]:
     """Return log(1 + sum of exp(x)) over the included terms of each row; exact near zero."""
-    # A row without terms is kept away from logsumexp, whose gradient there would be NaN.
-    has_terms = included.any(dim=1, keepdim=True)
-    safe = torch.where(included, x, torch.where(has_terms, -math.inf, 0.0))
-    return torch.where(has_terms[:, 0], -logsigmoid(-safe.logsumexp(dim=1)), 0.0)
+    return -logsigmoid(-torch.where(included, x, -math.inf).logsumexp(dim=1))
 
 
 def _check_groups(policy: ListLogps, reference: ListLogps) -> None:

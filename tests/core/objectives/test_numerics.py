@@ -43,4 +43,6 @@ def test_one_minus_exp_keeps_tiny_values_and_tiny_gradients() -> None:
     value = one_minus_exp(x)
     (gradient,) = torch.autograd.grad(value.sum(), x)
     assert value.tolist() == pytest.approx([1e-18, -math.expm1(3.0), 1.0], rel=1e-15, abs=0)
-    assert gradient.tolist() == pytest.approx([-1.0, -math.exp(3.0), -math.exp(-100)], rel=1e-14)
+    assert gradient.tolist() == pytest.approx(
+        [-1.0, -math.exp(3.0), -math.exp(-100)], rel=1e-14, abs=0
+    )

@@ -82,5 +82,14 @@ def test_asft_has_the_same_value_with_and_without_its_shortcut() -> None:
     torch.testing.assert_close(asft(POLICY, lam=0.5), nearly, rtol=1e-11, atol=0)
 
 
+def test_asft_still_pulls_at_a_response_of_probability_one() -> None:
+    """The gradient tends to -(1 + lam) per token; clamped odds would lose the second part."""
+    certain = torch.tensor([0.0], requires_grad=True)
+    one = torch.tensor([1])
+    losses = asft(PairLogps(certain, torch.tensor([-2.0]), one, one), lam=0.5)
+    (gradient,) = torch.autograd.grad(losses.sum(), certain)
+    assert gradient.tolist() == [-1.5]
+
+
 def test_asft_is_an_upper_bound_of_orpo() -> None:
     assert (asft(POLICY, lam=0.4) >= orpo(POLICY, lam=0.4)).all()

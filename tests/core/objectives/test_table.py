@@ -196,6 +196,18 @@ def poisoned_fields(logps: Logps, *, lengths: bool) -> list[Poisoned]:
     ]
 
 
+def test_undeclared_counts_are_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    received: list[Logps] = []
+
+    def spy(*models: Logps, beta: float, label_smoothing: float) -> Tensor:
+        received.extend(models)
+        return torch.zeros(2)
+
+    monkeypatch.setitem(OBJECTIVES, "dpo", replace(OBJECTIVES["dpo"], function=spy))
+    evaluate(configs.DPOConfig(), *models(Needs("pair", reference=True, lengths=True)))
+    assert [(each.n_chosen, each.n_rejected) for each in received] == [(None, None)] * 2
+
+
 def test_options_drop_needs_and_never_add_any() -> None:
     assert not needs_of(configs.DPOConfig(reference_free=True)).reference
     assert not needs_of(configs.HingeConfig(normalize_by_ref=False)).reference
