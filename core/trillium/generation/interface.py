@@ -8,7 +8,7 @@ imports torch.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -65,6 +65,7 @@ class PromptBatch:
     seed: int
 
 
+@runtime_checkable
 class Generator(Protocol):
     """Anything that continues token prompts."""
 

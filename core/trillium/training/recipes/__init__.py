@@ -1,0 +1,1 @@
+"""Iterative methods of the literature, each a small object around a named objective."""
