@@ -122,8 +122,7 @@ def xpo(
         loss = -ls(beta * (u_w - u_l)) + alpha * S_reference_sample
 
     One response of the pair was sampled from the policy, the other from the reference;
-    `reference_sample` is the policy's log-probability of the latter. Pushing it down is the
-    optimism.
+    `reference_sample` is the policy's log-probability of the latter; pushing it down explores.
     """
     return dpo(policy, reference, beta=beta) + alpha * reference_sample
 
@@ -139,9 +138,10 @@ def srpo(
 ) -> Float[Tensor, " pair"]:
     """Score each pair with self-improving robust preference optimisation (arXiv 2406.01660).
 
-        improvement = 1/2 * ((p - 1/2 - beta*(r_w|l - r_l|l))^2 + (1/2 - p - beta*(r_l|w -
-        r_w|w))^2) generative  = (2p - 1 - beta*(r_w - r_l + r_w|l - r_l|w))^2 loss        = (1 -
-        alpha) * generative + alpha * improvement
+        improvement = 1/2 * (p - 1/2 - beta * (r_w|l - r_l|l))^2
+                    + 1/2 * (1/2 - p - beta * (r_l|w - r_w|w))^2
+        generative  = (2p - 1 - beta * (r_w - r_l + r_w|l - r_l|w))^2
+        loss        = (1 - alpha) * generative + alpha * improvement
 
     All inputs are log-ratios to the reference: `direct` of the response given the prompt,
     `given_chosen` and `given_rejected` of the response as a revision of the other one.

@@ -38,7 +38,7 @@ def lipo(
     """Score each list with one of the LiPO losses (arXiv 2402.01878, Eq. 5 to 11).
 
     s = beta * (policy - reference), psi = label in [0, 1], t = rank of s in its list (1 is best,
-    ties by position, no gradient). Pairs are those with psi_i > psi_j.
+    ties by position, no gradient), ls(z) = log sigmoid(z). Pairs are those with psi_i > psi_j.
 
         lambda         sum |2^psi_i - 2^psi_j| |1/ln(1+t_i) - 1/ln(1+t_j)| * -ls(s_i - s_j)   Eq. 8
         lambda_rax     K * mean over pairs of the same with log2, as the authors ran it
@@ -88,7 +88,7 @@ def pro(
     sft_weight: float = 0.05,
     eps: float = 0.0,
 ) -> Float[Tensor, " list"]:
-    """Score each list with preference ranking optimisation (arXiv 2306.17492, Eq. 7 to 9).
+    """Score each list with preference ranking optimisation (arXiv 2306.17492).
 
     s = S/n, r = reward sorted from best to worst, d_ki = r_k - r_i, d_kk = max over i > k of d_ki:
 

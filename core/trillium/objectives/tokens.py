@@ -1,9 +1,8 @@
 """Objectives that look at single tokens: divergences, masks, values and token rewards.
 
 Statistics of pairs come as `PairTokens`, zero where no token is scored, so a sum over tokens is a
-sum over the response. `u` is a log-ratio policy - reference, K the sum over tokens of the
-divergence D(reference || policy) over the whole vocabulary; w is chosen, l rejected, ls(z) = log
-sigmoid(z).
+sum over the response. With w for chosen and l for rejected: u = policy - reference summed, K = sum
+over tokens of D(reference || policy) over the whole vocabulary, ls(z) = log sigmoid(z).
 """
 
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ def tdpo(
     k_chosen, k_rejected = kl.chosen.sum(-1), kl.rejected.sum(-1)
     if variant == "tdpo1":
         return -logsigmoid(beta * (u_chosen - u_rejected - (k_rejected - k_chosen)))
-    # Only the rejected side's divergence is to be shaped (Eq. of TDPO2: sg on the chosen side).
+    # Only the divergence of the rejected side is to be shaped.
     gap = k_rejected - k_chosen.detach()
     return -logsigmoid(beta * (u_chosen - u_rejected - alpha * gap))
 
@@ -80,7 +79,7 @@ def mapo_mask(
     """Return the masks of MaPO from the reference's hidden states, without gradient.
 
     Each layer's mean activation is standardised over the scored tokens of a response and rescaled
-    to [0, 1]; the mask is the mean over layers (arXiv 2410.05102, Section 3).
+    to [0, 1]; the mask is the mean over layers (arXiv 2410.05102).
     """
     # The masks of MaPO are constants of the loss.
     activation = hidden.detach().mean(-1)

@@ -99,3 +99,18 @@ def test_a_case_that_cannot_be_computed_says_why(
     (case,) = load_cases(write(tmp_path, {**CASE, **change}))
     with pytest.raises(DataError, match=message):
         check_case(case)
+
+
+@pytest.mark.parametrize(
+    ("method", "hparams", "message"),
+    [
+        ("lipo", {"variant": "lambda", "log_base": "10"}, "lambda has no form with log_base 10"),
+        ("curry_dpo", {"gap": "length"}, 'gap is length \\(only "rating" is an input\\)'),
+    ],
+)
+def test_an_option_that_only_files_have_is_checked(
+    tmp_path: Path, method: str, hparams: dict[str, object], message: str
+) -> None:
+    (case,) = load_cases(write(tmp_path, {**CASE, "hparams": hparams}, method=method))
+    with pytest.raises(DataError, match=message):
+        check_case(case)

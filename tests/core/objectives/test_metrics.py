@@ -34,6 +34,10 @@ REFERENCE = PairLogps(
         (configs.LNDPOConfig(beta=2.0), [0.4, 0.4], [-0.5, 0.75]),
         (configs.SimPOConfig(beta=2.0), [-4.0, -4.0], [-6.0, -4.0]),
         (configs.CPOConfig(beta=0.5), [-5.0, -10.0], [-6.0, -8.0]),
+        (configs.FlexDPOConfig(beta_pos=0.5, beta_neg=0.25), [0.5, 1.0], [-0.25, 0.75]),
+        (configs.MODPOConfig(beta=0.5), [0.5, 1.0], [-0.5, 1.5]),
+        (configs.SPPOConfig(beta=0.5), [0.5, 1.0], [-0.5, 1.5]),
+        (configs.GPOConfig(beta=0.5), [0.5, 1.0], [-0.5, 1.5]),
     ],
     ids=str,
 )
