@@ -18,7 +18,7 @@ Status = Literal[
 TestStatus = Literal["pass", "fail", "error", "timeout"]
 Integrity = Literal["split", "token"]
 
-MAX_TESTS = 10_000
+MAX_TESTS = 5_000
 MAX_REQUEST_BYTES = 16 << 20
 
 _FIELDS = (

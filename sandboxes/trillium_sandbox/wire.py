@@ -10,13 +10,13 @@ import struct
 LENGTH = struct.Struct("<I")
 """Before every message between judge and candidate: its size in bytes."""
 
-REQUEST = struct.Struct("<QddQQQQQIII")
+REQUEST = struct.Struct("<QddQQQQQIIII")
 """Supervisor to child: ticket, wall and CPU seconds; CPU (kernel), memory, disk, thread and output
-limits; the sizes of source, standard input and tests, which follow. Tests are codec bytes of
-(entry point, tests), none in script and stdio mode."""
+limits; the number of tests; the sizes of source, standard input and tests, which follow. Tests are
+codec bytes of (entry point, tests), none in script and stdio mode."""
 
-BEGIN = struct.Struct("<cddQQ")
-"""First child to zygote: P for a program alone, F for a pair; wall and CPU s, ticket, disk."""
+BEGIN = struct.Struct("<cddQQI")
+"""First child to zygote: P for a program alone, F for a pair; wall and CPU s, ticket, disk, count."""
 
 RECORD = struct.Struct("<cdd")
 """Judge to zygote: a letter, the time at which the next test begins (monotonic), a spare number.

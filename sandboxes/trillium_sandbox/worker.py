@@ -197,6 +197,7 @@ def _message(job: Job) -> bytes:
         limits.disk_bytes,
         limits.n_processes,
         limits.output_bytes,
+        len(request.tests) - job.first_test,
         len(request.source),
         len(request.stdin),
         len(tests),

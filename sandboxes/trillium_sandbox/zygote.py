@@ -8,7 +8,9 @@ program finds another's source, tests or output in the memory it inherits.
 
 from __future__ import annotations
 
+import _sitebuiltins
 import _socket
+import builtins
 import fcntl
 import gc
 import os
@@ -37,7 +39,7 @@ _PRELOADED = (
 _EMPTY = (1, 256 << 20, 1 << 20, 16, 65536)
 _FIRST_FREE = 10
 _SIGKILL = 9
-_RECORD_BYTES = 1 << 18
+_RECORD_BYTES = 1 << 17
 """Room for the records of the largest request, so that the judge never waits for the zygote."""
 
 _GRACE_S = 1.0
@@ -111,7 +113,7 @@ class Zygote:
             os.close(watch)
             os.waitpid(child, 0)
             return False
-        letter, wall_s, cpu_s, ticket, disk_bytes = BEGIN.unpack(record[: BEGIN.size])
+        letter, wall_s, cpu_s, ticket, disk_bytes, n_tests = BEGIN.unpack(record[: BEGIN.size])
         records = record[BEGIN.size :]
         started = time.monotonic()
         if disk_bytes != self.jail.disk_bytes:
@@ -122,7 +124,7 @@ class Zygote:
         poll.unregister(self.records_read)
         poll.register(self.replies, 0)
         if letter == b"F":
-            result = self._run_pair(child, poll, wall_s, records)
+            result = self._run_pair(child, poll, wall_s, n_tests, records)
         else:
             result = self._run_alone(child, poll, wall_s, cpu_s)
         os.close(watch)
@@ -152,7 +154,7 @@ class Zygote:
         return _account(status, usage, (0, 0.0), stopped, b"")
 
     def _run_pair(
-        self, judge: int, poll: select.poll, wall_s: float, records: bytes
+        self, judge: int, poll: select.poll, wall_s: float, n_tests: int, records: bytes
     ) -> tuple[object, ...]:
         candidate = os.fork()
         if candidate == 0:
@@ -160,20 +162,25 @@ class Zygote:
         for end in self.calls:
             end.close()
         stopped = ""
-        latest = time.monotonic()
-        while not poll.poll((latest + wall_s + _GRACE_S - time.monotonic()) * 1000 + 1):
-            records += _read_records(self.records_read)
-            times = [at for _, at, _ in RECORD.iter_unpack(_whole(records))]
-            # Records come from the judge, which a test may have taken over: none is in the future.
-            latest = min(max([latest, *times]), time.monotonic())
-            if time.monotonic() >= latest + wall_s + _GRACE_S:
-                stopped = "wall_s"
+        latest = now = time.monotonic()
+        # A test may have taken over the judge and write what it likes: no record counts that is
+        # dated in the future, and no number of them buys more time than all tests have together.
+        last = now + (n_tests + 1) * (wall_s + _GRACE_S)
+        while not stopped:
+            deadline = min(latest + wall_s + _GRACE_S, last)
+            if poll.poll((deadline - now) * 1000 + 1):
                 break
+            now = time.monotonic()
+            records = (records + _read_records(self.records_read))[:_RECORD_BYTES]
+            times = [at for _, at, _ in RECORD.iter_unpack(_whole(records)) if at <= now]
+            latest = max([latest, *times])
+            if now >= min(latest + wall_s + _GRACE_S, last):
+                stopped = "wall_s"
         os.kill(judge, _SIGKILL)
         os.kill(candidate, _SIGKILL)
         _, judge_status, judge_usage = os.wait4(judge, 0)
         _, status, usage = os.wait4(candidate, 0)
-        records += _read_records(self.records_read)
+        records = (records + _read_records(self.records_read))[:_RECORD_BYTES]
         judge_cpu_s = judge_usage.ru_utime + judge_usage.ru_stime
         return _account(status, usage, (judge_status, judge_cpu_s), stopped, _whole(records))
 
@@ -214,13 +221,15 @@ class Zygote:
         header = _read_exactly(self.requests, REQUEST.size)
         if header is None:
             os._exit(0)
-        ticket, wall_s, cpu_s, *numbers, n_source, n_stdin, n_tests = REQUEST.unpack(header)
+        ticket, wall_s, cpu_s, *numbers, n_tests, n_source, n_stdin, tests_size = REQUEST.unpack(
+            header
+        )
         disk_bytes, output_bytes = numbers[2], numbers[4]
-        begin = (wall_s, cpu_s, ticket, disk_bytes)
+        begin = (wall_s, cpu_s, ticket, disk_bytes, n_tests)
         source = _read_exactly(self.requests, n_source) or b""
         stdin = _read_exactly(self.requests, n_stdin) or b""
         if n_tests:
-            tests = _read_exactly(self.requests, n_tests) or b""
+            tests = _read_exactly(self.requests, tests_size) or b""
             self._begin(BEGIN.pack(b"F", *begin), disk_bytes, self.records_write, self.go_read)
             seal(self.outputs[2], output_bytes)
             calls = self.calls[0].fileno()
@@ -254,6 +263,8 @@ def _prepare(level: int, box: str, disk_bytes: int) -> Jail:
         raise OSError(f"no system call table for {linux.MACHINE} (x86_64 or aarch64)")
     for name in _PRELOADED:
         __import__(name)
+    # Programs expect what the site module adds; it is not loaded for its size.
+    builtins.exit = builtins.quit = _sitebuiltins.Quitter("exit", "Ctrl-D")
     _lead_oom_killer()
     memory = _address_space()
     first_id = None
