@@ -132,8 +132,8 @@ class KTOConfig(FrozenConfig):
 
     name: Literal["kto"] = "kto"
     beta: Beta = 0.1
-    w_desirable: Weight = 1.0
-    w_undesirable: Weight = 1.0
+    w_desirable: float = Field(default=1.0, ge=0, description="Weight of responses labelled 1.")
+    w_undesirable: float = Field(default=1.0, ge=0, description="Weight of responses labelled 0.")
 
 
 class FlexDPOConfig(FrozenConfig):

@@ -70,8 +70,8 @@ class C3POConfig(FrozenConfig):
     beta: Beta = 0.1
     kd_lambda: float = Field(default=0.0, ge=0, le=1, description="Share of distillation.")
     temp: float = Field(default=1.0, gt=0, description="Temperature of the distillation.")
-    sigma_soft: Weight = 0.2
-    sigma_hard: Weight = 0.1
+    sigma_soft: float = Field(default=0.2, ge=0, description="Weight of the out-of-scope stream.")
+    sigma_hard: float = Field(default=0.1, ge=0, description="Weight of the near-scope stream.")
 
 
 class PoFTConfig(FrozenConfig):
@@ -135,7 +135,7 @@ class TDPOConfig(FrozenConfig):
         default="tdpo2", description="Both divergences, or the rejected one alone."
     )
     beta: Beta = 0.1
-    alpha: Weight = 0.5
+    alpha: float = Field(default=0.5, ge=0, description="Weight of the divergence in tdpo2.")
 
 
 class SparsePOConfig(FrozenConfig):
@@ -143,8 +143,8 @@ class SparsePOConfig(FrozenConfig):
 
     name: Literal["sparsepo"] = "sparsepo"
     beta: Beta = 0.1
-    l1_u: Weight = 0.0
-    l1_d: Weight = 0.0
+    l1_u: float = Field(default=0.0, ge=0, description="Price of the masks on log-ratios.")
+    l1_d: float = Field(default=0.0, ge=0, description="Price of the masks on divergences.")
 
 
 class OREOConfig(FrozenConfig):
@@ -160,7 +160,9 @@ class RTOConfig(FrozenConfig):
     name: Literal["rto"] = "rto"
     beta1: float = Field(default=0.05, ge=0, description="Scale of the token rewards.")
     clip: float = Field(default=0.05, ge=0, description="Bound of a token reward; 0 means none.")
-    kl_coef: Weight = 0.01
+    kl_coef: float = Field(
+        default=0.01, ge=0, description="Weight of the distance from the reference."
+    )
     gamma: float = Field(default=1.0, gt=0, le=1, description="Discount per token.")
     lam: float = Field(default=0.95, ge=0, le=1, description="Decay of the advantage estimate.")
 
@@ -238,6 +240,6 @@ class OPPOConfig(FrozenConfig):
 
     name: Literal["oppo"] = "oppo"
     margin: float = Field(default=1.0, ge=0, description="Margin of the triplet.")
-    pref_ratio: Weight = 0.1
-    norm_ratio: Weight = 0.1
+    pref_ratio: float = Field(default=0.1, ge=0, description="Weight of the triplet.")
+    norm_ratio: float = Field(default=0.1, ge=0, description="Weight of the norms.")
     pd_eps: float = Field(default=1e-6, ge=0, description="Added to each coordinate difference.")
