@@ -40,10 +40,8 @@ class TasksConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    train: TaskSource = Field(TaskSource(split="train"), description="tasks that give pairs")
-    held_out: TaskSource = Field(
-        TaskSource(split="held_out"), description="tasks for evaluation, never trained on"
-    )
+    train: TaskSource = Field(TaskSource(), description="tasks that give pairs")
+    held_out: TaskSource = Field(TaskSource(), description="tasks for evaluation, never trained on")
     max_overlap: float = Field(
         0.6,
         ge=0,

@@ -37,8 +37,8 @@ def prepare_tasks(config: CodeConfig) -> RunTasks:
     Raises DataError for files that cannot be used, ConfigError when a set is empty or a held-out
     task has no tests.
     """
-    held_out = select(read_tasks(config.tasks.held_out.source), config.tasks.held_out)
-    train = select(read_tasks(config.tasks.train.source), config.tasks.train)
+    held_out = select(read_tasks(config.tasks.held_out.source), config.tasks.held_out, "held_out")
+    train = select(read_tasks(config.tasks.train.source), config.tasks.train, "train")
     untested = [task.id for task in held_out if not task.tests]
     if untested:
         raise ConfigError(

@@ -54,24 +54,27 @@ class TaskSource(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str = Field("own", description="own | humaneval | path of a .jsonl or .jsonl.gz file")
-    split: Split | Literal["all"] = Field(
-        "all", description="part of a source that is split; all for files without a split"
+    split: Split | Literal["all"] | None = Field(
+        None, description="train | held_out | all; null = the part for its role, if it has parts"
     )
     bands: tuple[Band, ...] = Field(BANDS, min_length=1, description="difficulty bands to keep")
     first: int = Field(0, ge=0, description="number of tasks to skip, in file order")
     limit: int | None = Field(None, gt=0, description="tasks to keep after that; null = all")
 
 
-def select(tasks: Sequence[CodeTask], source: TaskSource) -> list[CodeTask]:
-    """Return the tasks of `source` in file order; raises ConfigError when none is left."""
-    kept = [
-        task for task in tasks if task.band in source.bands and source.split in ("all", task.split)
-    ]
+def select(tasks: Sequence[CodeTask], source: TaskSource, role: Split) -> list[CodeTask]:
+    """Return the tasks that `source` chooses for a role, in file order.
+
+    Raises ConfigError when none is left.
+    """
+    has_parts = any(task.split is not None for task in tasks)
+    split = source.split or (role if has_parts else "all")
+    kept = [task for task in tasks if task.band in source.bands and split in ("all", task.split)]
     end = None if source.limit is None else source.first + source.limit
     chosen = kept[source.first : end]
     if not chosen:
         raise ConfigError(
-            f"tasks {source.source}: none of {len(tasks)} tasks is left (split {source.split}, "
+            f"tasks {source.source}: none of {len(tasks)} tasks is left (split {split}, "
             f"bands {', '.join(source.bands)}, from number {source.first} on); loosen the selection"
         )
     return chosen

@@ -1,23 +1,26 @@
+"""The code application from tasks to report, on a tiny policy that knows right and wrong answers.
+
+Random weights write no program, so there would be nothing to rank: a few seconds of next-token
+training give the tiny policy several answers to each of five tasks.
+"""
+
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from taught_policy import teach, write_tasks
-
+import torch
 from trillium.config import load_config
 from trillium.errors import DataError
+from trillium.policies.tiny import tiny_policy, tiny_tokenizer
 from trillium_code.config import CodeConfig
 from trillium_code.pipeline import run_code
+from trillium_code.prompts import PromptConfig, assert_prompts, program_prompts
 from trillium_code.report_page import write_report
+from trillium_code.task_files import read_tasks
 
 pytestmark = pytest.mark.e2e
 
@@ -25,8 +28,8 @@ CONFIG = """
 output: {folder}/run
 policy: {{base: {folder}/model, dtype: float32, lora: {{r: 4, alpha: 8}}}}
 tasks:
-  train: {{source: {folder}/tasks.jsonl, split: train}}
-  held_out: {{source: {folder}/tasks.jsonl, split: held_out}}
+  train: {{source: {folder}/tasks.jsonl}}
+  held_out: {{source: {folder}/tasks.jsonl}}
 prompt: {{program_style: completion, test_style: completion, test_shots: 0}}
 programs: {{n_samples: 8, temperature: 1.0, top_p: 1.0, max_new_tokens: 30}}
 tests: {{n_samples: 6, temperature: 1.0, top_p: 1.0, max_new_tokens: 20}}
@@ -35,8 +38,19 @@ max_rows: 8
 rank: {{n_rejected: 2}}
 objective: {{name: rpo, beta: 0.1, eta: 0.2, sft: mean}}
 train: {{learning_rate: 3.0e-3, num_train_epochs: 6, per_device_train_batch_size: 2, save_steps: 2}}
-evaluate: {{sampling: {{n_samples: 4, temperature: 1.0, top_p: 1.0, max_new_tokens: 30}}, k: [1, 4]}}
+evaluate:
+  sampling: {{n_samples: 4, temperature: 1.0, top_p: 1.0, max_new_tokens: 30}}
+  k: [1, 4]
 """
+PROMPT = PromptConfig(program_style="completion", test_style="completion", test_shots=0)
+RULES = {
+    "inc": ("n + 1", "n", (1, 5, 8), "train"),
+    "dec": ("n - 1", "n", (1, 5, 8), "train"),
+    "neg": ("-n", "n", (1, 5, 8), "train"),
+    "dbl": ("n * 2", "n", (1, 5, 8), "held_out"),
+    "sqr": ("n * n", "n", (2, 5, 8), "held_out"),
+}
+TRILLIUM = (sys.executable, "-c", "from trillium.cli import main; main()")
 ROWS = (
     "samples_programs.jsonl",
     "samples_tests.jsonl",
@@ -135,32 +149,24 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(finished, w
     config, _ = finished
     expected = contents(config.output)
     folder = workplace / "killed"
-    command = [sys.executable, "-m", "trillium", "code", "run", str(workplace / "run.yaml")]
+    command = [*TRILLIUM, "code", "run", str(workplace / "run.yaml"), "--output", str(folder)]
     environment = {**os.environ, "TRILLIUM_CACHE": str(workplace / "other-cache")}
-    seen = set()
-    for moment in ("batches.jsonl", "matrices.jsonl", "checkpoint-2", "results_after.jsonl"):
+    for moment in ("samples_tests.jsonl", ".work/align-*/checkpoint-2"):
         process = subprocess.Popen(
-            [*command, "--output", str(folder)],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            if any(folder.glob(f".work/*/{moment}")):
-                process.send_signal(signal.SIGKILL)
-                seen.add(moment)
-                break
-        process.communicate()
-    assert len(seen) >= 2
-    done = subprocess.run([*command, "--output", str(folder)], env=environment, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
+        while process.poll() is None and not any(folder.glob(moment)):
+            pass
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, f"ended before {moment} appeared"
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert contents(folder) == expected
-    assert re.search(r"report: .*killed/report\.html", done.stdout.decode())
+    assert re.search(r"report: .*killed/report\.html", done.stdout)
 
 
 def test_a_dry_run_counts_and_starts_nothing(workplace):
-    command = [sys.executable, "-m", "trillium", "code", "run", str(workplace / "run.yaml")]
+    command = [*TRILLIUM, "code", "run", str(workplace / "run.yaml")]
     folder = workplace / "dry"
     done = subprocess.run(
         [*command, "--dry-run", "--output", str(folder)], capture_output=True, text=True
@@ -181,3 +187,69 @@ def test_tasks_that_give_no_pair_say_what_to_change(workplace):
     )
     with pytest.raises(DataError, match=r"no pair from 3 tasks \(3 nothing_to_tell_apart\)"):
         run_code(config)
+
+
+def write_tasks(path):
+    """Write five tasks, three to train on and two held out, and return them."""
+    rows = []
+    for name, (right, wrong, inputs, split) in RULES.items():
+        signature = f"def {name}(n):"
+        rows.append(
+            {
+                "id": f"t/{name}",
+                "entry_point": name,
+                "signature": signature,
+                "statement": f"{name}?",
+                "tests": [f"assert {name}({n}) == {eval(right, {'n': n})}" for n in inputs],
+                "band": "easy",
+                "split": split,
+                "solution": f"{signature}\n    return {right}\n",
+                "wrong": [f"{signature}\n    return {wrong}\n"],
+            }
+        )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return read_tasks(str(path))
+
+
+def teach(tasks, folder):
+    """Train on the reference, the wrong solution and the tests of each task; save to `folder`."""
+    tokenizer, model = tiny_tokenizer(), tiny_policy(seed=1)
+    texts = []
+    prompts = zip(
+        tasks,
+        program_prompts(tasks, tokenizer, PROMPT),
+        assert_prompts(tasks, tokenizer, PROMPT),
+        strict=True,
+    )
+    for task, program, test in prompts:
+        for solution in (task.solution, *task.wrong):
+            texts.append((program, "\n" + solution.split("\n", 1)[1].rstrip("\n")))
+        opening = f"assert {task.entry_point}("
+        texts += [(test, line.removeprefix(opening)) for line in task.tests]
+    rows = [
+        (
+            [*prompt, *tokenizer(text, add_special_tokens=False)["input_ids"], 2],
+            len(prompt),
+        )
+        for prompt, text in texts
+    ]
+    width = max(len(ids) for ids, _ in rows)
+    ids = torch.tensor([ids + [3] * (width - len(ids)) for ids, _ in rows])
+    labels = torch.tensor([[-100] * n + ids[n:] + [-100] * (width - len(ids)) for ids, n in rows])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        _fit(model, ids, labels)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _fit(model, ids, labels):
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(250):
+        loss = model(input_ids=ids, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval()

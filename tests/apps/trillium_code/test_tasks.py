@@ -11,14 +11,22 @@ TASKS = [task("a"), task("b", "hard"), task("c", split="held_out"), task("d", "m
 
 
 def test_a_source_selects_by_split_band_and_position():
-    names = [t.id for t in select(TASKS, TaskSource(split="train", first=1, limit=1))]
+    names = [t.id for t in select(TASKS, TaskSource(first=1, limit=1), "train")]
     assert names == ["b"]
-    assert [t.id for t in select(TASKS, TaskSource(bands=("easy", "medium")))] == ["a", "c", "d"]
+    chosen = select(TASKS, TaskSource(split="all", bands=("easy", "medium")), "train")
+    assert [t.id for t in chosen] == ["a", "c", "d"]
+    assert [t.id for t in select(TASKS, TaskSource(), "held_out")] == ["c"]
+
+
+def test_a_source_without_parts_is_taken_whole():
+    whole = [task("a", split=None), task("b", split=None)]
+    assert select(whole, TaskSource(), "train") == whole
+    assert select(whole, TaskSource(), "held_out") == whole
 
 
 def test_a_selection_without_tasks_says_what_was_asked_for():
     with pytest.raises(ConfigError, match=r"none of 4 tasks is left \(split held_out, bands hard"):
-        select(TASKS, TaskSource(split="held_out", bands=("hard",)))
+        select(TASKS, TaskSource(bands=("hard",)), "held_out")
 
 
 def test_the_signature_is_cut_out_of_imports_helpers_and_docstring():

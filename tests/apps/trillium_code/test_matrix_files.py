@@ -1,0 +1,61 @@
+import json
+
+import numpy as np
+import pytest
+from trillium.errors import ConfigError, DataError
+from trillium_code.matrix_files import rank_file, read_matrix
+
+ROWS = [[1, 1, 0], [1, 0, 0], [0, 0, 0]]
+
+
+def test_json_csv_and_npy_hold_the_same_matrix(tmp_path):
+    (tmp_path / "m.json").write_text(json.dumps([[bool(x) for x in row] for row in ROWS]))
+    (tmp_path / "m.csv").write_text("1,pass,0\n1,fail,0\n0,False,0\n")
+    np.save(tmp_path / "m.npy", np.array(ROWS))
+    for name in ("m.json", "m.csv", "m.npy"):
+        assert read_matrix(tmp_path / name).tolist() == [[bool(x) for x in row] for row in ROWS]
+
+
+def test_every_missing_or_unreadable_cell_is_named(tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_text("1,0,1\n1,,0\n1,yes\n")
+    with pytest.raises(DataError) as error:
+        read_matrix(path)
+    assert str(error.value).splitlines() == [
+        f"{path}: row 2, column 2: is missing (expected 0 or 1); fill it in",
+        f"{path}: row 3, column 2: is 'yes' (expected 0 or 1); fill it in",
+        f"{path}: row 3, column 3: is missing (expected 0 or 1); fill it in",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("m.txt", "1", "unknown kind of matrix"),
+        ("m.json", "{}", "must hold a list of lists"),
+        ("m.json", "[", "cannot be read"),
+        ("m.csv", "", "holds no cell"),
+    ],
+)
+def test_files_that_hold_no_matrix_are_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_matrix(tmp_path / name)
+
+
+def test_ranking_a_file_shows_scores_removed_tests_and_the_pair(tmp_path):
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps(ROWS))
+    text = rank_file(path, scorer="pass_count", min_chosen_pass_frac=0.5)
+    assert "3 programs, 3 tests" in text
+    assert "removed: 1 tests" in text
+    assert "pair: chosen 1, rejected 3, gap 2" in text
+    with pytest.raises(ConfigError, match="scorer best: unknown"):
+        rank_file(path, scorer="best", min_chosen_pass_frac=0.5)
+
+
+def test_a_matrix_of_failures_has_nothing_to_rank(tmp_path):
+    path = tmp_path / "m.json"
+    path.write_text("[[0], [0]]")
+    text = rank_file(path, scorer="codedpo", min_chosen_pass_frac=0.5)
+    assert "no test is left" in text

@@ -1,0 +1,59 @@
+import json
+
+import pytest
+from trillium.config import load_config
+from trillium.errors import ConfigError
+from trillium_code.config import CodeConfig
+from trillium_code.preparation import prepare_tasks
+
+
+def row(name, split, statement, **changes):
+    fields = {
+        "id": f"t/{name}",
+        "entry_point": name,
+        "signature": f"def {name}(x):",
+        "statement": statement,
+        "tests": [f"assert {name}(1) == 1"],
+        "split": split,
+    }
+    return {**fields, **changes}
+
+
+def prepare(folder, *rows, overrides=()):
+    path = folder / "tasks.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    sources = [f"tasks.train.source={path}", f"tasks.held_out.source={path}"]
+    return prepare_tasks(load_config(CodeConfig, None, [*sources, *overrides]))
+
+
+ROWS = (
+    row("a", "train", "Return the first thing."),
+    row("b", "train", "Return the sum of all numbers in the list, please."),
+    row("c", "held_out", "Return the sum of all numbers in the list."),
+)
+
+
+def test_a_training_task_that_repeats_a_held_out_one_is_left_out_and_named(tmp_path):
+    tasks = prepare(tmp_path, *ROWS)
+    assert [task.id for task in tasks.train] == ["t/a"]
+    assert [task.id for task in tasks.held_out] == ["t/c"]
+    assert tasks.removed == {"t/b": "t/c"}
+
+
+def test_the_hash_of_training_tasks_does_not_see_hidden_tests(tmp_path):
+    before = prepare(tmp_path, *ROWS)
+    changed = [{**r, "tests": [*r["tests"], f"assert {r['entry_point']}(2) == 2"]} for r in ROWS]
+    after = prepare(tmp_path, *changed)
+    assert before.train_hash == after.train_hash
+    assert before.held_out_hash != after.held_out_hash
+
+
+def test_held_out_tasks_without_tests_are_refused(tmp_path):
+    bare = {"prompt": "def c(x):\n", "entry_point": "c", "split": "held_out"}
+    with pytest.raises(ConfigError, match="1 of 1 tasks have no hidden tests, the first is c"):
+        prepare(tmp_path, ROWS[0], bare)
+
+
+def test_a_training_set_of_nothing_but_repeats_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"all 3 tasks repeat held-out tasks"):
+        prepare(tmp_path, *ROWS, overrides=["tasks.train.split=all", "tasks.held_out.split=all"])

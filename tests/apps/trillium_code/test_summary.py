@@ -1,0 +1,83 @@
+import pytest
+from trillium.runs import StageRecord
+from trillium_code.records import TaskResult
+from trillium_code.summary import (
+    cost_rows,
+    format_interval,
+    gains_rows,
+    measure_cost,
+    measure_gains,
+    render_summary,
+)
+
+
+def results(*flags):
+    return [
+        TaskResult(f"t/{i}", "easy", tuple(row), ("",) * len(row)) for i, row in enumerate(flags)
+    ]
+
+
+def record(seconds, **counts):
+    return StageRecord(input_hash="", inputs={}, outputs={}, seconds=seconds, counts=counts)
+
+
+STAGES = {
+    "sample_programs": record(10.0, tokens=1000, peak_memory_bytes=1 << 30),
+    "sample_after": record(10.0, tokens=2000, peak_memory_bytes=3 << 30),
+    "execute": record(2.0, sandbox_failures=1),
+    "pair": record(
+        0.5,
+        pairs=7,
+        paired_tasks=4,
+        kept_tests=20,
+        impossible_tests=3,
+        trivial_tests=2,
+        flaky_tests=1,
+        uncalled_tests=0,
+    ),
+    "align": record(20.0, tokens=5000, steps=9, stopped_early=0, peak_memory_bytes=2 << 30),
+}
+
+
+def test_pass_at_k_is_averaged_over_tasks_and_paired():
+    """Before: 1/2 and 0/2. After: 2/2 and 1/2. pass@1 .25 -> .75; pass@2 (1 + 0)/2 -> 1."""
+    gains = measure_gains(
+        results([True, False], [False, False]), results([True, True], [False, True]), (1, 2)
+    )
+    assert gains.by_k[1].before.mean == pytest.approx(0.25)
+    assert gains.by_k[1].after.mean == pytest.approx(0.75)
+    assert gains.by_k[2].gain.mean == pytest.approx(0.5)
+    assert (gains.by_k[1].n_better, gains.n_tasks, gains.n_samples) == (2, 2, 2)
+
+
+def test_programs_that_the_sandbox_lost_are_left_out_and_counted():
+    gains = measure_gains(
+        results([True, None], [False, False]), results([True, True], [True, False]), (1, 2)
+    )
+    assert gains.n_lost_programs == 1
+    assert gains.by_k[1].before.mean == pytest.approx(0.5)
+    assert gains.by_k[2].n_tasks == 1
+
+
+def test_cost_adds_tokens_over_seconds_and_takes_the_highest_memory():
+    cost = measure_cost(STAGES)
+    assert cost.sampled_tokens_per_s == pytest.approx(150.0)
+    assert cost.trained_tokens_per_s == pytest.approx(250.0)
+    assert cost.peak_memory_bytes == 3 << 30
+
+
+def test_the_closing_table_says_what_was_gained_and_what_it_cost():
+    gains = measure_gains(results([True, False]), results([True, True]), (1,))
+    rows = dict(cost_rows(gains, measure_cost(STAGES), STAGES))
+    assert rows["pairs"] == "7 from 4 training tasks"
+    assert rows["own tests"] == "20 kept; removed: 3 impossible, 2 trivial, 1 flaky, 0 uncalled"
+    assert rows["peak memory"] == "3.00 GiB"
+    assert rows["sandbox failures"] == "1 (excluded)"
+    assert gains_rows(gains)[0][0] == "pass@1"
+    table = render_summary(gains, measure_cost(STAGES), STAGES)
+    assert table.row_count == 1 + len(rows)
+
+
+def test_an_interval_reads_as_mean_and_bounds():
+    gains = measure_gains(results([True, False]), results([True, True]), (1,))
+    assert format_interval(gains.by_k[1].gain, sign=True) == "+0.500 [+0.500, +0.500]"
