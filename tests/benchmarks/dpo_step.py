@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve()
 WORKER = HERE.with_name("dpo_step_worker.py")
 RESULTS = HERE.with_name("results")
 
-# Median tokens of prompt and completion: P >> C as in few-shot mathematics, balanced, C >> P as in chat.
+# Median tokens of prompt and completion: few-shot mathematics, balanced, chat.
 MIXES = {"prompt": (384, 64), "balanced": (160, 160), "completion": (64, 256)}
 QUICK_MIX = {"prompt": (256, 64)}
 
@@ -49,6 +49,7 @@ class Plan:
     warmup: int
     steps: int
     learning_rate: float
+    micro_tokens: int
     seed: int
     workspace: str
 
@@ -81,6 +82,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--model", choices=["smollm2", "tiny"], default="smollm2")
     parser.add_argument("--dtypes", nargs="+", choices=list(GATES), default=list(GATES))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--micro-tokens", type=int, default=512, help="our row batches")
     options = parser.parse_args()
     options.mixes = QUICK_MIX if options.quick else MIXES
     options.dtypes = ["float32"] if options.quick else options.dtypes
@@ -107,6 +109,7 @@ def compare(
         warmup=options.warmup,
         steps=options.steps,
         learning_rate=1e-4,
+        micro_tokens=options.micro_tokens,
         seed=0,
         workspace=workspace,
     )
@@ -141,9 +144,7 @@ def run_worker(plan: Plan, threads: int) -> dict[str, object]:
     return {**result, "side": plan.side, "load_before": load, "process_s": round(seconds, 1)}
 
 
-def summarise(
-    mix: str, dtype: str, peer: str, mine: str, runs: list[dict]
-) -> dict[str, object]:
+def summarise(mix: str, dtype: str, peer: str, mine: str, runs: list[dict]) -> dict[str, object]:
     """Compare two sides: gate first, then medians over all their runs."""
     theirs = [run for run in runs if run["side"] == peer]
     ours = [run for run in runs if run["side"] == mine]

@@ -7,10 +7,7 @@ import random
 import resource
 import sys
 import time
-import warnings
 from pathlib import Path
-
-warnings.simplefilter("ignore")
 
 import torch
 from datasets import Dataset
@@ -26,13 +23,115 @@ LORA = {
     "task_type": "CAUSAL_LM",
 }
 BETA = 0.1
-WORDS = (
-    "the of and a to in is it that was he for on are with as his they at be this from have or by "
-    "one had not but what all were when we there can an your which their said if do will each "
-    "about how up out them then she many some so these would other into has more her two like him "
-    "see time could no make than first been its who now people my made over did down only way find "
-    "use may water long little very after words called just where most know number = + - 1 2 3 4 5"
-).split()
+WORDS = [
+    "the",
+    "of",
+    "and",
+    "a",
+    "to",
+    "in",
+    "is",
+    "it",
+    "that",
+    "was",
+    "he",
+    "for",
+    "on",
+    "are",
+    "with",
+    "as",
+    "his",
+    "they",
+    "at",
+    "be",
+    "this",
+    "from",
+    "have",
+    "or",
+    "by",
+    "one",
+    "had",
+    "not",
+    "but",
+    "what",
+    "all",
+    "were",
+    "when",
+    "we",
+    "there",
+    "can",
+    "an",
+    "your",
+    "which",
+    "their",
+    "said",
+    "if",
+    "do",
+    "will",
+    "each",
+    "about",
+    "how",
+    "up",
+    "out",
+    "them",
+    "then",
+    "she",
+    "many",
+    "some",
+    "so",
+    "these",
+    "would",
+    "other",
+    "into",
+    "has",
+    "more",
+    "her",
+    "two",
+    "like",
+    "him",
+    "see",
+    "time",
+    "could",
+    "no",
+    "make",
+    "than",
+    "first",
+    "been",
+    "its",
+    "who",
+    "now",
+    "people",
+    "my",
+    "made",
+    "over",
+    "did",
+    "down",
+    "only",
+    "way",
+    "find",
+    "use",
+    "may",
+    "water",
+    "long",
+    "little",
+    "very",
+    "after",
+    "words",
+    "called",
+    "just",
+    "where",
+    "most",
+    "know",
+    "number",
+    "=",
+    "+",
+    "-",
+    "1",
+    "2",
+    "3",
+    "4",
+    "5",
+]
 
 
 class Probe(TrainerCallback):
@@ -54,10 +153,8 @@ class Probe(TrainerCallback):
         """Keep the first gradient, clipped as the optimizer sees it."""
         if state.global_step == 0:
             began = time.perf_counter()
-            gradients = [
-                p.grad.flatten().float()
-                for _, p in sorted(named_trainable(model))
-            ]
+            trainable = sorted(named_trainable(model), key=lambda pair: pair[0])
+            gradients = [parameter.grad.flatten().float() for _, parameter in trainable]
             torch.save(torch.cat(gradients), self.gradient_path)
             self.started += time.perf_counter() - began
 
@@ -80,7 +177,7 @@ def main():
     rows = make_rows(plan, tokenizer)
     adapter = load_adapter(plan, model)
     build = build_ours if plan["side"].startswith("ours") else build_trl
-    gradient_path = Path(plan["workspace"]) / f"{plan['side']}-{time.time_ns()}.pt"
+    gradient_path = new_path(plan, f"{plan['side']}.pt")
     probe = Probe(plan["warmup"], gradient_path)
     # From here on the peak counts; what loading needed does not.
     Path("/proc/self/clear_refs").write_text("5")
@@ -175,7 +272,7 @@ def build_trl(plan, model, tokenizer, rows, adapter, probe):
             return dataset
 
     arguments = DPOConfig(
-        output_dir=plan["workspace"] + "/trl",
+        output_dir=str(new_path(plan, "trl")),
         beta=BETA,
         bf16=False,
         gradient_checkpointing=plan["side"] == "trl_default",
@@ -199,13 +296,18 @@ def build_trl(plan, model, tokenizer, rows, adapter, probe):
 def build_ours(plan, model, tokenizer, rows, adapter, probe):
     """Return our trainer on exactly these ids."""
     from trillium.objectives.configs import DPOConfig
+    from trillium.policies.adapters import add_adapter
+    from trillium.policies.config import LoraSettings
+    from trillium.scoring.cache import LogpCache
+    from trillium.scoring.reference import BaseReference, CachedReference
     from trillium.training.align import precompute_reference
     from trillium.training.config import TrainConfig, training_arguments
     from trillium.training.steps import Sample, StepCollator
     from trillium.training.trainer import PrefTrainer, Task
     from trillium.trees import TokenPath, TokenTree
 
-    policy = get_peft_model(model, LoraConfig(**LORA))
+    lora = LoraSettings(r=LORA["r"], alpha=LORA["lora_alpha"])
+    policy = add_adapter(model, lora, base_name="benchmark", seed=0)
     install(policy, adapter)
     trees = []
     for index, row in enumerate(rows):
@@ -219,9 +321,10 @@ def build_ours(plan, model, tokenizer, rows, adapter, probe):
         ]
         trees.append(TokenTree.from_paths(str(index), paths))
     samples = [Sample(tree) for tree in trees]
-    reference = open_reference(plan, policy)
-    collator = StepCollator("shared", tokenizer.pad_token_id or 0, plan.get("micro_tokens", 1024))
+    collator = StepCollator("shared", tokenizer.pad_token_id or 0, plan["micro_tokens"])
+    reference = BaseReference(policy)
     if plan["side"] == "ours_cached":
+        reference = CachedReference(reference, LogpCache(new_path(plan, "cache.sqlite")))
         precompute_reference(reference, samples, collator, torch.device("cpu"))
     config = TrainConfig(
         order="sequential",
@@ -229,7 +332,7 @@ def build_ours(plan, model, tokenizer, rows, adapter, probe):
         learning_rate=plan["learning_rate"],
         save_steps=10**6,
     )
-    output = Path(plan["workspace"]) / f"ours-{time.time_ns()}"
+    output = new_path(plan, "ours")
     output.mkdir()
     arguments = training_arguments(config, output, use_cpu=True)
     arguments.save_strategy = "no"
@@ -245,11 +348,6 @@ def build_ours(plan, model, tokenizer, rows, adapter, probe):
         starts_at_reference=False,
     )
     return PrefTrainer(policy, arguments, task, callbacks=[probe])
-
-
-def open_reference(plan, policy):
-    """Return the base model as reference, with a cache on disk for the cached variant."""
-    raise NotImplementedError
 
 
 def shared_arguments(plan):
@@ -278,13 +376,14 @@ def install(policy, adapter):
     assert not result.unexpected_keys
 
 
+def new_path(plan, name):
+    """Return a path in the workspace that no other process uses."""
+    return Path(plan["workspace"]) / f"{os.getpid()}-{name}"
+
+
 def named_trainable(model):
-    """Return name and parameter of everything that is trained, under names common to all sides."""
-    return [
-        (name.removeprefix("module."), parameter)
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    ]
+    """Return name and parameter of everything that is trained."""
+    return [(n, parameter) for n, parameter in model.named_parameters() if parameter.requires_grad]
 
 
 def memory_mb(field):

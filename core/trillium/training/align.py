@@ -38,8 +38,8 @@ from trillium.trees import TokenTree
 
 log = logging.getLogger(__name__)
 
-# Tokens in memory at once. On a processor small batches cost no speed and waste no padding.
-_MICRO_TOKENS = {"cpu": 1024, "cuda": 16384}
+# Tokens in memory at once. On a processor small batches are faster and lighter: no row is padded.
+_MICRO_TOKENS = {"cpu": 512, "cuda": 16384}
 
 
 class AlignConfig(BaseModel):

@@ -159,11 +159,6 @@ def _read_trees(
         found = tokenize_pairs(load_rows(path, PairRow), tokenizer, config.data.tokenize)
     else:
         found = tokenize_labelled(load_rows(path, LabelledRow), tokenizer, config.data.tokenize)
-    if not found.trees:
-        raise DataError(
-            f"{path}: no row is left to train on ({found.report.summary()}); "
-            "raise data.tokenize.max_length, or correct the rows"
-        )
     return found.trees, found.report
 
 

@@ -1,6 +1,7 @@
-"""The driver of rounds: references that move, stages that are skipped, kills that leave no trace."""
+"""The driver of rounds: references that move, and stages that are skipped when they are done."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def test_a_snapshot_reference_is_where_each_round_starts(pairs, policy, tmp_path
     recipe = Recipe("snapshots", 3, SameTrees(tuple(pairs(8))), DPOConfig())
     rounds = run_rounds(recipe, CONFIG, policy(), tmp_path)
     assert first_losses(rounds) == pytest.approx([math.log(2)] * 3, abs=1e-5)
-    for before, after in zip(rounds, rounds[1:], strict=False):
+    for before, after in pairwise(rounds):
         assert after.metrics[0]["rewards/margins"] == pytest.approx(0.0, abs=1e-5)
         assert before.metrics[-1]["loss"] < math.log(2)
 

@@ -1,0 +1,114 @@
+import json
+import random
+import shutil
+
+import pytest
+import yaml
+from trillium.errors import ConfigError, DataError
+from trillium.policies.tiny import tiny_policy, tiny_tokenizer
+from trillium.training import cli
+from trillium.training.journal import read_evaluations, read_metrics
+
+WORDS = ["red", "green", "blue", "sun", "moon", "star", "cat", "dog"]
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A tiny model on disk, pairs and labelled rows in TRL's formats, a private cache."""
+    monkeypatch.setenv("TRILLIUM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    tiny_policy().save_pretrained("model")
+    tiny_tokenizer().save_pretrained("model")
+    rng = random.Random(0)
+
+    def say(n_words):
+        return " ".join(rng.choices(WORDS, k=n_words))
+
+    def message(role, text):
+        return [{"role": role, "content": text}]
+
+    pairs = [
+        {
+            "prompt": message("user", say(4)),
+            "chosen": message("assistant", say(3)),
+            "rejected": message("assistant", say(5)),
+        }
+        for _ in range(12)
+    ]
+    rows = [
+        {"prompt": say(4), "completion": say(3 + index % 3), "label": index % 2 == 0}
+        for index in range(12)
+    ]
+    for name, records in (("pairs", pairs), ("held_out", pairs[:3]), ("rows", rows)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    run = {
+        "output": "run",
+        "policy": {"base": str(tmp_path / "model"), "dtype": "float32"},
+        "data": {"path": "pairs.jsonl"},
+        "train": {"learning_rate": 1e-3, "per_device_train_batch_size": 4, "num_train_epochs": 2},
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
+    return tmp_path
+
+
+def test_train_makes_an_adapter_and_a_second_call_does_nothing(workplace, capsys):
+    cli.train("run.yaml", ["data.held_out=held_out.jsonl", "train.eval_steps=3"])
+    said = capsys.readouterr()
+    assert "12 of 12 rows kept" in said.err
+    assert "reference: base" in said.err
+    assert "6 steps" in said.out
+    adapter = workplace / "run" / "adapter" / "adapter_model.safetensors"
+    before = adapter.stat().st_mtime_ns, adapter.read_bytes()
+    assert [row["step"] for row in read_metrics(workplace / "run")] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in read_evaluations(workplace / "run")] == [3, 6]
+    cli.train("run.yaml", ["data.held_out=held_out.jsonl", "train.eval_steps=3"])
+    assert "6 steps" in capsys.readouterr().out
+    assert (adapter.stat().st_mtime_ns, adapter.read_bytes()) == before
+
+
+def test_a_moved_run_with_the_same_settings_gives_the_same_adapter(workplace):
+    cli.train("run.yaml", [])
+    cli.train("run.yaml", ["output=other"])
+    first, second = (
+        (workplace / name / "adapter" / "adapter_model.safetensors").read_bytes()
+        for name in ("run", "other")
+    )
+    assert first == second
+
+
+def test_labelled_rows_train_with_kto(workplace):
+    cli.train("run.yaml", ["data.path=rows.jsonl", "objective={name: kto}"])
+    assert all(row["kl"] >= 0 for row in read_metrics(workplace / "run"))
+
+
+def test_a_dry_run_counts_shows_a_tree_and_starts_nothing(workplace, capsys):
+    shutil.rmtree(workplace / "model")
+    tiny_tokenizer().save_pretrained("model")
+    cli.train("run.yaml", [], dry_run=True)
+    said = capsys.readouterr().out
+    assert "12 of 12 rows kept" in said
+    assert "<|im_start|>assistant" in said
+    assert not (workplace / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kind", "sentence"),
+    [
+        (["data.path=rows.jsonl"], DataError, "holds labelled rows .* dpo needs pairs"),
+        (["objective={name: kto}"], DataError, "holds pairs .* kto needs labelled rows"),
+        (["reference=none"], ConfigError, "reference is none and objective dpo compares"),
+        (["reference=bse"], ConfigError, "reference"),
+        (["objective.beta=0"], ConfigError, "objective.beta = 0: must be greater than 0"),
+        (["train.learning_rte=1"], ConfigError, "did you mean train.learning_rate"),
+        (["train.eval_steps=1"], ConfigError, "train.eval_steps is set and there is nothing"),
+        (["data.path=none.jsonl"], DataError, "none.jsonl: there is no such file"),
+        (["data.tokenize.max_length=10"], DataError, "none of 12 rows is left .12 too long"),
+        (["objective={name: modpo}"], DataError, 'field "margin.*" is missing'),
+    ],
+)
+def test_what_cannot_work_is_said_before_a_model_is_loaded(workplace, overrides, kind, sentence):
+    for weights in (workplace / "model").glob("*.safetensors"):
+        weights.unlink()
+    with pytest.raises(kind, match=sentence):
+        cli.train("run.yaml", overrides)
+    assert not (workplace / "run").exists()
