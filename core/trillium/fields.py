@@ -5,7 +5,7 @@ value, and the caller drops the row when `problems` is not empty.
 """
 
 import json
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -77,7 +77,7 @@ class Fields:
             return ""
         if isinstance(value, str):
             return value
-        if isinstance(value, Sequence) and value:
+        if isinstance(value, Sequence) and not isinstance(value, bytes) and value:
             return self.messages(name)
         self.complain(
             f'field "{name}" is {_show(value)} (needs a string or a non-empty list of messages); '
@@ -202,6 +202,12 @@ class Fields:
                 "correct the line"
             )
             return Message("user", "")
+        calls = value.get("tool_calls")
+        if calls is not None and not (isinstance(calls, list) and all(map(_is_call, calls))):
+            self.complain(
+                f'field "{where}.tool_calls" is {_show(calls)} (needs a list of objects with a '
+                "function name); correct the line"
+            )
         own = ("role", "content", "scored")
         fields = {key: entry for key, entry in value.items() if key not in own}
         message = Message(str(value["role"]), content, fields)
@@ -224,7 +230,8 @@ class Fields:
 
 def is_number(value: object) -> bool:
     """Tell whether a value is a finite number or a boolean."""
-    return isinstance(value, int | float) and math.isfinite(value)
+    # NaN compares false; an integer too large for a float compares exactly.
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
 def as_float(value: object) -> float:
@@ -235,6 +242,12 @@ def as_float(value: object) -> float:
 
 def _is_text_block(value: object) -> bool:
     return isinstance(value, Mapping) and value.get("type") == "text" and "text" in value
+
+
+def _is_call(value: object) -> bool:
+    """Tell whether a value is a tool call, with or without the `function` around its name."""
+    function = value.get("function", value) if isinstance(value, Mapping) else None
+    return isinstance(function, Mapping) and isinstance(function.get("name"), str)
 
 
 def _is_span(value: object, n_characters: int) -> bool:

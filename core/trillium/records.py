@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from trillium.errors import DataError
 from trillium.fields import Fields, Message, Text, as_float, is_number
+from trillium.problems import Place
 
 # On disk a ranking's labels are plural, in a tree they are named for one path.
 _RANKING_LABELS = {"rewards": "reward", "ranks": "rank"}
@@ -24,7 +25,8 @@ class Row:
     """Hold what every kind of row has.
 
     `columns` are the numeric fields of a row that its kind does not name (margin, weight, ...).
-    `tools` and `template_kwargs` go to the chat template.
+    `tools` and `template_kwargs` go to the chat template. `where` says in messages which line of
+    which file the row is; it is no part of the row.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
@@ -33,6 +35,12 @@ class Row:
     columns: Mapping[str, float] = field(default_factory=dict)
     tools: tuple[Mapping[str, object], ...] = ()
     template_kwargs: Mapping[str, object] = field(default_factory=dict)
+    where: Place | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def place(self) -> Place:
+        """Return where the row stands, or its id when it comes from no file."""
+        return self.where or Place("row ", self.id)
 
     def __post_init__(self) -> None:
         """Name the row by its content when it came without an id."""

@@ -8,6 +8,7 @@ schemas) is stored as JSON text and listed in the file's metadata.
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,9 +18,12 @@ import pyarrow.parquet as pq
 from trillium.errors import DataError
 from trillium.fields import Fields
 from trillium.files import write_atomically
+from trillium.problems import Place, Problem, describe_problems
 from trillium.records import Row
 
 _MAX_SHOWN = 100
+# No JSON text holds a zero byte; UTF-16 and binary files show one early.
+_N_PROBED = 4096
 _JSON_COLUMNS = b"trillium.json_columns"
 _PLAIN_MESSAGE = {"role", "content"}
 
@@ -28,12 +32,14 @@ SomeRow = TypeVar("SomeRow", bound=Row)
 
 def load_rows(path: Path, kind: type[SomeRow]) -> list[SomeRow]:
     """Read a .jsonl or .parquet file; raises DataError naming every line that is wrong."""
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder (needs a .jsonl or .parquet file); name a file in it")
     if not path.is_file():
         raise DataError(f"{path}: there is no such file (needs .jsonl or .parquet); check the path")
     if path.suffix == ".jsonl":
-        return _parse(_read_lines(path), kind, path.name)
+        return _parse(_read_lines(path), kind, str(path))
     if path.suffix == ".parquet":
-        return _parse(_read_parquet(path), kind, path.name)
+        return _parse(_read_parquet(path), kind, str(path))
     raise DataError(
         f"{path}: unknown kind of file (needs .jsonl or .parquet); convert it or rename it"
     )
@@ -68,25 +74,24 @@ def save_rows(path: Path, rows: Sequence[Row]) -> None:
 
 def _parse(records: Iterable[tuple[int, object]], kind: type[SomeRow], where: str) -> list[SomeRow]:
     rows: list[SomeRow] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
     for number, record in records:
+        place = Place(f"{where}:", str(number))
         if isinstance(record, _Broken):
-            problems.append(f"{where}:{number}: {record.reason}")
+            problems.append(Problem(place, record.reason))
             continue
         if not isinstance(record, Mapping):
-            problems.append(
-                f"{where}:{number}: is no object (needs {', '.join(kind.needs)}); correct the line"
-            )
+            what = "a list, not an object" if isinstance(record, list) else "no object"
+            needs = ", ".join(kind.needs)
+            problems.append(Problem(place, f"is {what} (needs {needs}); write one object per line"))
             continue
         fields = Fields(record, kind.needs)
         row = kind.from_record(fields)
-        problems.extend(f"{where}:{number}: {problem}" for problem in fields.problems)
+        problems.extend(Problem(place, what) for what in fields.problems)
         assert isinstance(row, kind)
-        rows.append(row)
+        rows.append(replace(row, where=place))
     if problems:
-        hidden = len(problems) - _MAX_SHOWN
-        rest = [f"... and {hidden} more problems"] if hidden > 0 else []
-        raise DataError("\n".join(problems[:_MAX_SHOWN] + rest))
+        raise DataError(describe_problems(problems, max_shown=_MAX_SHOWN))
     if not rows:
         raise DataError(
             f"{where}: has no rows (needs at least one with {', '.join(kind.needs)}); check how "
@@ -104,6 +109,9 @@ class _Broken:
 
 def _read_lines(path: Path) -> Iterator[tuple[int, object]]:
     with path.open("rb") as stream:
+        if b"\0" in stream.read(_N_PROBED):
+            raise DataError(f"{path}: is not UTF-8 text (it holds zero bytes); save it as UTF-8")
+        stream.seek(0)
         for number, line in enumerate(stream, start=1):
             if line.strip():
                 yield number, _parse_line(line)
@@ -111,17 +119,27 @@ def _read_lines(path: Path) -> Iterator[tuple[int, object]]:
 
 def _parse_line(line: bytes) -> object:
     try:
-        return json.loads(line)
+        record: object = json.loads(line)
+        if b"\\u" in line:
+            json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        return _Broken(f"holds {half}, half of a character; correct or drop the line")
     except UnicodeDecodeError as error:
         return _Broken(f"is not UTF-8 ({error.reason}, byte {error.start}); save the file as UTF-8")
     except json.JSONDecodeError as error:
         return _Broken(f"is not JSON ({error.msg}, column {error.colno}); correct or drop the line")
+    except RecursionError:
+        return _Broken("is nested too deeply to be read; correct or drop the line")
+    except ValueError:
+        return _Broken("holds a number of thousands of digits; correct or drop the line")
+    return record
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[int, object]]:
     try:
         table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{path}: is not a Parquet file ({str(error).splitlines()[0]}); write it again"
         ) from error

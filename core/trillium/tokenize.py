@@ -9,7 +9,7 @@ whom is the layout's business.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,9 +22,8 @@ from trillium.records import LabelledRow, PairRow, RankingRow, TrajectoryRow
 from trillium.rendering import ChatTemplate, Rendered, ScoredTurns, Unusable
 from trillium.row_rendering import RowRenderer, Sample
 from trillium.search_records import TreeRow
+from trillium.tokenize_report import TOO_LONG, Ledger, TokenizeReport
 from trillium.trees import TokenPath, TokenTree
-
-_MAX_SHOWN = 20
 
 
 class TokenizeConfig(BaseModel):
@@ -50,42 +49,6 @@ class TokenizeConfig(BaseModel):
         default="refuse",
         description="template that rewrites earlier turns: stop, or score what the whole shows",
     )
-
-
-@dataclass(frozen=True)
-class TokenizeReport:
-    """Count what became of the rows.
-
-    `dropped` names the rows by reason. A prefix violation is a row in which the text that a server
-    would send for a turn, or the turn, is not a prefix of the whole conversation; a merged boundary
-    is one where a token straddles the end of the prompt. `n_scored_tokens` sums over paths,
-    `n_tokens` over trees, where shared prefixes count once.
-    """
-
-    n_rows: int
-    n_kept: int
-    n_truncated: int
-    n_prefix_violations: int
-    n_merged_boundaries: int
-    n_scored_tokens: int
-    n_tokens: int
-    dropped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def n_dropped(self) -> dict[str, int]:
-        """Count the dropped rows by reason."""
-        return {reason: len(ids) for reason, ids in self.dropped.items()}
-
-    def summary(self) -> str:
-        """Say it all in one line."""
-        dropped = ", ".join(f"{count} {reason}" for reason, count in self.n_dropped.items())
-        return (
-            f"{self.n_kept:,} of {self.n_rows:,} rows kept"
-            f"{f' (dropped: {dropped})' if dropped else ''}, {self.n_truncated:,} truncated, "
-            f"{self.n_prefix_violations:,} with prefix violations, "
-            f"{self.n_merged_boundaries:,} with merged boundaries; "
-            f"{self.n_tokens:,} tokens, {self.n_scored_tokens:,} scored"
-        )
 
 
 @dataclass(frozen=True)
@@ -160,7 +123,7 @@ def tokenize_prompts(
 def _tokenize(
     samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, config: TokenizeConfig
 ) -> TokenizedDataset:
-    ledger = _Ledger(len(samples))
+    ledger = Ledger(len(samples))
     renderer = RowRenderer(tokenizer, turns=config.scored_turns, add_eos=config.add_eos)
     kept: list[Sample] = []
     rendered: list[list[Rendered]] = []
@@ -168,14 +131,17 @@ def _tokenize(
         try:
             paths = renderer.render(sample)
         except Unusable as error:
-            ledger.drop(sample, error.reason)
+            ledger.drop(sample.row, error.reason)
         except DataError as error:
-            ledger.problems.append(f"row {sample.row.id}: {error}")
+            ledger.complain(sample.row, str(error))
         else:
             kept.append(sample)
             rendered.append(paths)
-            ledger.violations += [sample.row.id] if any(p.n_violations for p in paths) else []
-    ledger.check_violations(config)
+            ledger.violations += (
+                [str(sample.row.place)] if any(p.n_violations for p in paths) else []
+            )
+    if config.on_prefix_violation == "refuse":
+        ledger.refuse_violations()
     encoded = Encoder(tokenizer).encode(rendered)
     columns = _shared_names([sample.row.columns for sample in kept])
     labels = _shared_names([sample.labels for sample in kept])
@@ -187,7 +153,7 @@ def _tokenize(
         try:
             trees.append(_grow(sample, fitted, labels, columns))
         except DataError as error:
-            ledger.problems.append(str(error))
+            ledger.complain(sample.row, str(error))
     ledger.check_problems()
     return TokenizedDataset(tuple(trees), ledger.report(trees))
 
@@ -196,15 +162,16 @@ def _fit(
     sample: Sample,
     row: EncodedRow,
     config: TokenizeConfig,
-    ledger: "_Ledger",
+    ledger: "Ledger",
     *,
     bos_id: int | None,
 ) -> tuple[TokenPath, ...] | None:
     for index, path in enumerate(row.paths):
         if not path.n_scored:
-            ledger.problems.append(
-                f"row {sample.row.id}: path {index} has 0 scored of {len(path.ids)} tokens (needs "
-                "at least one); drop the row, or check scored_turns and add_eos"
+            ledger.complain(
+                sample.row,
+                f"path {index} has 0 scored of {len(path.ids)} tokens (needs at least one); drop "
+                "the row, or check scored_turns and add_eos",
             )
             return None
     paths: tuple[TokenPath, ...] | None = row.paths
@@ -216,10 +183,10 @@ def _fit(
             keep_first=row.paths[0].ids[0] == bos_id,
         )
     if paths is None:
-        ledger.drop(sample, "too long")
+        ledger.drop(sample.row, TOO_LONG)
         return None
     if isinstance(sample.row, PairRow) and paths[0] == paths[1]:
-        ledger.drop(sample, "identical")
+        ledger.drop(sample.row, "identical")
         return None
     ledger.n_truncated += paths != row.paths
     ledger.n_merged += row.is_merged
@@ -241,52 +208,3 @@ def _shared_names(mappings: Sequence[Mapping[str, object]]) -> list[str]:
     """Return the names that every row has; a column with gaps cannot be a tensor."""
     first = mappings[0] if mappings else {}
     return [name for name in first if all(name in mapping for mapping in mappings)]
-
-
-class _Ledger:
-    """Collect what happens to rows until the report is written."""
-
-    def __init__(self, n_rows: int) -> None:
-        self.n_rows = n_rows
-        self.n_truncated = 0
-        self.n_merged = 0
-        self.dropped: dict[str, list[str]] = {}
-        self.violations: list[str] = []
-        self.problems: list[str] = []
-
-    def drop(self, sample: Sample, reason: str) -> None:
-        self.dropped.setdefault(reason, []).append(sample.row.id)
-
-    def check_violations(self, config: TokenizeConfig) -> None:
-        if self.violations and config.on_prefix_violation == "refuse":
-            self.problems.append(
-                f"chat template: in {len(self.violations)} of {self.n_rows} rows the text before a "
-                "scored turn, or the turn itself, is rendered differently when the conversation "
-                f"goes on (first: row {self.violations[0]}); set on_prefix_violation=repair to "
-                "score what the whole conversation shows, or use another template"
-            )
-
-    def check_problems(self) -> None:
-        if self.problems:
-            hidden = len(self.problems) - _MAX_SHOWN
-            rest = [f"... and {hidden} more problems"] if hidden > 0 else []
-            raise DataError("\n".join(self.problems[:_MAX_SHOWN] + rest))
-
-    def report(self, trees: Sequence[TokenTree]) -> TokenizeReport:
-        if not trees:
-            reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in self.dropped.items())
-            raise DataError(
-                f"tokenize: none of {self.n_rows} rows is left ({reasons or 'there were none'}); "
-                "raise max_length, change truncation, or check the rows"
-            )
-        paths = [tree.path(index) for tree in trees for index in range(tree.n_paths)]
-        return TokenizeReport(
-            n_rows=self.n_rows,
-            n_kept=len(trees),
-            n_truncated=self.n_truncated,
-            n_prefix_violations=len(self.violations),
-            n_merged_boundaries=self.n_merged,
-            n_scored_tokens=sum(path.n_scored for path in paths),
-            n_tokens=sum(tree.n_tokens for tree in trees),
-            dropped={reason: tuple(ids) for reason, ids in self.dropped.items()},
-        )

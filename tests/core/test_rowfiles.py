@@ -104,10 +104,10 @@ def test_all_problems_of_a_file_are_reported_with_their_lines(tmp_path: Path) ->
 
     lines = str(caught.value).splitlines()
     assert lines[0] == (
-        'pairs.jsonl:2: field "rejected" is missing (needs prompt, chosen, rejected); '
+        f'{path}:2: field "rejected" is missing (needs prompt, chosen, rejected); '
         "drop the line or add the field"
     )
-    assert [line.split(" ")[0] for line in lines] == [
+    assert [line.split(" ")[0].removeprefix(f"{tmp_path}/") for line in lines] == [
         "pairs.jsonl:2:",
         "pairs.jsonl:4:",
         "pairs.jsonl:5:",
@@ -116,13 +116,98 @@ def test_all_problems_of_a_file_are_reported_with_their_lines(tmp_path: Path) ->
         "pairs.jsonl:7:",
     ]
     assert "is not JSON" in lines[1]
-    assert "is no object" in lines[2]
+    assert "is a list, not an object" in lines[2]
     assert "is not UTF-8" in lines[3]
 
 
-def test_very_many_problems_are_cut_and_counted() -> None:
+def test_a_field_missing_everywhere_is_one_sentence() -> None:
     with pytest.raises(DataError) as caught:
         parse_rows([{"prompt": "p", "chosen": "c"}] * 250, PairRow, where="rows")
+
+    assert str(caught.value).startswith(
+        'rows:1, 2, 3, 4, 5 and 245 more: field "rejected" is missing (needs prompt, '
+    )
+
+
+def test_rows_remember_their_lines_and_are_equal_without_them(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    record = {"prompt": "p", "chosen": "c", "rejected": "r"}
+    path.write_text(f"\n{json.dumps(record)}\n")
+
+    row = load_rows(path, PairRow)[0]
+
+    assert str(row.place) == f"{path}:2"
+    assert row == PairRow(prompt="p", chosen="c", rejected="r")
+    assert "where" not in row.to_record()
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (
+            '{"prompt": "\\ud83d", "chosen": "c", "rejected": "r"}',
+            "holds \\ud83d, half of a character; correct or drop the line",
+        ),
+        ("[" * 100_000, "is nested too deeply to be read; correct or drop the line"),
+        (
+            '{"margin": ' + "9" * 5000 + "}",
+            "holds a number of thousands of digits; correct or drop the line",
+        ),
+        (
+            '{"prompt": "p", "chosen": "c", "rejected": "r", "margin": ' + "9" * 400 + "}",
+            f'field "margin" is {"9" * 57}... (needs a finite number); correct the line',
+        ),
+    ],
+)
+def test_hostile_lines_are_told_like_any_other_mistake(
+    tmp_path: Path, line: str, sentence: str
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(line + "\n")
+
+    with pytest.raises(DataError) as caught:
+        load_rows(path, PairRow)
+
+    assert str(caught.value) == f"{path}:1: {sentence}"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_another_encoding_is_named_once(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(('{"prompt": "p"}\n' * 9).encode(encoding))
+
+    with pytest.raises(DataError) as caught:
+        load_rows(path, PairRow)
+
+    assert str(caught.value) == (
+        f"{path}: is not UTF-8 text (it holds zero bytes); save it as UTF-8"
+    )
+
+
+def test_binary_columns_are_no_conversations(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.parquet"
+    record = {"prompt": b"p", "chosen": b"c", "rejected": b"r"}
+    pq.write_table(pa.Table.from_pylist([record]), path)
+
+    with pytest.raises(DataError, match=r'field "chosen" is "b\'c\'" \(needs a string'):
+        load_rows(path, PairRow)
+
+
+@pytest.mark.parametrize("calls", [["add"], [{"function": "add"}], [{"function": {}}], {"a": 1}])
+def test_tool_calls_need_a_function_name(calls: object) -> None:
+    reply = [{"role": "assistant", "content": "x", "tool_calls": calls}]
+    prompt = [{"role": "user", "content": "q"}]
+
+    with pytest.raises(
+        DataError, match=r'rows:1: field "chosen\[0\].tool_calls" is .*function name'
+    ):
+        parse_rows([{"prompt": prompt, "chosen": reply, "rejected": reply}], PairRow, where="rows")
+
+
+def test_very_many_problems_are_cut_and_counted() -> None:
+    records = [{"prompt": "p", "chosen": "c", "rejected": number} for number in range(250)]
+    with pytest.raises(DataError) as caught:
+        parse_rows(records, PairRow, where="rows")
 
     lines = str(caught.value).splitlines()
     assert len(lines) == 101
@@ -145,6 +230,8 @@ def test_files_that_cannot_be_read_say_so(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("a,b")
     (tmp_path / "rows.parquet").write_text("a,b")
 
+    with pytest.raises(DataError, match="is a folder"):
+        load_rows(tmp_path, PairRow)
     with pytest.raises(DataError, match="there is no such file"):
         load_rows(tmp_path / "none.jsonl", PairRow)
     with pytest.raises(DataError, match="unknown kind of file"):

@@ -1,7 +1,9 @@
 """Tests T1 to T10 name the traps of preference tokenisation that other trainers fell into."""
 
+import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from trillium.fields import Message
 from trillium.layouts import collate
 from trillium.policies.tiny import tiny_policy, tiny_tokenizer
 from trillium.records import LabelledRow, PairRow, RankingRow, TrajectoryRow
+from trillium.rowfiles import load_rows
 from trillium.search_records import Step, TreeRow
 from trillium.tokenize import (
     TokenizeConfig,
@@ -287,9 +290,7 @@ def test_t4_a_row_without_scored_tokens_is_an_error_that_names_every_such_row() 
     with pytest.raises(DataError) as caught:
         tokenize_pairs(empty, tiny_tokenizer(), config)
 
-    lines = str(caught.value).splitlines()
-    assert [line.split(":")[0] for line in lines] == ["row a", "row b"]
-    assert "path 0 has 0 scored of 1 tokens" in lines[0]
+    assert str(caught.value).startswith("row a, b: path 0 has 0 scored of 1 tokens")
 
 
 def test_t4_explicit_spans_that_are_nowhere_are_an_error() -> None:
@@ -549,7 +550,9 @@ def test_keep_end_cuts_the_prompt_of_both_sides_alike_and_keeps_bos() -> None:
 def test_no_row_left_says_why() -> None:
     config = TokenizeConfig(max_length=4)
 
-    with pytest.raises(DataError, match=r"none of 2 rows is left \(2 too long\); raise max_length"):
+    with pytest.raises(
+        DataError, match=r"none of 2 rows is left \(2 too long, first \w{16}\); raise max_length"
+    ):
         tokenize_pairs([chat_pair(), chat_pair("other")], tiny_tokenizer(), config)
 
 
@@ -573,10 +576,8 @@ def test_every_row_that_a_template_refuses_is_named() -> None:
         for name in ("first", "second")
     ]
 
-    with pytest.raises(DataError, match=r"row first: .*no system role here") as caught:
+    with pytest.raises(DataError, match=r"row first, second: .*no system role here"):
         tokenize_pairs(rows, FAMILIES["no_system"].tokenizer(), CONFIG)
-
-    assert "row second" in str(caught.value)
 
 
 def test_tokens_that_merge_over_the_prompt_end_are_counted_and_shared_fairly() -> None:
@@ -685,6 +686,20 @@ def test_plain_prompts_keep_their_bos() -> None:
     tokenizer = FAMILIES["headers"].tokenizer()
 
     assert tokenize_prompts(["ab"], tokenizer) == [tuple(tokenizer("ab").input_ids)]
+
+
+def test_dropped_rows_are_named_by_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    replies = ["short", "l" * 2000, "short"]
+    lines = [json.dumps({"prompt": "p", "chosen": "c", "rejected": reply}) for reply in replies]
+    path.write_text("\n".join(lines))
+
+    report = tokenize_pairs(load_rows(path, PairRow), tiny_tokenizer(), CONFIG).report
+
+    assert report.dropped == {"too long": (f"{path}:2",)}
+    assert report.summary().startswith(
+        f"2 of 3 rows kept (dropped: 1 too long, first {path}:2), 0 truncated"
+    )
 
 
 def test_the_report_reads_as_one_line() -> None:
