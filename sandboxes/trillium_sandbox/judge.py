@@ -111,6 +111,7 @@ def run_candidate(jail: Jail, user: int) -> None:
     try:
         code = compile(source, "candidate.py", "exec", dont_inherit=True)  # type: ignore[call-overload]
         exec(code, module.__dict__)
+        sys.stdout.flush()
     except BaseException as error:
         status = finish(report(error))
         peer.send("failed", status)

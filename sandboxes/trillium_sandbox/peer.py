@@ -8,8 +8,10 @@ compares identity: the candidate is never asked whether its own answer is right.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import os
 import select
+import sys
 import time
 from collections import deque
 
@@ -107,6 +109,10 @@ class Peer:
             raise
         except BaseException as error:
             reply = encode(("raise", _exception_names(error), _describe(error)))
+        if self.names is not None:
+            # The candidate may be killed any time after its answer: its output goes out before.
+            with contextlib.suppress(BaseException):
+                sys.stdout.flush()
         self._send(reply)
 
     def _export(self, value: object) -> tuple[int, int]:

@@ -16,7 +16,8 @@ limits; the number of tests; the sizes of source, standard input and tests, whic
 codec bytes of (entry point, tests), none in script and stdio mode."""
 
 BEGIN = struct.Struct("<cddQQI")
-"""First child to zygote: P for a program alone, F for a pair; wall and CPU s, ticket, disk, count."""
+"""First child to zygote: P for a program alone, F for a pair; wall and CPU seconds, ticket, disk
+limit, number of tests."""
 
 RECORD = struct.Struct("<cdd")
 """Judge to zygote: a letter, the time at which the next test begins (monotonic), a spare number.

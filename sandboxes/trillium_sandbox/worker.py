@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
+import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -19,6 +22,7 @@ from trillium_sandbox.errors import SandboxError
 from trillium_sandbox.verdicts import Request
 from trillium_sandbox.wire import REQUEST
 
+_CREDENTIALS = struct.Struct("3i")
 _START_S = 60.0
 _GRACE_S = 30.0
 _PACKET_BYTES = 1 << 18
@@ -80,6 +84,7 @@ class Worker:
     baseline_bytes: int
     landlock: int
     own_users: bool
+    zygote: int | None
     jobs: deque[Job] = field(default_factory=deque)
     unsent: bytearray = field(default_factory=bytearray)
     head_since_s: float = 0.0
@@ -91,7 +96,9 @@ class Worker:
             raise SandboxError(f"sandbox: needs Linux, this is {sys.platform}; use another backend")
         folder = Path(tempfile.mkdtemp(prefix="trillium-box-")) if level < 2 else None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        # Messages then carry the sender's process id, as it is known out here.
         answers, answering = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        answers.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         python = getattr(sys, "_base_executable", sys.executable)
         package = str(Path(__file__).parent)
         numbers = [str(level), str(theirs.fileno()), str(answering.fileno())]
@@ -107,7 +114,7 @@ class Worker:
                 pass_fds=(theirs.fileno(), answering.fileno()),
                 start_new_session=True,
             )
-        worker = cls(process, ours, answers, folder, level, 0, 0, False)
+        worker = cls(process, ours, answers, folder, level, 0, 0, False, None)
         try:
             worker._await_ready()
         except BaseException:
@@ -156,22 +163,37 @@ class Worker:
         return now > self.head_since_s + n_turns * (request.limits.wall_s + 1.0) + _GRACE_S
 
     def stop(self) -> None:
-        """End the zygote and everything it forked."""
+        """End the zygote and everything it forked; return when all of it is gone."""
         self.requests.close()
         self.replies.close()
-        self.process.kill()
+        if self.zygote is None:
+            self.process.kill()
+        else:
+            # Its launcher waits for it. A zygote that is process 1 of its space takes all with it.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.zygote, signal.SIGKILL)
+            select.select([self.zygote], [], [])
+            os.close(self.zygote)
         self.process.wait()
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _await_ready(self) -> None:
         readable, _, _ = select.select([self.replies], [], [], _START_S)
-        packet = self.replies.recv(_PACKET_BYTES) if readable else b""
+        packet, sender = _receive_with_sender(self.replies) if readable else (b"", 0)
         message = decode(packet) if packet else ("failed", "the zygote did not start")
         assert isinstance(message, tuple)
         if message[0] != "ready":
             raise SandboxError(f"level {self.level}: {message[1]}")
         _, self.baseline_bytes, self.landlock, self.own_users = message
+        self.zygote = os.pidfd_open(sender)
+
+
+def _receive_with_sender(replies: socket.socket) -> tuple[bytes, int]:
+    packet, ancillary, _, _ = replies.recvmsg(_PACKET_BYTES, socket.CMSG_SPACE(12))
+    replies.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
+    senders = [content for _, kind, content in ancillary if kind == socket.SCM_CREDENTIALS]
+    return packet, _CREDENTIALS.unpack(senders[0])[0]
 
 
 def _work_folder(folder: Path | None) -> Path:

@@ -59,7 +59,8 @@ def main(arguments: list[str]) -> None:
         zygote = Zygote(jail, requests, channel)
         baseline = zygote.measure_empty()
     except (OSError, ValueError) as error:
-        channel.send(encode(("failed", str(error))))
+        reason = error.strerror if isinstance(error, OSError) else None
+        channel.send(encode(("failed", reason or str(error))))
         return
     channel.send(encode(("ready", baseline, landlock.version(), jail.first_id is not None)))
     gc.collect()

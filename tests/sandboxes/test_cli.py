@@ -1,0 +1,78 @@
+import json
+
+import pytest
+from trillium_sandbox import RequestError
+from trillium_sandbox.cli import app
+from typer.testing import CliRunner
+
+# fmt: off
+FIELDS = [
+    "id", "status", "tests", "stdout", "stderr", "truncated", "exit_code", "wall_s", "cpu_s",
+    "peak_memory_bytes", "opcode_count", "limit_hit", "isolation", "integrity",
+]
+# fmt: on
+
+
+def run(*arguments, lines=""):
+    return CliRunner().invoke(app, ["batch", *arguments], input=lines)
+
+
+def line(**fields):
+    return json.dumps({"id": "a", "mode": "script", "source": "print(1)"} | fields) + "\n"
+
+
+def test_a_batch_answers_every_line_in_order(tmp_path):
+    requests = tmp_path / "requests.jsonl"
+    tests = {"mode": "function", "source": "def f(x): return x", "tests": ["assert f(1) == 1"]}
+    requests.write_text(line() + "\n" + line(id="b", **tests) + line(id=3, source="1 / 0"))
+    result = run(str(requests))
+    assert result.exit_code == 0
+    replies = [json.loads(text) for text in result.stdout.splitlines()]
+    assert [reply["id"] for reply in replies] == ["a", "b", "3"]
+    assert [reply["status"] for reply in replies] == ["ok", "pass", "error"]
+    assert list(replies[0]) == FIELDS
+
+
+def test_a_batch_reads_standard_input_and_takes_limits():
+    result = run("-", "--wall-s", "0.2", "--workers", "1", lines=line(source="while True: pass"))
+    reply = json.loads(result.stdout)
+    assert (reply["status"], reply["limit_hit"]) == ("timeout", "wall_s")
+
+
+def test_every_bad_line_is_named_and_nothing_runs():
+    result = run("-", lines=line() + line(mode="x") + "{\n" + line(id=None))
+    assert result.stdout == ""
+    assert isinstance(result.exception, RequestError)
+    problems = str(result.exception).splitlines()
+    assert [problem.split(" ")[0] for problem in problems] == [
+        "<stdin>:2:",
+        "<stdin>:3:",
+        "<stdin>:4:",
+    ]
+    assert problems[0].endswith("; correct the line or drop it")
+
+
+def test_very_many_bad_lines_are_counted():
+    result = run("-", lines="[]\n" * 30)
+    assert str(result.exception).splitlines()[-1] == "<stdin>: and 10 more bad lines"
+
+
+def test_a_line_that_is_no_text_is_named(tmp_path):
+    requests = tmp_path / "requests.jsonl"
+    requests.write_bytes(b"\xff\n")
+    assert str(run(str(requests)).exception).startswith(f"{requests}:1: ")
+
+
+def test_a_missing_file_and_a_bad_limit_are_named():
+    assert "cannot be read (No such file" in str(run("/nowhere.jsonl").exception)
+    assert "limits.wall_s = 0.0" in str(run("-", "--wall-s", "0").exception)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_the_probe_prints_every_level(arguments):
+    result = CliRunner().invoke(app, ["probe", *arguments])
+    assert result.exit_code == 0
+    if arguments:
+        assert [row["level"] for row in json.loads(result.stdout)] == [0, 1, 2, 3, 4, 5]
+    else:
+        assert "2 namespaces" in result.stdout

@@ -1,0 +1,157 @@
+"""What a test may do with a candidate that lives in another process."""
+
+import pytest
+
+FAIR = {
+    "plain values": ("def f(x): return x * 2", "assert f(3) == 6 and f('a') == 'aa'"),
+    "keyword arguments": ("def f(a, *, b=1): return a - b", "assert f(5, b=3) == 2"),
+    "exact types": ("def f(): return 1", "assert type(f()) is int and isinstance(f(), int)"),
+    "nested containers": (
+        "def f(): return {'a': [(1, 2.5), {3}], None: b'x'}",
+        "assert f() == {'a': [(1, 2.5), {3}], None: b'x'}",
+    ),
+    "nan and infinity": (
+        "def f(): return [float('nan'), float('-inf')]",
+        "import math\na, b = f()\nassert math.isnan(a) and b == -math.inf",
+    ),
+    "huge integers": ("def f(): return 7 ** 5000", "assert f() == 7 ** 5000"),
+    "standard containers": (
+        "from collections import *\ndef f(): return Counter('aab'), deque([1]), OrderedDict(a=1)",
+        "from collections import *\nassert f() == (Counter('aab'), deque([1]), OrderedDict(a=1))",
+    ),
+    "exact decimals and fractions": (
+        "from decimal import Decimal\nfrom fractions import Fraction\n"
+        "def f(): return Decimal('0.10'), Fraction(1, 3)",
+        "from decimal import Decimal\nfrom fractions import Fraction\n"
+        "assert f() == (Decimal('0.1'), Fraction(1, 3))",
+    ),
+    "dates": (
+        "import datetime\ndef f(d): return d + datetime.timedelta(days=1)",
+        "import datetime\nassert f(datetime.date(2024, 2, 28)) == datetime.date(2024, 2, 29)",
+    ),
+    "arguments changed in place": (
+        "def f(x): x.append(1); x[0].sort()",
+        "inner = [3, 2]\nx = [inner]\nassert f(x) is None\nassert x == [[2, 3], 1]\n"
+        "assert inner == [2, 3]",
+    ),
+    "dictionaries and sets changed in place": (
+        "def f(d, s):\n    d['b'] = d.pop('a')\n    s.discard(1)",
+        "d, s = {'a': 1}, {1, 2}\nf(d, s)\nassert (d, s) == ({'b': 1}, {2})",
+    ),
+    "aliased arguments": (
+        "def f(grid): grid[0][0] = 7",
+        "grid = [[0]] * 2\nf(grid)\nassert grid == [[7], [7]]",
+    ),
+    "its exceptions by type": (
+        "def f(x): return 1 // x",
+        "try:\n    f(0)\n    assert False\nexcept ZeroDivisionError as e:\n"
+        "    assert 'zero' in str(e)",
+    ),
+    "subclasses of exceptions by their base": (
+        "class Odd(KeyError): pass\ndef f(): raise Odd('k')",
+        "try:\n    f()\n    assert False\nexcept KeyError:\n    pass",
+    ),
+    "functions as arguments": (
+        "def f(g, xs): return [g(x) for x in xs]",
+        "assert f(lambda x: x + 1, [1, 2]) == [2, 3]",
+    ),
+    "builtins as arguments": ("def f(g, xs): return g(xs)", "assert f(sorted, [2, 1]) == [1, 2]"),
+    "exceptions of such functions": (
+        "def f(g):\n    try: return g()\n    except ValueError: return 'caught'",
+        "def g(): raise ValueError\nassert f(g) == 'caught'",
+    ),
+    "functions as results": (
+        "def f(n): return lambda x: x + n",
+        "add = f(2)\nassert callable(add) and add(3) == 5",
+    ),
+    "iterators as arguments": ("def f(xs): return sum(xs)", "assert f(x for x in (1, 2)) == 3"),
+    "ranges": ("def f(r): return r[::2]", "assert f(range(6)) == range(0, 6, 2)"),
+    "generators as results": (
+        "def f(n):\n    for i in range(n): yield i",
+        "g = f(3)\nassert next(g) == 0\nassert list(g) == [1, 2]",
+    ),
+    "a map object as result": ("def f(xs): return map(abs, xs)", "assert list(f([-1])) == [1]"),
+    "instances of a class": (
+        "class Stack:\n    def __init__(self): self.items = []\n"
+        "    def push(self, x): self.items.append(x)\n    def pop(self): return self.items.pop()\n"
+        "    def __len__(self): return len(self.items)",
+        "s = Stack()\ns.push(4)\nassert len(s) == 1 and s.items == [4]\nassert s.pop() == 4\n"
+        "assert not s",
+    ),
+    "objects of the test's own classes": (
+        "def f(node):\n    total = 0\n    while node: total += node.value; node = node.next\n"
+        "    return total",
+        "class Node:\n    def __init__(self, v, n=None): self.value, self.next = v, n\n"
+        "assert f(Node(1, Node(2))) == 3",
+    ),
+    "attributes set on them": (
+        "def f(node): node.value = 9",
+        "class Node: value = 0\nn = Node()\nf(n)\nassert n.value == 9",
+    ),
+    "a check function around it": (
+        "def f(x): return x",
+        "def check(candidate):\n    assert candidate(1) == 1\n    assert candidate('') == ''\n"
+        "check(f)",
+    ),
+    "the name candidate": ("def f(x): return x", "assert candidate(1) == 1"),
+    "modules it does not import": ("def f(): return 4.0", "assert math.sqrt(16) == f()"),
+    "recursion": ("def f(n): return n and n + f(n - 1)", "assert f(500) == 125250"),
+    "what it prints, ignored": ("def f(): print('noise'); return 1", "assert f() == 1"),
+    "a long argument": ("def f(x): return len(x)", "assert f('x' * 3000000) == 3000000"),
+}
+
+
+@pytest.mark.parametrize(("source", "test"), FAIR.values(), ids=FAIR)
+def test_a_test_may_use(judge, source, test):
+    entry_point = "Stack" if "Stack" in source else "f"
+    reply = judge(source, test, entry_point=entry_point)
+    assert (reply.status, reply.integrity) == ("pass", "split"), reply.stderr
+
+
+def test_each_test_has_a_verdict_of_its_own(judge):
+    source = "def f(x):\n    if x == 3: raise ValueError('three')\n    return x"
+    tests = ("assert f(1) == 1", "assert f(2) == 3", "assert f(3) == 3", "assert (", "assert g(1)")
+    reply = judge(source, *tests, entry_point="f")
+    assert reply.tests == ("pass", "fail", "error", "error", "error")
+    assert reply.status == "fail"
+    assert b"test 2: ValueError: three" in reply.stderr
+
+
+def test_tests_do_not_share_names(judge):
+    reply = judge("def f(): return 1", "y = f()\nassert y", "assert y == 1", entry_point="f")
+    assert reply.tests == ("pass", "error")
+
+
+def test_the_entry_point_is_the_first_candidate_name_when_none_is_given(judge):
+    source = "def f(x): return x\ndef g(x): return x"
+    assert judge(source, "assert f(1) == 1").integrity == "split"
+    assert judge(source, "assert f(g(1)) == 1").integrity == "token"
+
+
+def test_a_candidate_that_does_not_load_errs_in_every_test(judge):
+    reply = judge("def f(:", "assert f(1)", "assert f(2)", entry_point="f")
+    assert (reply.status, reply.tests) == ("error", ("error", "error"))
+    assert b"SyntaxError" in reply.stderr
+
+
+def test_a_crash_costs_the_candidate_one_test(judge):
+    source = "import os\ndef f(x):\n    if x == 2: os._exit(7)\n    return x"
+    tests = tuple(f"assert f({x}) == {x}" for x in (1, 2, 3))
+    reply = judge(source, *tests, entry_point="f")
+    assert reply.tests == ("pass", "error", "pass")
+
+
+def test_memory_beyond_the_limit_is_named(judge):
+    reply = judge("def f(): return bytes(1 << 30)", "assert f()", entry_point="f")
+    assert (reply.status, reply.limit_hit) == ("memory", "memory_bytes")
+
+
+def test_the_candidates_output_comes_back(judge):
+    reply = judge("print('loading')\ndef f(): print('called')", "f()", entry_point="f")
+    assert reply.stdout == b"loading\ncalled\n"
+
+
+def test_two_answers_that_are_no_data_are_never_equal(judge):
+    source = "class A:\n    def __eq__(self, other): return True\ndef f(): return A()"
+    reply = judge(source, "assert f() == f()", "x = f()\nassert x == x", entry_point="f")
+    assert reply.tests == ("fail", "pass")

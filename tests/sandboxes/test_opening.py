@@ -1,0 +1,131 @@
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import trillium_sandbox
+from trillium_sandbox import SandboxError, open_backend
+
+REQUEST = """Request(
+    'a',
+    'function',
+    b'def f(path):\\n  try: open(path)\\n  except OSError as error: return type(error).__name__',
+    ("assert f('/etc/passwd') == 'PermissionError'",),
+    'f',
+)"""
+# Refuse new namespaces as many containers do: unshare, and clone with a namespace flag, fail.
+WITHOUT_NAMESPACES = """
+import ctypes, os, struct, sys
+sys.path.insert(0, sys.argv[1])
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+from trillium_sandbox import linux, seccomp
+unshare = {"x86_64": 272, "aarch64": 97}[linux.MACHINE]
+step = seccomp._instruction
+program = b"".join((
+    step(0x20, 0), step(0x15, unshare, 0, 1), step(0x06, 0x00050001), step(0x06, 0x7FFF0000),
+))
+held = ctypes.create_string_buffer(program, len(program))
+header = struct.pack("<H6xQ", len(program) // 8, ctypes.addressof(held))
+linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+pointer = ctypes.cast(ctypes.create_string_buffer(header, 16), ctypes.c_void_p)
+linux.prctl(linux.PR_SET_SECCOMP, 2, pointer)
+from trillium_sandbox import Request, SandboxError, open_backend
+"""
+
+
+def test_an_unknown_backend_is_refused():
+    with pytest.raises(SandboxError, match="unknown backend 'firejail'"):
+        open_backend("firejail")
+
+
+def test_level_0_needs_to_be_asked_for_in_so_many_words():
+    with pytest.raises(SandboxError, match="allow_unsafe=True"):
+        open_backend("embedded", min_level=0)
+
+
+def test_a_level_beyond_the_backend_is_refused():
+    with pytest.raises(SandboxError, match="level 3 is needed and does not hold here"):
+        open_backend("embedded", min_level=3)
+    with pytest.raises(SandboxError, match="min_level = 9"):
+        open_backend("embedded", min_level=9)
+
+
+def test_the_level_is_the_highest_that_holds():
+    with open_backend("embedded", min_level=1, n_workers=1) as backend:
+        assert backend.level == 2
+
+
+@pytest.fixture
+def unprivileged():
+    """Run a program as nobody, without namespaces, on an interpreter that nobody may read."""
+    python = sys._base_executable
+    if os.geteuid() == 0 and not _is_public(Path(sys.base_prefix)):
+        python = "/usr/bin/python3"
+        probe = [python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
+        if not Path(python).exists() or subprocess.run(probe, check=False).returncode:
+            pytest.skip("this interpreter is private to root and there is no Python 3.11 beside it")
+    folder = Path(tempfile.mkdtemp(prefix="trillium-public-"))
+    folder.chmod(0o755)
+    ignore = shutil.ignore_patterns("__pycache__")
+    source = Path(trillium_sandbox.__file__).parent
+    shutil.copytree(source, folder / "trillium_sandbox", ignore=ignore)
+
+    def run(program):
+        command = [python, "-B", "-c", WITHOUT_NAMESPACES + program, str(folder)]
+        ended = subprocess.run(
+            command, capture_output=True, text=True, cwd="/", check=False, timeout=120
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    yield run
+    shutil.rmtree(folder)
+
+
+def test_without_namespaces_level_2_is_refused_with_the_reason(unprivileged):
+    printed = unprivileged("try: open_backend('embedded')\nexcept SandboxError as e: print(e)")
+    assert printed.startswith("sandbox: level 2 is needed and does not hold here (level 2: unshare")
+    assert "lower min_level knowingly" in printed
+
+
+def test_without_namespaces_level_1_still_judges_and_says_so(unprivileged):
+    printed = unprivileged(
+        "with open_backend('embedded', min_level=1, n_workers=1) as backend:\n"
+        f"    for r in backend.run([{REQUEST}] * 3): print(backend.level, r.isolation, r.status)"
+    )
+    assert printed.split() == ["1", "1", "pass"] * 3
+
+
+@pytest.mark.security
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os; os.kill(os.getppid(), 9)",
+        "import socket; socket.socket()",
+        "import os; os.fork()",
+        "import os; os.listdir('/')",
+        "import os; os.execv('/bin/true', ['true'])",
+        "import resource, os; resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (0, 0))",
+    ],
+)
+def test_level_1_stops_what_it_says(unprivileged, source):
+    printed = unprivileged(
+        "with open_backend('embedded', min_level=1, n_workers=1) as backend:\n"
+        f"    attack = Request('a', 'script', {source!r}.encode())\n"
+        "    look = Request('b', 'script', b'import os; print(os.listdir())')\n"
+        '    mess = b\'import os; os.makedirs("d/e"); os.chmod("d", 0)\'\n'
+        "    mess = Request('c', 'script', mess)\n"
+        "    a, _, b = backend.run([attack, mess, look])\n"
+        "    print(a.status, b.stdout.decode().strip(), backend.n_restarts)"
+    )
+    assert printed == "error [] 0\n"
+
+
+def _is_public(folder):
+    return all(path.stat().st_mode & 0o001 for path in (folder, *folder.parents))
