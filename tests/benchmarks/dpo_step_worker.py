@@ -301,41 +301,19 @@ def build_ours(plan, model, tokenizer, rows, adapter, probe):
     from trillium.scoring.cache import LogpCache
     from trillium.scoring.reference import BaseReference, CachedReference
     from trillium.training.align import precompute_reference
-    from trillium.training.config import TrainConfig, training_arguments
     from trillium.training.steps import Sample, StepCollator
-    from trillium.training.trainer import PrefTrainer, Task
-    from trillium.trees import TokenPath, TokenTree
+    from trillium.training.task import Task
+    from trillium.training.trainer import PrefTrainer
 
     lora = LoraSettings(r=LORA["r"], alpha=LORA["lora_alpha"])
     policy = add_adapter(model, lora, base_name="benchmark", seed=0)
     install(policy, adapter)
-    trees = []
-    for index, row in enumerate(rows):
-        n_prompt = len(row["prompt_ids"])
-        paths = [
-            TokenPath(
-                tuple(row["prompt_ids"] + row[side]),
-                (False,) * n_prompt + (True,) * len(row[side]),
-            )
-            for side in ("chosen_ids", "rejected_ids")
-        ]
-        trees.append(TokenTree.from_paths(str(index), paths))
-    samples = [Sample(tree) for tree in trees]
+    samples = [Sample(make_tree(index, row)) for index, row in enumerate(rows)]
     collator = StepCollator("shared", tokenizer.pad_token_id or 0, plan["micro_tokens"])
     reference = BaseReference(policy)
     if plan["side"] == "ours_cached":
         reference = CachedReference(reference, LogpCache(new_path(plan, "cache.sqlite")))
         precompute_reference(reference, samples, collator, torch.device("cpu"))
-    config = TrainConfig(
-        order="sequential",
-        per_device_train_batch_size=plan["batch"],
-        learning_rate=plan["learning_rate"],
-        save_steps=10**6,
-    )
-    output = new_path(plan, "ours")
-    output.mkdir()
-    arguments = training_arguments(config, output, use_cpu=True)
-    arguments.save_strategy = "no"
     task = Task(
         samples=samples,
         held_out=(),
@@ -347,7 +325,38 @@ def build_ours(plan, model, tokenizer, rows, adapter, probe):
         keep_checkpoints=1,
         starts_at_reference=False,
     )
-    return PrefTrainer(policy, arguments, task, callbacks=[probe])
+    return PrefTrainer(policy, our_arguments(plan), task, callbacks=[probe])
+
+
+def our_arguments(plan):
+    """Return our side of what both trainers are told."""
+    from trillium.training.config import TrainConfig, training_arguments
+
+    config = TrainConfig(
+        order="sequential",
+        per_device_train_batch_size=plan["batch"],
+        learning_rate=plan["learning_rate"],
+    )
+    output = new_path(plan, "ours")
+    output.mkdir()
+    arguments = training_arguments(config, output, use_cpu=True)
+    arguments.save_strategy = "no"
+    return arguments
+
+
+def make_tree(index, row):
+    """Return a pair of token ids as a tree."""
+    from trillium.trees import TokenPath, TokenTree
+
+    n_prompt = len(row["prompt_ids"])
+    paths = [
+        TokenPath(
+            tuple(row["prompt_ids"] + row[side]),
+            (False,) * n_prompt + (True,) * len(row[side]),
+        )
+        for side in ("chosen_ids", "rejected_ids")
+    ]
+    return TokenTree.from_paths(str(index), paths)
 
 
 def shared_arguments(plan):

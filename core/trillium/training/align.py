@@ -33,7 +33,8 @@ from trillium.training.config import TrainConfig, training_arguments
 from trillium.training.fit import check_fit
 from trillium.training.journal import read_evaluations, read_metrics
 from trillium.training.steps import Sample, StepCollator
-from trillium.training.trainer import PrefTrainer, Task
+from trillium.training.task import Task
+from trillium.training.trainer import PrefTrainer
 from trillium.trees import TokenTree
 
 log = logging.getLogger(__name__)
@@ -85,29 +86,11 @@ def align(
     that is not finite and for a full disk.
     """
     check_fit(config.objective, trees, config.train, n_held_out=len(held_out))
+    task = _plan(config, trees, policy, reference, held_out)
     output.mkdir(parents=True, exist_ok=True)
-    device = next(policy.parameters()).device
-    decision = choose_layout(policy, config.train.layout)
-    if decision.sentence is not None:
-        log.warning(decision.sentence)
-    collator = StepCollator(
-        decision.layout,
-        _pad_id(policy),
-        config.train.micro_tokens or _MICRO_TOKENS.get(device.type, _MICRO_TOKENS["cpu"]),
-    )
-    task = Task(
-        samples=_make_samples(config.objective, trees, config.train.seed),
-        held_out=_make_samples(config.objective, held_out, config.train.seed),
-        objective=config.objective,
-        reference=reference if needs_of(config.objective).reference else None,
-        collator=collator,
-        order=config.train.order,
-        identity=_identify(config, [*trees, *held_out], reference),
-        keep_checkpoints=config.train.keep_checkpoints,
-        starts_at_reference=reference is not None and reference.equals(policy),
-    )
     if isinstance(task.reference, CachedReference):
-        precompute_reference(task.reference, [*task.samples, *task.held_out], collator, device)
+        device = next(policy.parameters()).device
+        precompute_reference(task.reference, [*task.samples, *task.held_out], task.collator, device)
     watchers = [WarnOnSaturation(), *callbacks]
     if config.train.stop_margin is not None:
         watchers.append(StopOnMargin(config.train.stop_margin))
@@ -131,6 +114,36 @@ def precompute_reference(
         for rows in chain(collator.batch_rows(trees), collator.batch_rows(mismatched)):
             reference.logps(rows.to(device))
             progress.advance(rows.n_trees)
+
+
+def _plan(
+    config: AlignConfig,
+    trees: Sequence[TokenTree],
+    policy: nn.Module,
+    reference: ReferenceProvider | None,
+    held_out: Sequence[TokenTree],
+) -> Task:
+    """Choose layout and row batches, and name the run by what it trains on."""
+    device = next(policy.parameters()).device
+    decision = choose_layout(policy, config.train.layout)
+    if decision.sentence is not None:
+        log.warning(decision.sentence)
+    collator = StepCollator(
+        decision.layout,
+        _pad_id(policy),
+        config.train.micro_tokens or _MICRO_TOKENS.get(device.type, _MICRO_TOKENS["cpu"]),
+    )
+    return Task(
+        samples=_make_samples(config.objective, trees, config.train.seed),
+        held_out=_make_samples(config.objective, held_out, config.train.seed),
+        objective=config.objective,
+        reference=reference if needs_of(config.objective).reference else None,
+        collator=collator,
+        order=config.train.order,
+        identity=_identify(config, [*trees, *held_out], reference),
+        keep_checkpoints=config.train.keep_checkpoints,
+        starts_at_reference=reference is not None and reference.equals(policy),
+    )
 
 
 def _train(

@@ -24,6 +24,7 @@ def check_fit(
             "training: no tree is left to train on (needs at least one); check the data set and "
             "the counts of dropped rows"
         )
+    _check_options(objective, train, n_held_out=n_held_out)
     needs = needs_of(objective)
     if needs.shape not in _SHAPES or needs.further:
         raise ConfigError(
@@ -49,6 +50,11 @@ def check_fit(
             f"training: {len(trees)} row (objective {objective.name} pairs each prompt with the "
             "response of another row, so it needs two or more); add rows"
         )
+
+
+def _check_options(objective: ObjectiveConfig, train: TrainConfig, *, n_held_out: int) -> None:
+    """Raise ConfigError for an option that this run could not honour."""
+    needs = needs_of(objective)
     if train.eval_steps is not None and not n_held_out:
         raise ConfigError(
             "train.eval_steps is set and there is nothing held out (needs trees to evaluate on); "

@@ -28,7 +28,8 @@ from trillium.rowfiles import load_rows
 from trillium.runs import Run, hash_config
 from trillium.scoring.cache import LogpCache
 from trillium.scoring.reference import open_reference
-from trillium.tokenize import TokenizeConfig, TokenizeReport, tokenize_labelled, tokenize_pairs
+from trillium.tokenize import TokenizeConfig, tokenize_labelled, tokenize_pairs
+from trillium.tokenize_report import TokenizeReport
 from trillium.training.align import AlignConfig, AlignResult, align
 from trillium.training.config import TrainConfig
 from trillium.training.fit import check_fit

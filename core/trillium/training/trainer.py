@@ -7,7 +7,6 @@ Gradients are summed over processes here, so scoring may call any part of the mo
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import cast
@@ -22,11 +21,9 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from trillium.errors import BackendError, ConfigError
-from trillium.objectives.configs import ObjectiveConfig
 from trillium.objectives.table import evaluate, needs_of
 from trillium.policies.adapters import save_adapter
 from trillium.scoring.layout import evaluating
-from trillium.scoring.reference import ReferenceProvider
 from trillium.scoring.scores import score
 from trillium.training.checkpoints import (
     SEAL,
@@ -34,7 +31,6 @@ from trillium.training.checkpoints import (
     prune_checkpoints,
     seal_checkpoint,
 )
-from trillium.training.config import Order
 from trillium.training.inputs import (
     as_pairs,
     as_singles,
@@ -45,45 +41,9 @@ from trillium.training.inputs import (
 from trillium.training.journal import Journal
 from trillium.training.metrics import Meter, average, measure
 from trillium.training.sampler import Split, StepSampler
-from trillium.training.steps import Sample, StepBatch, StepCollator
+from trillium.training.steps import Sample, StepBatch
+from trillium.training.task import StepTotals, Task
 from trillium.trees import TreeBatch
-
-
-@dataclass(frozen=True)
-class StepTotals:
-    """Hold what the losses of one optimizer step share, counted over all processes.
-
-    `kl` is KTO's reference point z0, there only for objectives that need it.
-    """
-
-    n_trees: int
-    n_tokens: int
-    n_chosen_tokens: int
-    kl: Float[Tensor, ""] | None
-
-    @property
-    def tokens_per_pair(self) -> float:
-        """Return the mean number of scored tokens of a chosen response."""
-        return self.n_chosen_tokens / self.n_trees
-
-
-@dataclass(frozen=True)
-class Task:
-    """Say what a trainer trains on: samples, objective, reference and how they are batched.
-
-    `identity` names data and configuration; a checkpoint of another identity is never continued.
-    `starts_at_reference` claims that policy and reference agree before the first step.
-    """
-
-    samples: Sequence[Sample]
-    held_out: Sequence[Sample]
-    objective: ObjectiveConfig
-    reference: ReferenceProvider | None
-    collator: StepCollator
-    order: Order
-    identity: str
-    keep_checkpoints: int
-    starts_at_reference: bool
 
 
 class PrefTrainer(Trainer):

@@ -1,9 +1,12 @@
 import json
+import math
 import random
 import shutil
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 from trillium.errors import ConfigError, DataError
 from trillium.policies.tiny import tiny_policy, tiny_tokenizer
 from trillium.training import cli
@@ -74,6 +77,14 @@ def test_a_moved_run_with_the_same_settings_gives_the_same_adapter(workplace):
         for name in ("run", "other")
     )
     assert first == second
+
+
+def test_a_four_bit_base_trains_float32_adapters(workplace):
+    cli.train("run.yaml", ["policy.quantisation=nf4"])
+    adapter = load_file(workplace / "run" / "adapter" / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in adapter.values()} == {torch.float32}
+    assert all((tensor != 0).all() for tensor in adapter.values())
+    assert read_metrics(workplace / "run")[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
 
 
 def test_labelled_rows_train_with_kto(workplace):

@@ -19,7 +19,8 @@ from trillium.scoring.reference import BaseReference
 from trillium.training.config import TrainConfig, training_arguments
 from trillium.training.journal import read_evaluations, read_metrics
 from trillium.training.steps import Sample, StepCollator
-from trillium.training.trainer import PrefTrainer, Task
+from trillium.training.task import Task
+from trillium.training.trainer import PrefTrainer
 
 # What a run file may name: the table holds further functions, for recipes.
 TRAINABLE = [config() for config in get_args(get_args(ObjectiveConfig)[0])]

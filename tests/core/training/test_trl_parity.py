@@ -12,7 +12,8 @@ from trillium.policies.tiny import tiny_policy, tiny_tokenizer
 from trillium.scoring.reference import BaseReference
 from trillium.training.config import TrainConfig, training_arguments
 from trillium.training.steps import Sample, StepCollator
-from trillium.training.trainer import PrefTrainer, Task
+from trillium.training.task import Task
+from trillium.training.trainer import PrefTrainer
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 with warnings.catch_warnings():
