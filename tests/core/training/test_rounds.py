@@ -1,6 +1,9 @@
-"""The driver of rounds: references that move, and stages that are skipped when they are done."""
+"""The driver of rounds: references that move, stages that are skipped, kills without a trace."""
 
 import math
+import os
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,12 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from trillium.errors import ConfigError
+from trillium.manifest import read_manifest
 from trillium.objectives.configs import DPOConfig
 from trillium.policies.adapters import adapter_digest, adapter_parameters
 from trillium.training.config import TrainConfig
 from trillium.training.recipes.recipe import Ema, Evaluation, Recipe, SameTrees
 from trillium.training.rounds import RoundsConfig, derive_seed, run_rounds
 
+SCRIPT = Path(__file__).with_name("killed_rounds.py")
 TRAIN = TrainConfig(per_device_train_batch_size=4, learning_rate=2e-3, num_train_epochs=2)
 CONFIG = RoundsConfig(train=TRAIN, seed=3)
 
@@ -97,6 +102,39 @@ def test_a_longer_recipe_continues_a_shorter_one(pairs, policy, tmp_path):
     assert long[0] == short[0]
     assert (long[0].trained / "adapter_model.safetensors").stat().st_mtime_ns == stamp
     assert entries(long[1].policy).keys() == entries(long[0].policy).keys()
+
+
+@pytest.mark.slow
+def test_rounds_that_are_killed_again_and_again_end_in_the_same_bytes(tmp_path):
+    """Everything but the clock is equal: samples, scores, trees, metrics, adapters, references."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    paths = os.pathsep.join([str(SCRIPT.parent), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(whole), str(broken)],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 5
+    files = [
+        {path.relative_to(folder) for path in folder.rglob("*") if path.suffix != ".part"}
+        for folder in (whole, broken)
+    ]
+    assert files[0] == files[1]
+    clocks = {"run.json", "timing.jsonl", "environment.json", ".lock"}
+    compared = [name for name in files[0] if (whole / name).is_file() and name.name not in clocks]
+    assert len({name.name for name in compared}) >= 6
+    for name in compared:
+        assert (broken / name).read_bytes() == (whole / name).read_bytes(), name
+    expected, found = (read_manifest(folder) for folder in (whole, broken))
+    assert len(found.stages) == 13
+    for name, record in expected.stages.items():
+        assert found.stages[name].input_hash == record.input_hash
+        assert found.stages[name].counts == record.counts
+    assert not found.attempts
 
 
 def test_seeds_differ_by_name_and_repeat() -> None:
