@@ -30,7 +30,7 @@ def run(
         from trillium_code.preview import preview
 
         for text in preview(loaded):
-            console.print(text)
+            console.print(text, soft_wrap=True)
         return
     from trillium_code.pipeline import run_code
     from trillium_code.report_page import write_report

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trillium.progress import format_duration
-from trillium.runs import StageRecord
+from trillium.manifest import StageRecord
 
 from trillium_code.config import CodeConfig
 from trillium_code.preparation import RunTasks

@@ -17,7 +17,8 @@ from pathlib import Path
 from trillium.errors import DataError
 from trillium.files import hash_json
 from trillium.generation import Generator, SamplingConfig
-from trillium.runs import Run, Stage, StageRecord, hash_config
+from trillium.manifest import StageRecord
+from trillium.runs import Run, Stage, hash_config
 
 from trillium_code.config import CodeConfig
 from trillium_code.estimate import announce

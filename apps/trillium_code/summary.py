@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from trillium.evaluation import Comparison, Interval, compare, pass_at_k_by_task
 from trillium.progress import format_duration
-from trillium.runs import StageRecord
+from trillium.manifest import StageRecord
 
 from trillium_code.records import TaskResult
 

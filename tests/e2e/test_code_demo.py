@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 import torch
@@ -153,12 +154,14 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(finished, w
     environment = {**os.environ, "TRILLIUM_CACHE": str(workplace / "other-cache")}
     for moment in ("samples_tests.jsonl", ".work/align-*/checkpoint-2"):
         process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
-        while process.poll() is None and not any(folder.glob(moment)):
-            pass
+        while not any(folder.glob(moment)) and process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.02)
         process.kill()
-        assert process.wait() == -signal.SIGKILL, f"ended before {moment} appeared"
+        _, complaint = process.communicate()
+        assert process.returncode == -signal.SIGKILL, complaint
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert contents(folder) == expected
