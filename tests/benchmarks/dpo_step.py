@@ -66,7 +66,7 @@ def main() -> None:
             for row in compare(options, mix, dtype, prompt, completion, workspace)
         ]
     report = {"machine": describe_machine(), "options": describe(options), "rows": rows}
-    name = "quick" if options.quick else options.model
+    name = f"{options.model}-quick" if options.quick else options.model
     path = RESULTS / f"dpo_step-{name}.json"
     path.write_text(json.dumps(report, indent=1) + "\n")
     print_table(rows)
@@ -82,12 +82,12 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--model", choices=["smollm2", "tiny"], default="smollm2")
     parser.add_argument("--dtypes", nargs="+", choices=list(GATES), default=list(GATES))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--batch", type=int, default=2, help="pairs per step")
     parser.add_argument("--micro-tokens", type=int, default=512, help="our row batches")
     options = parser.parse_args()
     options.mixes = QUICK_MIX if options.quick else MIXES
     options.dtypes = ["float32"] if options.quick else options.dtypes
-    options.batch = 2 if options.quick else 4
-    options.warmup, options.steps = (1, 2) if options.quick else (5, 30)
+    options.warmup, options.steps = (1, 2) if options.quick else (2, 10)
     options.peers = ["trl"] if options.quick else ["trl", "trl_default", "trl_tuned"]
     if options.model == "tiny":
         options.mixes = {"tiny": (48, 16)}
