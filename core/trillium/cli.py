@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from trillium.errors import BackendError
+from trillium.errors import BackendError, ConfigError
 from trillium.objectives.cli import app as objectives_app
 
 COMMANDS = "trillium.commands"
@@ -124,8 +124,10 @@ def list_runs(
 ) -> None:
     """List the run folders under a folder, with their stages."""
     from trillium.compare import summarise
-    from trillium.runs import find_runs
+    from trillium.manifest import find_runs
 
+    if root.exists() and not root.is_dir():
+        raise ConfigError(f"{root}: is a file; give the folder that holds the runs")
     folders = find_runs(root)
     if not folders:
         typer.echo(f"no runs under {root}", err=True)
@@ -185,7 +187,8 @@ def _attach_broken(name: str, reason: str) -> None:
 
 
 def _say(sentence: str) -> None:
-    typer.echo(f"trillium: {sentence}", err=True)
+    # A path or a value from a file may hold what no terminal can encode.
+    typer.echo(f"trillium: {sentence}".encode(errors="backslashreplace").decode(), err=True)
 
 
 _attach_commands()

@@ -4,15 +4,18 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from trillium.errors import ConfigError
+from trillium.errors import ConfigError, DataError
+from trillium.manifest import Manifest, read_manifest
 from trillium.progress import format_duration
-from trillium.runs import Manifest, read_manifest
 from trillium.yamlfile import read_yaml
 
 
 def summarise(folder: Path) -> str:
-    """Return one line: folder, seed, finished and unfinished stages, time."""
-    manifest = read_manifest(folder)
+    """Return one line: folder, seed, finished and unfinished stages, time; or what is damaged."""
+    try:
+        manifest = read_manifest(folder)
+    except DataError as error:
+        return str(error)
     stages = ", ".join(manifest.stages) or "nothing finished"
     begun = ", ".join(name for name in manifest.attempts)
     unfinished = f"; unfinished: {begun}" if begun else ""
@@ -35,11 +38,20 @@ def describe(folder: Path) -> str:
     lines += [f"  {name:12} unfinished" for name in manifest.attempts]
     environment = folder / "environment.json"
     if environment.exists():
-        facts = json.loads(environment.read_text())
-        packages = "  ".join(f"{name} {version}" for name, version in facts["packages"].items())
-        lines += [f"  {facts['processor']}, {facts['n_cpus']} cores, Python {facts['python']}"]
-        lines += [f"  commit {facts['git_commit'] or 'unknown'}  {packages}"]
+        lines += _describe_environment(environment)
     return "\n".join(lines)
+
+
+def _describe_environment(path: Path) -> list[str]:
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        packages = "  ".join(f"{name} {version}" for name, version in facts["packages"].items())
+        return [
+            f"  {facts['processor']}, {facts['n_cpus']} cores, Python {facts['python']}",
+            f"  commit {facts['git_commit'] or 'unknown'}  {packages}",
+        ]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return [f"  {path.name} is damaged"]
 
 
 def compare(folders: Sequence[Path]) -> str:

@@ -71,6 +71,8 @@ def find_run_file(name: str, *, package: str) -> Path:
         path = Path(name)
         if path.is_file():
             return path
+        if path.is_dir():
+            raise ConfigError(f"{name}: is a folder; give the path of a YAML run file")
         preset = presets.get(name)
     if preset is None:
         known = ", ".join(presets) or "none"
@@ -94,8 +96,8 @@ def _apply(values: dict[str, object], places: dict[KeyPath, str], override: str)
         return f"{override!r}: is no override (expected key=value, for example train.max_steps=20)"
     try:
         parsed = parse_yaml(text, where=f"{COMMAND_LINE}: {key}")
-    except ConfigError as error:
-        return str(error).removeprefix(f"{COMMAND_LINE}: ") + "; quote the value"
+    except ConfigError:
+        return f"{key} = {text!r}: is not a YAML value; quote it"
     if parsed.problems:
         return f"{key}: {parsed.problems[0][1]}"
     node: object = values
@@ -111,6 +113,7 @@ def _apply(values: dict[str, object], places: dict[KeyPath, str], override: str)
             places[reached] = COMMAND_LINE
         else:
             node = _enter(node, step)
+            places.setdefault(reached, COMMAND_LINE)
     return None
 
 

@@ -43,7 +43,8 @@ def describe_errors(
     sentences = []
     for details in error.errors(include_url=False):
         place = _locate(model, values, details["loc"])
-        where = _find_line(places, place.key) or default_place
+        tag = _tag_of(details)
+        where = _find_line(places, (*place.key, tag) if tag else place.key) or default_place
         sentence = f"{where}: {_describe(details, place, known)}"
         if sentence not in sentences:
             sentences.append(sentence)
@@ -76,19 +77,23 @@ def _describe(details: ErrorDetails, place: _Place, known: list[str]) -> str:
     if kind == "extra_forbidden":
         return f"{place.name}{shown}: unknown key{_nearest_key(place, known)}"
     if kind == "missing":
-        return f"{place.name}: is missing{_description(place)}; add it"
+        name = ".".join([place.name, *_first_required(place.models)])
+        return f"{name}: is missing{_description(place)}; add it"
     if kind == "union_tag_invalid":
-        tag = str(context.get("discriminator", "name")).strip("'")
         expected = str(context.get("expected_tags", ""))
         choices = [choice.strip("' ") for choice in expected.split(",")]
         chosen = str(context.get("tag", ""))
+        tag = _tag_of(details)
         return f"{place.name}.{tag} = {chosen!r}: unknown{_nearest(chosen, choices)}"
     if kind == "union_tag_not_found":
-        tag = str(context.get("discriminator", "name")).strip("'")
+        tag = _tag_of(details)
         return f"{place.name}.{tag}: is missing ({_listed(_kinds(place.models, tag))}); add it"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        keys = _listed(sorted({name for model in place.models for name in model.model_fields}))
-        return f"{place.name}{shown}: must be a section with keys ({keys})"
+        return _describe_no_section(value, place)
+    if kind == "path_type":
+        return f"{place.name}{shown}: must be a path"
+    if kind == "string_pattern_mismatch":
+        return f"{place.name}{shown}: does not fit{_description(place)}; correct it"
     message = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     message = message.replace("Input should be", "must be").replace("Input should", "must")
     if kind == "literal_error" and isinstance(value, str):
@@ -97,6 +102,32 @@ def _describe(details: ErrorDetails, place: _Place, known: list[str]) -> str:
         close = difflib.get_close_matches(value, choices, n=1)
         message += f"; did you mean {close[0]}?" if close else ""
     return f"{place.name}{shown}: {message}" if place.key else message
+
+
+def _describe_no_section(value: object, place: _Place) -> str:
+    """Say what a section is made of to someone who wrote a single value, or nothing, for it."""
+    if isinstance(value, str) and value in _kinds(place.models, "name"):
+        return f"{place.name} = {value!r}: must be a section; write {place.name}.name={value}"
+    keys = _listed(sorted({name for model in place.models for name in model.model_fields}))
+    if value is None:
+        return f"{place.name}: is empty; give it keys ({keys}), or remove it"
+    shown = "" if isinstance(value, dict | list) else f" = {value!r}"
+    return f"{place.name}{shown}: must be a section with keys ({keys})"
+
+
+def _tag_of(details: ErrorDetails) -> str:
+    """Return the key that chooses between the kinds of a section; empty for other mistakes."""
+    if not details["type"].startswith("union_tag"):
+        return ""
+    return str(details.get("ctx", {}).get("discriminator", "name")).strip("'")
+
+
+def _first_required(models: Models) -> list[str]:
+    """Return the path to the first key that a missing section cannot do without."""
+    for name, field in models[0].model_fields.items() if len(models) == 1 else ():
+        if field.is_required():
+            return [name, *_first_required(_models_of(field.annotation))]
+    return []
 
 
 def _locate(model: type[BaseModel], values: object, location: tuple[int | str, ...]) -> _Place:
@@ -142,7 +173,7 @@ def _nearest_key(place: _Place, known: list[str]) -> str:
 
 
 def _nearest(word: str, choices: list[str]) -> str:
-    close = difflib.get_close_matches(word, choices, n=1)
+    close = difflib.get_close_matches(word.lower(), choices, n=1)
     return f"; did you mean {close[0]}?" if close else f" (one of {_listed(choices)})"
 
 

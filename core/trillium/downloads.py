@@ -4,6 +4,7 @@ pip resolves the address (so mirrors, proxies and local folders work as they do 
 bytes come by range requests into a `.part` file that is checked against the pinned sha256.
 """
 
+import http.client
 import json
 import logging
 import os
@@ -130,8 +131,12 @@ def _continue(address: str, part: Path, n_bytes: int) -> None:
 
 def _blocks(reply: object) -> Iterator[bytes]:
     read = reply.read  # type: ignore[attr-defined]
-    while block := read(_CHUNK):
-        yield block
+    try:
+        while block := read(_CHUNK):
+            yield block
+    except (ssl.SSLError, http.client.HTTPException) as error:
+        # The error number of the former counts TLS errors and must not be taken for a file's.
+        raise ConnectionError(str(error) or repr(error)) from error
 
 
 def _find_address(wheel: Wheel) -> str:

@@ -22,17 +22,30 @@ log = logging.getLogger(__name__)
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_SUCH_PLACE = {
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+}
 
 
 @contextmanager
 def explain_failed_write(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk met while writing `path` into a sentence with a remedy."""
+    """Turn a full or read-only disk, or a path that cannot be, into a sentence with a remedy."""
     try:
         yield
     except OSError as error:
         if error.errno in _NOT_ALLOWED:
             raise ConfigError(
                 f"{path}: may not be written ({error.strerror}); choose a folder that may"
+            ) from error
+        if error.errno in _NO_SUCH_PLACE:
+            raise ConfigError(
+                f"{path}: cannot be written ({error.strerror}{_obstacle(path)}); "
+                "choose another place"
             ) from error
         if error.errno not in _DISK_FULL:
             raise
@@ -41,6 +54,14 @@ def explain_failed_write(path: Path) -> Iterator[None]:
             f"{path}: the disk or a quota is full ({free / 2**20:.0f} MiB free); "
             "everything finished before is kept; free some space and run the same command again"
         ) from error
+
+
+def _obstacle(path: Path) -> str:
+    """Name the file that was in the way, where it is not `path` itself."""
+    in_the_way = next(
+        (parent for parent in path.parents if parent.exists() and not parent.is_dir()), None
+    )
+    return f": {in_the_way}" if in_the_way else ""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

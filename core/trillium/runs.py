@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel
 
 from trillium.config import dump_config
 from trillium.environment import describe_environment
@@ -37,43 +37,9 @@ from trillium.files import (
     sync_folder,
     write_atomically,
 )
+from trillium.manifest import Attempt, Manifest, StageRecord, read_manifest
 
 log = logging.getLogger(__name__)
-
-
-class StageRecord(BaseModel):
-    """What the manifest keeps of a finished stage; `outputs` maps each path to its sha256."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    input_hash: str
-    inputs: dict[str, str]
-    outputs: dict[str, str]
-    seconds: float
-    counts: dict[str, int | float]
-
-    @property
-    def output_hash(self) -> str:
-        """Return one hash over all outputs, to be an input of the next stage."""
-        return hash_json(self.outputs)
-
-
-class Attempt(BaseModel):
-    """A stage that began; `finishing` is set once its outputs are complete and being moved."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    input_hash: str
-    started: float
-    seconds_before: float = 0.0
-    finishing: StageRecord | None = None
-
-
-class Manifest(BaseModel):
-    """The content of `run.json`."""
-
-    model_config = ConfigDict(extra="forbid")
-    seed: int
-    stages: dict[str, StageRecord] = Field(default_factory=dict)
-    attempts: dict[str, Attempt] = Field(default_factory=dict)
 
 
 class Run:
@@ -84,6 +50,7 @@ class Run:
         self.folder = folder
         self.manifest = manifest
         self._lock = lock
+        self._has_announced = False
 
     @classmethod
     def open(cls, folder: Path, config: BaseModel, *, seed: int) -> "Run":
@@ -114,8 +81,26 @@ class Run:
         record = self.manifest.stages.get(name)
         if record is not None and record.input_hash == input_hash and self._is_intact(name, record):
             return Stage(self, name, dict(inputs), input_hash, is_due=False)
+        if record is not None and record.input_hash != input_hash:
+            self._announce_replacement(name, record, inputs)
         self._begin(name, input_hash)
         return Stage(self, name, dict(inputs), input_hash, is_due=True)
+
+    def _announce_replacement(
+        self, name: str, record: StageRecord, inputs: Mapping[str, str]
+    ) -> None:
+        """Say, once per run, that results made with other inputs are about to be replaced."""
+        if self._has_announced:
+            return
+        self._has_announced = True
+        changed = dict.fromkeys(key for key, _ in sorted(record.inputs.items() ^ inputs.items()))
+        log.warning(
+            "%s: stage %s was finished with other inputs (%s); it and what follows are computed "
+            "again and replace what is there",
+            self.folder,
+            name,
+            ", ".join(changed),
+        )
 
     def close(self) -> None:
         """Unlock the folder."""
@@ -255,22 +240,3 @@ class Stage:
 def hash_config(config: BaseModel) -> str:
     """Return the hash of a configuration by its values."""
     return hash_json(config.model_dump(mode="json"))
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Read `run.json` of a run folder; raises DataError when it is missing or damaged."""
-    path = folder / "run.json"
-    try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{folder}: is not a run folder (it has no run.json)") from None
-    except ValidationError as error:
-        raise DataError(
-            f"{path}: is damaged ({error.error_count()} problems, the first: "
-            f"{error.errors()[0]['msg']}); delete it to compute the run again"
-        ) from None
-
-
-def find_runs(root: Path) -> list[Path]:
-    """Return the run folders under `root`, by name."""
-    return sorted(path.parent for path in root.glob("**/run.json"))

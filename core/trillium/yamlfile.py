@@ -81,9 +81,10 @@ def parse_yaml(text: str, *, where: str) -> YamlText:
         finally:
             loader.dispose()
     except yaml.reader.ReaderError as error:
-        raise ConfigError(
-            f"{where}: has an unprintable character at position {error.position}; remove it"
-        ) from None
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{where}:{line}: has an unprintable character; remove it") from None
+    except RecursionError:
+        raise ConfigError(f"{where}: is nested too deeply; write it flatter") from None
     except yaml.MarkedYAMLError as error:
         raise ConfigError(_syntax_error(error, where)) from None
     return parsed

@@ -116,12 +116,42 @@ def test_runs_are_listed_shown_and_compared(tmp_path: Path) -> None:
 
 def test_runs_that_are_none_are_bad_input(tmp_path: Path) -> None:
     code, _, err = call("runs", "show", str(tmp_path))
-    assert (code, err) == (2, f"trillium: {tmp_path}: is not a run folder (it has no run.json)\n")
+    assert (code, err) == (
+        2,
+        f"trillium: {tmp_path}: is not a run folder (it has no run.json); name one, see trillium "
+        "runs list\n",
+    )
     code, _, err = call("runs", "compare", str(tmp_path))
     assert (code, err.split(";")[0]) == (
         2,
         "trillium: runs compare: needs at least two run folders",
     )
+
+
+def test_one_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with Run.open(tmp_path / name, Settings(), seed=1):
+            pass
+    (tmp_path / "a" / "run.json").write_text("{")
+    code, out, _ = call("runs", "list", str(tmp_path))
+    first, second = out.splitlines()
+    assert code == 0
+    assert first.startswith(f"{tmp_path}/a/run.json: is damaged (Invalid JSON")
+    assert second.startswith(f"{tmp_path}/b  seed 1")
+
+
+def test_a_damaged_environment_does_not_hide_the_stages(tmp_path: Path) -> None:
+    with Run.open(tmp_path, Settings(), seed=1):
+        pass
+    (tmp_path / "environment.json").write_text("[]")
+    code, out, _ = call("runs", "show", str(tmp_path))
+    assert (code, out.splitlines()[-1]) == (0, "  environment.json is damaged")
+
+
+def test_a_message_that_no_terminal_can_encode_is_escaped(tmp_path: Path) -> None:
+    code, _, err = call("runs", "show", f"{tmp_path}/\udcff")
+    assert code == 2
+    assert "\\udcff: is not a run folder" in err
 
 
 PROGRAM = """

@@ -134,8 +134,9 @@ def test_duplicate_keys_name_both_lines(tmp_path: Path) -> None:
         ("model: m\ntrain: {max_steps: 3\n", "run.yaml:3: is not valid YAML: "),
         ("model: m\n\ttrain: 3\n", "run.yaml:2: is not valid YAML: "),
         ("- model\n", "run.yaml is not a valid Run:"),
-        ("model: m\x00\n", "run.yaml: has an unprintable character at position 8; remove it"),
+        ("model: m\x00\n", "run.yaml:1: has an unprintable character; remove it"),
         ("a: &a [*a]\nmodel: m\n", "run.yaml is not a valid Run:"),
+        ("model: " + "[" * 5000 + "]" * 5000, "run.yaml: is nested too deeply; write it flatter"),
         ("model: !!python/name:os.system m\n", "run.yaml:1: is not valid YAML: "),
     ],
 )
@@ -165,8 +166,7 @@ def test_overrides_that_lead_nowhere_are_reported_together(tmp_path: Path) -> No
         "a single value with no keys below it",
         "command line: 'word': is no override (expected key=value, for example train.max_steps=20)",
         "command line: rounds.4.beta: rounds has 1 entries, so it has no '4' (0 is the first)",
-        "command line: x:1: is not valid YAML: expected the node content, "
-        "but found '<stream end>' at column 2; check quotes, colons and indents; quote the value",
+        "command line: x = '{': is not a YAML value; quote it",
         "command line: train.learning_rate = -1: must be greater than 0",
     ]
 
@@ -183,9 +183,59 @@ def test_an_override_reaches_into_a_list(tmp_path: Path) -> None:
 
 def test_a_value_where_a_section_belongs_says_which_keys_it_takes() -> None:
     assert mistakes(None, "model=m", "train=3", "objective=simpo")[1:] == [
-        "command line: objective = 'simpo': must be a section with keys (beta, gamma, name)",
+        "command line: objective = 'simpo': must be a section; write objective.name=simpo",
         "command line: train = 3: must be a section with keys (layout, learning_rate, max_steps)",
     ]
+
+
+def test_an_empty_section_is_told_from_a_wrong_one(tmp_path: Path) -> None:
+    path = write(tmp_path, "model: m\nobjective: 3\ntrain:\n")
+    assert mistakes(path)[1:] == [
+        "run.yaml:2: objective = 3: must be a section with keys (beta, gamma, name)",
+        "run.yaml:3: train: is empty; give it keys (layout, learning_rate, max_steps), "
+        "or remove it",
+    ]
+
+
+def test_a_missing_section_names_the_key_it_needs() -> None:
+    class Rows(Section):
+        path: Path = Field(description="Where the rows are.")
+
+    class Job(Section):
+        rows: Rows = Field(description="What to learn from.")
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(Job, None, [])
+    assert str(caught.value).splitlines()[1].strip() == (
+        "command line: rows.path: is missing (What to learn from); add it"
+    )
+
+
+def test_what_came_by_override_is_said_to_come_from_the_command_line(tmp_path: Path) -> None:
+    path = write(tmp_path, "model: m\n")
+    assert mistakes(path, "foo.bar=1", "objective.name=SIMPO")[1:] == [
+        "command line: objective.name = 'SIMPO': unknown; did you mean simpo?",
+        "command line: foo: unknown key (the file takes model, objective, train, rounds, labels, "
+        "note); remove it",
+    ]
+
+
+def test_paths_and_patterns_are_told_without_their_machinery() -> None:
+    class Job(Section):
+        path: Path = Path()
+        reference: str = Field("base", pattern="^(base|none)$", description="base | none")
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(Job, None, ["path=", "reference=bse"])
+    assert [line.strip() for line in str(caught.value).splitlines()[1:]] == [
+        "command line: path = None: must be a path",
+        "command line: reference = 'bse': does not fit (base | none); correct it",
+    ]
+
+
+def test_a_folder_is_no_run_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a folder; give the path of a YAML run file"):
+        find_run_file(str(tmp_path), package="trillium")
 
 
 def test_a_rule_over_several_keys_is_told_in_its_own_words() -> None:

@@ -44,8 +44,8 @@ def test_a_failed_write_keeps_the_old_content(tmp_path: Path) -> None:
 
 
 def test_each_failure_to_write_gets_its_own_sentence(tmp_path: Path) -> None:
-    with pytest.raises(IsADirectoryError), explain_failed_write(tmp_path / "file"):
-        raise IsADirectoryError(errno.EISDIR, "Is a directory")
+    with pytest.raises(ConnectionError), explain_failed_write(tmp_path / "file"):
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
     with (
         pytest.raises(ConfigError, match=r"file: may not be written \(Read-only"),
         explain_failed_write(tmp_path / "file"),
@@ -56,6 +56,22 @@ def test_each_failure_to_write_gets_its_own_sentence(tmp_path: Path) -> None:
         explain_failed_write(tmp_path / "file"),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_place_where_nothing_can_be_written_is_named_with_what_is_in_the_way(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigError) as caught:
+        write_atomically(tmp_path / "file" / "run.json", "{}")
+    assert str(caught.value) == (
+        f"{tmp_path}/file/run.json: cannot be written (Not a directory: {tmp_path}/file); "
+        "choose another place"
+    )
+    with pytest.raises(ConfigError, match=r"folder: cannot be written \(Is a directory\)"):
+        write_atomically(tmp_path / "folder", "{}")
+    assert (tmp_path / "file").read_text() == "x"
 
 
 def test_rows_come_back_as_they_went_in(tmp_path: Path) -> None:

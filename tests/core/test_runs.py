@@ -11,7 +11,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 from trillium.errors import ConfigError, DataError
 from trillium.files import hash_path
-from trillium.runs import Manifest, Run, find_runs, hash_config, read_manifest
+from trillium.manifest import Manifest, find_runs, read_manifest
+from trillium.runs import Run, hash_config
 
 
 class Settings(BaseModel):
@@ -70,9 +71,15 @@ def test_the_folder_says_what_made_it(tmp_path: Path) -> None:
     assert not list((tmp_path / ".work").iterdir())
 
 
-def test_changed_inputs_recompute_the_stage_and_what_follows(tmp_path: Path) -> None:
+def test_changed_inputs_recompute_the_stage_and_what_follows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     compute(tmp_path)
     assert compute(tmp_path, scale="3") == EVERYTHING
+    assert caplog.messages == [
+        f"{tmp_path}: stage square was finished with other inputs (scale); it and what follows "
+        "are computed again and replace what is there"
+    ]
     assert (tmp_path / "model" / "weights").read_text() == "165"
 
 
@@ -183,6 +190,29 @@ def test_an_unfinished_stage_has_no_hash(tmp_path: Path) -> None:
         pytest.raises(DataError, match="stage first is not finished; run it first"),
     ):
         _ = run.stage("first", {}).hash
+
+
+@pytest.mark.parametrize("output", ["../precious", "/precious", "a/../../precious", "."])
+def test_a_manifest_cannot_reach_out_of_its_folder(tmp_path: Path, output: str) -> None:
+    """Outputs of an earlier run are deleted by name when a stage is computed again."""
+    precious = tmp_path / "precious"
+    precious.write_text("x")
+    compute(tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    manifest = json.loads(path.read_text())
+    manifest["stages"]["square"]["outputs"][output] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(
+        DataError, match=r"damaged \(stages.square.outputs: .* leads out of the run"
+    ):
+        compute(tmp_path / "run", scale="3")
+    assert precious.read_text() == "x"
+
+
+def test_a_folder_in_the_place_of_the_manifest_is_said(tmp_path: Path) -> None:
+    (tmp_path / "run.json").mkdir()
+    with pytest.raises(DataError, match=r"run.json: cannot be read \(Is a directory\); move it"):
+        compute(tmp_path)
 
 
 def test_a_damaged_manifest_is_named_and_kept(tmp_path: Path) -> None:

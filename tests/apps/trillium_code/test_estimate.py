@@ -1,6 +1,6 @@
 import pytest
 from trillium.config import load_config
-from trillium.runs import StageRecord
+from trillium.manifest import StageRecord
 from trillium_code.config import CodeConfig
 from trillium_code.estimate import Work, plan_work, seconds_left
 from trillium_code.preparation import prepare_tasks

@@ -1,5 +1,5 @@
 import pytest
-from trillium.runs import StageRecord
+from trillium.manifest import StageRecord
 from trillium_code.records import TaskResult
 from trillium_code.summary import (
     cost_rows,
