@@ -4,11 +4,16 @@ An adapter changes a layer by its update, scaling * B A. Updates are what is ext
 never A and B by themselves: a sum of factors is not the factors of a sum.
 """
 
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from peft import PeftModel
 from safetensors.torch import load_file
+from torch import Tensor
 
 from trillium.errors import ConfigError
 from trillium.policies.adapters import POLICY_ADAPTER, adapter_parameters, copy_adapter
@@ -37,3 +42,36 @@ def restore_adapter(policy: PeftModel, folder: Path, *, name: str = POLICY_ADAPT
         )
     for key, entry in entries.items():
         entry.copy_(saved[key])
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """Hold a matrix as left @ right; sums of such matrices only get longer in the middle."""
+
+    left: Float[Tensor, "out rank"]
+    right: Float[Tensor, "rank in"]
+
+    def plus(self, other: "LowRank", *, times: float = 1.0) -> "LowRank":
+        """Return self + times * other."""
+        left = torch.cat([self.left, times * other.left], dim=1)
+        return LowRank(left, torch.cat([self.right, other.right], dim=0))
+
+    def norm(self) -> float:
+        """Return the Frobenius norm, without writing the matrix out."""
+        square = ((self.left.T @ self.left) * (self.right @ self.right.T)).sum().item()
+        return math.sqrt(max(square, 0.0))
+
+    def left_for(self, right: Float[Tensor, "other in"]) -> Float[Tensor, "out other"]:
+        """Return the left factor that, with another right one, comes closest to this matrix."""
+        weights: Tensor = torch.linalg.lstsq(right.T, self.right.T).solution
+        return self.left @ weights.T
+
+
+def paired_factors(
+    entries: Mapping[str, Tensor],
+) -> Iterator[tuple[str, LowRank]]:
+    """Yield each layer's name and its B and A in float64, from the entries of one adapter."""
+    for key in sorted(entries):
+        if "lora_A" in key:
+            left, right = entries[key.replace("lora_A", "lora_B")], entries[key]
+            yield key, LowRank(left.detach().double(), right.detach().double())
