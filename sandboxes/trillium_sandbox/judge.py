@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 CALLS, RECORDS = 3, 4
 """Descriptors: calls to the other process (both), and records to the zygote (judge only)."""
 
-_LOCK_S = 30.0
-"""How long the candidate's process may take to lock itself down, before any limit counts."""
-
 # fmt: off
 _MODULES = frozenset({
     "bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools",
@@ -51,23 +48,22 @@ _FROM_MODULES = {
 class _Names(dict[str, object]):
     """A test's global names: its own first, then Python's, then the candidate's."""
 
-    def __init__(self, peer: Peer, entry_point: str | None) -> None:
+    def __init__(self, peer: Peer, entry_point: str | None, candidate: object) -> None:
         super().__init__(__name__="tests", __builtins__=builtins)
         self.peer = peer
         self.entry_point = entry_point
         self.leant = False
+        if entry_point is not None:
+            self[entry_point] = self["candidate"] = candidate
 
     def __missing__(self, name: str) -> object:
-        if name == "candidate" and self.entry_point is not None:
-            name = self.entry_point
         # A candidate may not replace what a test takes from Python: it would judge itself.
-        if name != self.entry_point:
-            if hasattr(builtins, name):
-                raise KeyError(name)
-            if name in _MODULES:
-                return __import__(name)
-            if name in _FROM_MODULES:
-                return getattr(__import__(_FROM_MODULES[name]), name)
+        if hasattr(builtins, name):
+            raise KeyError(name)
+        if name in _MODULES:
+            return __import__(name)
+        if name in _FROM_MODULES:
+            return getattr(__import__(_FROM_MODULES[name]), name)
         try:
             value = self.peer.ask("name", name)
         except NameError:
@@ -80,21 +76,18 @@ class _Names(dict[str, object]):
         return value
 
 
-def run_judge(
-    jail: Jail, wall_s: float, numbers: Numbers, source: bytes, tests: bytes, user: int
-) -> None:
+def run_judge(jail: Jail, numbers: Numbers, source: bytes, tests: bytes, user: int) -> None:
     """Judge a candidate in this process and end it. `tests` is (entry point, tests) in codec."""
-    peer = Peer(CALLS, on_timeout=lambda: _end(b"t"), on_lost=lambda: _end(b"x"))
-    peer.send(source, numbers)
-    lock_down(jail, numbers, user)
+    peer = Peer(CALLS, on_lost=lambda: _end(b"x"))
     entry_point: str | None
     texts: tuple[str, ...]
     entry_point, texts = decode(tests)  # type: ignore[misc]
+    peer.send(source, entry_point, numbers)
+    lock_down(jail, numbers, user)
     codes = [_compile(test, number) for number, test in enumerate(texts)]
-    _await_loading(peer, wall_s)
+    candidate = _await_loading(peer)
     for number, code in enumerate(codes):
-        peer.deadline = time.monotonic() + wall_s
-        letter = _judge_one(peer, code, entry_point, number)
+        letter = _judge_one(_Names(peer, entry_point, candidate), code, number)
         os.write(RECORDS, RECORD.pack(letter, time.monotonic(), 0.0))
     _end(b"d")
 
@@ -102,7 +95,7 @@ def run_judge(
 def run_candidate(jail: Jail, user: int) -> None:
     """Load a candidate in this process, answer the judge's calls, and end it."""
     peer = Peer(CALLS, names={})
-    source, numbers = peer.receive()
+    source, entry_point, numbers = peer.receive()
     seal(1, numbers[4])  # type: ignore[index]
     seal(2, numbers[4])  # type: ignore[index]
     lock_down(jail, numbers, user)  # type: ignore[arg-type]
@@ -111,6 +104,8 @@ def run_candidate(jail: Jail, user: int) -> None:
     try:
         code = compile(source, "candidate.py", "exec", dont_inherit=True)  # type: ignore[call-overload]
         exec(code, module.__dict__)
+        if entry_point is not None and entry_point not in module.__dict__:
+            raise NameError(f"the candidate does not define {entry_point}")
         sys.stdout.flush()
     except BaseException as error:
         status = finish(report(error))
@@ -118,7 +113,7 @@ def run_candidate(jail: Jail, user: int) -> None:
         os._exit(status)
     peer.names = module.__dict__
     try:
-        peer.send("ready", 0)
+        peer.send("ready", None if entry_point is None else module.__dict__[entry_point])
         peer.serve_forever()
     except ConnectionLost:
         os._exit(finish(0))
@@ -133,21 +128,18 @@ def _compile(test: str, number: int) -> CodeType | SyntaxError:
         return SyntaxError(str(error))
 
 
-def _await_loading(peer: Peer, wall_s: float) -> None:
-    peer.deadline = time.monotonic() + _LOCK_S
+def _await_loading(peer: Peer) -> object:
+    """Wait for the candidate and return its entry point."""
     peer.receive()
-    now = time.monotonic()
-    os.write(RECORDS, RECORD.pack(b"s", now, 0.0))
-    peer.deadline = now + wall_s
-    if peer.receive()[0] != "ready":
+    os.write(RECORDS, RECORD.pack(b"s", time.monotonic(), 0.0))
+    word, candidate = peer.receive()
+    if word != "ready":
         _end(b"l")
     os.write(RECORDS, RECORD.pack(b"r", time.monotonic(), 0.0))
+    return candidate
 
 
-def _judge_one(
-    peer: Peer, code: CodeType | SyntaxError, entry_point: str | None, number: int
-) -> bytes:
-    names = _Names(peer, entry_point)
+def _judge_one(names: _Names, code: CodeType | SyntaxError, number: int) -> bytes:
     try:
         if isinstance(code, SyntaxError):
             raise code

@@ -23,7 +23,6 @@ _VERDICTS: dict[bytes, TestStatus] = {
     b"f": "fail",
     b"e": "error",
     b"m": "error",
-    b"t": "timeout",
 }
 _NEAR_LIMIT = 0.9
 
@@ -66,7 +65,7 @@ def read_turn(job: Job, outcome: Outcome) -> Turn:
     letters = _letters(outcome)
     n_left = len(job.request.tests) - job.first_test
     if b"r" not in letters:
-        status, limit = _loading(job, outcome, letters)
+        status, limit = _loading(job, outcome)
         return Turn((status,) * n_left, limit, False, False)
     letters = letters[letters.index(b"r") + 1 :]
     verdicts: list[TestStatus] = []
@@ -75,11 +74,10 @@ def read_turn(job: Job, outcome: Outcome) -> Turn:
         verdict = _VERDICTS.get(letter)
         if verdict is None:
             break
-        if first_limit is None and letter in b"mt":
-            first_limit = "memory_bytes" if letter == b"m" else "wall_s"
+        if letter == b"m":
+            first_limit = first_limit or "memory_bytes"
         verdicts.append(verdict)
-    ended_early = len(verdicts) < n_left and not (verdicts and verdicts[-1] == "timeout")
-    if ended_early:
+    if len(verdicts) < n_left:
         verdict, limit = _cut_short(job, outcome, letters, is_first=not verdicts)
         verdicts += [verdict] if verdict is not None else []
         first_limit = first_limit or limit
@@ -177,9 +175,9 @@ def _ending(
     return ("ok" if code == 0 else "error"), None
 
 
-def _loading(job: Job, outcome: Outcome, letters: list[bytes]) -> tuple[TestStatus, str | None]:
-    if b"t" in letters or outcome.stopped:
-        return "timeout", "wall_s"
+def _loading(job: Job, outcome: Outcome) -> tuple[TestStatus, str | None]:
+    if outcome.stopped:
+        return "timeout", outcome.stopped
     code = os.waitstatus_to_exitcode(outcome.status)
     status, limit = _ending(job.request, outcome, code, 0)
     return ("timeout" if status == "timeout" else "error"), limit
@@ -189,9 +187,10 @@ def _cut_short(
     job: Job, outcome: Outcome, letters: list[bytes], *, is_first: bool
 ) -> tuple[TestStatus | None, str | None]:
     """Read the verdict on the test during which a process ended; None when it shall run again."""
+    if outcome.stopped:
+        return "timeout", outcome.stopped
     if b"x" not in letters:
-        # The judge's own process ended: the test stopped it, or took too long by itself.
-        return ("timeout", "wall_s") if outcome.stopped else ("error", None)
+        return "error", None  # the test ended the judge's own process
     code = os.waitstatus_to_exitcode(outcome.status)
     status, limit = _ending(job.request, outcome, code, 0)
     if status != "timeout":

@@ -10,9 +10,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import os
-import select
 import sys
-import time
 from collections import deque
 
 from trillium_sandbox.codec import CodecError, decode, encode
@@ -44,22 +42,18 @@ class Peer:
         descriptor: int,
         *,
         names: Mapping[str, object] | None = None,
-        on_timeout: Callable[[], None] | None = None,
         on_lost: Callable[[], None] | None = None,
     ) -> None:
         """Speak over `descriptor`; with `names`, the other side may ask for them and look inside.
 
         Without, it may only use what it was handed: call functions, advance iterators, and touch
-        the public attributes of instances. That is the judge's side. `on_timeout` (past `deadline`)
-        and `on_lost` must not return; without `on_lost`, ConnectionLost is raised.
+        the public attributes of instances. That is the judge's side. `on_lost` must not
+        return; without it, ConnectionLost is raised.
         """
         self.descriptor = descriptor
         self.names = names
-        self.deadline: float | None = None
-        self._on_timeout = on_timeout
         self._on_lost = on_lost
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLIN)
+        self._held = bytearray()
         self._exported: list[object] = []
 
     def ask(self, *operation: object) -> object:
@@ -164,36 +158,29 @@ class Peer:
         raise ConnectionLost
 
     def _receive(self) -> tuple[object, ...]:
-        (size,) = LENGTH.unpack(self._read(4))
+        held = self._held
+        while len(held) < 4:
+            self._fill()
+        (size,) = LENGTH.unpack_from(held)
         if size > MAX_FRAME_BYTES:
             self._lose()
-        message = decode(self._read(size), self._resolve)
+        while len(held) < size + 4:
+            self._fill()
+        data = bytes(held[4 : size + 4])
+        del held[: size + 4]
+        message = decode(data, self._resolve)
         if type(message) is not tuple or not message:
             self._lose()
         return message
 
-    def _read(self, size: int) -> bytes:
-        parts = []
-        while size:
-            if self.deadline is not None:
-                self._wait(self.deadline)
-            try:
-                part = os.read(self.descriptor, min(size, 1 << 20))
-            except OSError:
-                self._lose()
-            if not part:
-                self._lose()
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
-
-    def _wait(self, deadline: float) -> None:
-        while True:
-            left = deadline - time.monotonic()
-            if left > 0 and self._poll.poll(left * 1000 + 1):
-                return
-            if left <= 0 and self._on_timeout is not None:
-                self._on_timeout()
+    def _fill(self) -> None:
+        try:
+            part = os.read(self.descriptor, 1 << 18)
+        except OSError:
+            part = b""
+        if not part:
+            self._lose()
+        self._held += part
 
 
 class Remote:

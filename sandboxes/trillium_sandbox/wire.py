@@ -24,5 +24,5 @@ RECORD = struct.Struct("<cdd")
 
 s both are locked down, r the candidate is loaded, then one of these for each test:
 P pass, p pass that leant on other names of the candidate, f fail, e error, m out of memory,
-t out of time, x the candidate's process ended; or l it could not be loaded; d all tests are done.
+x the candidate's process ended; or l it could not be loaded; d all tests are done.
 """

@@ -31,7 +31,7 @@ _ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "TZ": "UTC",
     "PYTHONHASHSEED": "0",
-    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_ARENA_MAX": "1",
 }
 # A bare package object, so that the zygote loads its own few modules and not the package's front.
 _BOOT = """import sys

@@ -42,8 +42,8 @@ _SIGKILL = 9
 _RECORD_BYTES = 1 << 17
 """Room for the records of the largest request, so that the judge never waits for the zygote."""
 
-_GRACE_S = 1.0
-"""How much longer than its limit a test may take before the judge itself is stopped."""
+_LOCK_S = 30.0
+"""How long a pair may take to lock itself down; no limit of the request counts before."""
 
 
 def main(arguments: list[str]) -> None:
@@ -163,20 +163,21 @@ class Zygote:
         for end in self.calls:
             end.close()
         stopped = ""
-        latest = now = time.monotonic()
+        now = time.monotonic()
         # A test may have taken over the judge and write what it likes: no record counts that is
         # dated in the future, and no number of them buys more time than all tests have together.
-        last = now + (n_tests + 1) * (wall_s + _GRACE_S)
-        while not stopped:
-            deadline = min(latest + wall_s + _GRACE_S, last)
-            if poll.poll((deadline - now) * 1000 + 1):
-                break
+        locked_by = now + _LOCK_S
+        last = locked_by + (n_tests + 1) * wall_s
+        wake = now + wall_s
+        while not poll.poll(max(0.0, wake - now) * 1000 + 1):
             now = time.monotonic()
             records = (records + _read_records(self.records_read))[:_RECORD_BYTES]
             times = [at for _, at, _ in RECORD.iter_unpack(_whole(records)) if at <= now]
-            latest = max([latest, *times])
-            if now >= min(latest + wall_s + _GRACE_S, last):
+            due = min(max(times) + wall_s if times else locked_by, last)
+            if now >= due:
                 stopped = "wall_s"
+                break
+            wake = min(due, now + wall_s)
         os.kill(judge, _SIGKILL)
         os.kill(candidate, _SIGKILL)
         _, judge_status, judge_usage = os.wait4(judge, 0)
@@ -237,7 +238,7 @@ class Zygote:
             _hold(self.null, self.null, self.outputs[2], calls, self.records_write)
             os.umask(0)
             user = namespaces.JUDGE_ID
-            run_judge(self.jail, wall_s, tuple(numbers), source, tests, user)
+            run_judge(self.jail, tuple(numbers), source, tests, user)
         for output in self.outputs[:2]:
             seal(output, output_bytes)
         _hold(_stdin(stdin, self.null), *self.outputs[:2], self.go_read, self.records_write)
