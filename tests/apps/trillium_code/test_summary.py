@@ -1,4 +1,7 @@
+from io import StringIO
+
 import pytest
+from rich.console import Console
 from trillium.manifest import StageRecord
 from trillium_code.records import TaskResult
 from trillium_code.summary import (
@@ -18,7 +21,7 @@ def results(*flags):
 
 
 def record(seconds, **counts):
-    return StageRecord(input_hash="", inputs={}, outputs={}, seconds=seconds, counts=counts)
+    return StageRecord(input_hash="0" * 64, inputs={}, outputs={}, seconds=seconds, counts=counts)
 
 
 STAGES = {
@@ -74,10 +77,15 @@ def test_the_closing_table_says_what_was_gained_and_what_it_cost():
     assert rows["peak memory"] == "3.00 GiB"
     assert rows["sandbox failures"] == "1 (excluded)"
     assert gains_rows(gains)[0][0] == "pass@1"
-    table = render_summary(gains, measure_cost(STAGES), STAGES)
-    assert table.row_count == 1 + len(rows)
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(render_summary(gains, measure_cost(STAGES), STAGES))
+    text = console.export_text()
+    assert "1 held-out tasks, 2 programs each" in text
+    assert "pass@1" in text
+    assert "7 from 4 training tasks" in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_an_interval_reads_as_mean_and_bounds():
     gains = measure_gains(results([True, False]), results([True, True]), (1,))
-    assert format_interval(gains.by_k[1].gain, sign=True) == "+0.500 [+0.500, +0.500]"
+    assert format_interval(gains.by_k[1].gain, sign=True) == "+0.500 [+0.50, +0.50]"
