@@ -11,7 +11,7 @@ from trillium.progress import format_duration
 from trillium_code.records import TaskResult
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 _SAMPLING = ("sample_programs", "sample_tests", "sample_before", "sample_after")
 
@@ -112,25 +112,26 @@ def cost_rows(gains: Gains, cost: Cost, stages: Mapping[str, StageRecord]) -> li
     ]
 
 
-def render_summary(gains: Gains, cost: Cost, stages: Mapping[str, StageRecord]) -> "Table":
-    """Return the closing table of a run."""
+def render_summary(gains: Gains, cost: Cost, stages: Mapping[str, StageRecord]) -> "Group":
+    """Return the closing tables of a run: what was gained, and what it took."""
+    from rich.console import Group
     from rich.table import Table
 
-    table = Table(title=f"{gains.n_tasks} held-out tasks, {gains.n_samples} programs each")
+    gained = Table(title=f"{gains.n_tasks} held-out tasks, {gains.n_samples} programs each")
     for column in ("", "before", "after", "gain"):
-        table.add_column(column)
+        gained.add_column(column, no_wrap=True)
     for row in gains_rows(gains):
-        table.add_row(*row)
-    table.add_section()
+        gained.add_row(*row)
+    spent = Table(show_header=False, box=None)
     for name, value in cost_rows(gains, cost, stages):
-        table.add_row(name, value)
-    return table
+        spent.add_row(name, value)
+    return Group(gained, spent)
 
 
 def format_interval(interval: Interval, *, sign: bool = False) -> str:
-    """Return a mean with its interval: 0.412 [0.350, 0.473]."""
+    """Return a mean with its interval: 0.412 [0.35, 0.47]."""
     plus = "+" if sign else ""
-    return f"{interval.mean:{plus}.3f} [{interval.low:{plus}.3f}, {interval.high:{plus}.3f}]"
+    return f"{interval.mean:{plus}.3f} [{interval.low:{plus}.2f}, {interval.high:{plus}.2f}]"
 
 
 def _rate(records: Sequence[StageRecord]) -> float:
