@@ -4,7 +4,8 @@ Every mistake is reported at once, with its line and the nearest right key. `fin
 knows the presets that are shipped inside the packages.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
@@ -48,6 +49,12 @@ def load_config(model: type[C], path: Path | None, overrides: Sequence[str] = ()
         config = model.model_validate(values)
     except ValidationError as error:
         problems += describe_errors(error, model, values, places, str(path or COMMAND_LINE))
+    if not problems:
+        problems = [
+            f"{places.get(key, path or COMMAND_LINE)}: {'.'.join(map(str, key))} = {value}: "
+            "must be a finite number"
+            for key, value in _not_finite(values, ())
+        ]
     if problems or config is None:
         raise ConfigError("\n  ".join([f"{title}:", *problems]))
     return config
@@ -87,6 +94,15 @@ def list_presets(package: str) -> dict[str, Path]:
     """Return the presets inside an installed package, by name."""
     folder = Path(str(resources.files(package))) / "presets"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def _not_finite(values: object, above: KeyPath) -> Iterator[tuple[KeyPath, float]]:
+    """Find the numbers that no setting can honour and no JSON file can hold."""
+    if isinstance(values, float) and not math.isfinite(values):
+        yield above, values
+    inner = values.items() if isinstance(values, dict) else ()
+    for key, value in enumerate(values) if isinstance(values, list) else inner:
+        yield from _not_finite(value, (*above, key))
 
 
 def _apply(values: dict[str, object], places: dict[KeyPath, str], override: str) -> str | None:

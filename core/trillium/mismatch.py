@@ -17,19 +17,23 @@ def pair_mismatched(
     scored token. Raises DataError when all replies are the same.
     """
     paths = [_only_path(tree) for tree in trees]
-    splits = [path.scored.index(True) for path in paths]
-    replies = [
-        (path.ids[split:], path.scored[split:]) for path, split in zip(paths, splits, strict=True)
-    ]
+    replies = [reply_of(path) for path in paths]
     partners = _derange(replies, random.Random(seed))
     mismatched = []
-    for tree, path, split, partner in zip(trees, paths, splits, partners, strict=True):
-        ids, scored = replies[partner]
+    for tree, path, partner in zip(trees, paths, partners, strict=True):
+        split, reply = path.scored.index(True), replies[partner]
         whole = TokenPath(
-            (path.ids[:split] + ids)[:max_length], (path.scored[:split] + scored)[:max_length]
+            (path.ids[:split] + reply.ids)[:max_length],
+            (path.scored[:split] + reply.scored)[:max_length],
         )
         mismatched.append(TokenTree.from_paths(tree.id, [whole]))
     return tuple(mismatched)
+
+
+def reply_of(path: TokenPath) -> TokenPath:
+    """Return what follows the prompt: everything from the first scored token on."""
+    first = path.scored.index(True)
+    return TokenPath(path.ids[first:], path.scored[first:])
 
 
 def _only_path(tree: TokenTree) -> TokenPath:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from trillium.errors import ConfigError, DataError
+from trillium.mismatch import reply_of
 from trillium.objectives.configs import ObjectiveConfig
 from trillium.objectives.table import needs_of
 from trillium.training.config import TrainConfig
@@ -49,6 +50,12 @@ def check_fit(
         raise DataError(
             f"training: {len(trees)} row (objective {objective.name} pairs each prompt with the "
             "response of another row, so it needs two or more); add rows"
+        )
+    if needs.mismatched and len({reply_of(tree.path(0)) for tree in trees}) < 2:
+        raise DataError(
+            f"training: all {len(trees)} rows have the same response (objective {objective.name} "
+            "pairs each prompt with the response of another row, so it needs two different ones); "
+            "add rows"
         )
 
 

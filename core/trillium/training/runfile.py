@@ -5,35 +5,33 @@ before a model is loaded; a dry run ends there.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
 from trillium.assets import cache_folder, find_model
 from trillium.errors import ConfigError, DataError
-from trillium.files import hash_path
+from trillium.files import hash_json, hash_path
 from trillium.objectives.configs import DPOConfig, ObjectiveConfig
 from trillium.objectives.table import needs_of
+from trillium.policies.adapters import read_adapter_config
 from trillium.policies.config import PolicyConfig
 from trillium.policies.load import load_policy, load_tokenizer
 from trillium.preview import render_tree
-from trillium.records import LabelledRow, PairRow
-from trillium.rowfiles import load_rows
 from trillium.runs import Run, hash_config
 from trillium.scoring.cache import LogpCache
 from trillium.scoring.reference import open_reference
-from trillium.tokenize import TokenizeConfig, tokenize_labelled, tokenize_pairs
+from trillium.tokenize import TokenizeConfig, TokenizedDataset
 from trillium.tokenize_report import TokenizeReport
 from trillium.training.align import AlignConfig, AlignResult, align
 from trillium.training.config import TrainConfig
 from trillium.training.fit import check_fit
 from trillium.training.journal import read_evaluations, read_metrics
+from trillium.training.rows import read_trees
 from trillium.trees import TokenTree
 
 OUTPUTS = ("adapter", "metrics.jsonl", "timing.jsonl")
@@ -68,12 +66,13 @@ class TrainRun(BaseModel):
 
 @dataclass(frozen=True)
 class Prepared:
-    """Hold what a run trains and evaluates on, and what became of the rows."""
+    """Hold what a run trains and evaluates on, what became of the rows, and where the base is."""
 
     trees: tuple[TokenTree, ...]
     held_out: tuple[TokenTree, ...]
     report: TokenizeReport
     tokenizer: PreTrainedTokenizerBase
+    base: Path
 
     def preview(self) -> Text:
         """Return the counts and the first tree in colour."""
@@ -90,15 +89,23 @@ def prepare(config: TrainRun) -> Prepared:
             f"reference is none and objective {config.objective.name} compares with one; "
             "set reference=base, or choose an objective that needs none"
         )
-    _check_kind(config.data.path, config.objective)
-    tokenizer = load_tokenizer(find_model(config.policy.base))
-    trees, report = _read_trees(config.data.path, config, tokenizer)
+    for folder in _adapters(config):
+        read_adapter_config(folder, base_name=config.policy.base)
+    source = find_model(config.policy.base)
+    tokenizer = load_tokenizer(source)
+
+    def read(path: Path) -> TokenizedDataset:
+        found = read_trees(path, config.objective, config.data.tokenize, tokenizer)
+        _check_length(path, found.trees, Path(source))
+        return found
+
+    rows = read(config.data.path)
     held_out: tuple[TokenTree, ...] = ()
     if config.data.held_out is not None:
-        held_out, _ = _read_trees(config.data.held_out, config, tokenizer)
+        held_out = read(config.data.held_out).trees
         check_fit(config.objective, held_out, config.train, n_held_out=len(held_out))
-    check_fit(config.objective, trees, config.train, n_held_out=len(held_out))
-    return Prepared(trees, held_out, report, tokenizer)
+    check_fit(config.objective, rows.trees, config.train, n_held_out=len(held_out))
+    return Prepared(rows.trees, held_out, rows.report, tokenizer, Path(source))
 
 
 def run_training(config: TrainRun, say: Callable[[str], None]) -> AlignResult:
@@ -109,6 +116,11 @@ def run_training(config: TrainRun, say: Callable[[str], None]) -> AlignResult:
         inputs = {"data": hash_path(config.data.path), "config": hash_config(_what_counts(config))}
         if config.data.held_out is not None:
             inputs["held_out"] = hash_path(config.data.held_out)
+        for place, folder in enumerate(_adapters(config)):
+            inputs[f"adapter {place}"] = hash_path(folder)
+        with _open_cache() as cache:
+            weights = sorted(prepared.base.glob("*.safetensors"))
+            inputs["base"] = hash_json([cache.file_hash(path) for path in weights])
         stage = run.stage("align", inputs)
         if stage.is_due:
             result = _align(config, prepared, stage.work, say)
@@ -131,7 +143,7 @@ def _align(
     config: TrainRun, prepared: Prepared, work: Path, say: Callable[[str], None]
 ) -> AlignResult:
     policy = load_policy(config.policy, seed=config.train.seed)
-    with LogpCache(cache_folder() / "reference-logps.sqlite") as cache:
+    with _open_cache() as cache:
         reference = open_reference(
             config.reference, policy.model, cache=cache, folder=policy.folder
         )
@@ -147,53 +159,33 @@ def _align(
         )
 
 
+def _open_cache() -> LogpCache:
+    return LogpCache(cache_folder() / "reference-logps.sqlite")
+
+
 def _what_counts(config: TrainRun) -> TrainRun:
     """Return the configuration less what does not change the result: where things lie."""
     data = config.data.model_copy(update={"path": Path(), "held_out": None})
     return config.model_copy(update={"output": Path(), "data": data})
 
 
-def _read_trees(
-    path: Path, config: TrainRun, tokenizer: PreTrainedTokenizerBase
-) -> tuple[tuple[TokenTree, ...], TokenizeReport]:
-    if needs_of(config.objective).shape == "pair":
-        found = tokenize_pairs(load_rows(path, PairRow), tokenizer, config.data.tokenize)
-    else:
-        found = tokenize_labelled(load_rows(path, LabelledRow), tokenizer, config.data.tokenize)
-    return found.trees, found.report
+def _adapters(config: TrainRun) -> list[Path]:
+    """Return the adapter folders that the run reads."""
+    started_from = [config.policy.adapter] if config.policy.adapter else []
+    kind, _, folder = config.reference.partition(":")
+    return [*started_from, *([Path(folder)] if kind == "adapter" else [])]
 
 
-def _check_kind(path: Path, objective: ObjectiveConfig) -> None:
-    """Raise DataError when the file plainly holds rows of the other kind."""
-    fields = _fields(path)
-    is_labelled = {"completion", "label"} <= fields and "rejected" not in fields
-    is_pairs = {"chosen", "rejected"} <= fields and "label" not in fields
-    shape = needs_of(objective).shape
-    if shape == "pair" and is_labelled:
-        raise DataError(
-            f"{path}: holds labelled rows (completion, label) and objective {objective.name} needs "
-            "pairs (chosen, rejected); set objective.name=kto, or convert the rows"
-        )
-    if shape == "single" and is_pairs:
-        raise DataError(
-            f"{path}: holds pairs (chosen, rejected) and objective {objective.name} needs labelled "
-            "rows (completion, label); set objective.name=dpo, or convert the rows"
-        )
-
-
-def _fields(path: Path) -> set[str]:
-    """Return the field names of the first row; nothing where the file cannot be read as rows."""
-    if not path.is_file():
-        return set()
-    if path.suffix == ".parquet":
-        try:
-            return set(pq.read_schema(path).names)
-        except pa.ArrowInvalid:
-            return set()
-    with path.open(encoding="utf-8", errors="replace") as file:
-        line = next((line for line in file if line.strip()), "")
+def _check_length(path: Path, trees: Sequence[TokenTree], model: Path) -> None:
+    """Raise DataError for rows that are longer than the positions the model was trained on."""
     try:
-        record = json.loads(line)
-    except ValueError:
-        return set()
-    return set(record) if isinstance(record, dict) else set()
+        facts = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # a hub id, or a folder that the loader will complain about
+    limit = facts.get("max_position_embeddings") or facts.get("n_positions")
+    longest = max(len(tree.path(index).ids) for tree in trees for index in range(tree.n_paths))
+    if isinstance(limit, int) and longest > limit and not facts.get("rope_scaling"):
+        raise DataError(
+            f"{path}: the longest row has {longest:,} tokens ({model.name} reads {limit:,}); "
+            f"set data.tokenize.max_length={limit}"
+        )

@@ -44,6 +44,11 @@ def workplace(tmp_path, monkeypatch):
     ]
     for name, records in (("pairs", pairs), ("held_out", pairs[:3]), ("rows", rows)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    rated = [{"prompt": "p", "completion": "c", "label": label} for label in (1, 3)]
+    long = [{"prompt": "p" * 3000, "chosen": "c", "rejected": "r"}]
+    same = [{"prompt": f"p{i}", "completion": "c", "label": i % 2} for i in range(4)]
+    for name, records in (("ratings", rated), ("long", long), ("same", same)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     run = {
         "output": "run",
         "policy": {"base": str(tmp_path / "model"), "dtype": "float32"},
@@ -87,9 +92,28 @@ def test_a_four_bit_base_trains_float32_adapters(workplace):
     assert read_metrics(workplace / "run")[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
 
 
+def test_other_weights_under_the_same_name_are_trained_again(workplace):
+    cli.train("run.yaml", [])
+    adapter = workplace / "run" / "adapter" / "adapter_model.safetensors"
+    before = adapter.read_bytes()
+    tiny_policy(seed=7).save_pretrained("model")
+    cli.train("run.yaml", [])
+    assert adapter.read_bytes() != before
+
+
 def test_labelled_rows_train_with_kto(workplace):
     cli.train("run.yaml", ["data.path=rows.jsonl", "objective={name: kto}"])
     assert all(row["kl"] >= 0 for row in read_metrics(workplace / "run"))
+
+
+def test_kto_says_when_one_kind_of_label_is_missing(workplace, caplog):
+    rows = [{"prompt": "p", "completion": f"c{index}", "label": True} for index in range(4)]
+    (workplace / "good.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cli.train("run.yaml", ["data.path=good.jsonl", "objective={name: kto}"], dry_run=True)
+    assert caplog.messages == [
+        "good.jsonl: every label is True; kto weighs good responses against bad ones, add the "
+        "other kind"
+    ]
 
 
 def test_a_dry_run_counts_shows_a_tree_and_starts_nothing(workplace, capsys):
@@ -114,7 +138,31 @@ def test_a_dry_run_counts_shows_a_tree_and_starts_nothing(workplace, capsys):
         (["train.eval_steps=1"], ConfigError, "train.eval_steps is set and there is nothing"),
         (["data.path=none.jsonl"], DataError, "none.jsonl: there is no such file"),
         (["data.tokenize.max_length=10"], DataError, "none of 12 rows is left .12 too long"),
-        (["objective={name: modpo}"], DataError, 'field "margin.*" is missing'),
+        (
+            ["objective={name: modpo}"],
+            DataError,
+            r'pairs.jsonl:1, 2, 3, 4, 5 and 7 more: field "margin_chosen" is missing or no number',
+        ),
+        (
+            ["data.path=same.jsonl", "objective={name: kto}"],
+            DataError,
+            "training: all 4 rows have the same response",
+        ),
+        (["data.held_out=rows.jsonl"], DataError, "rows.jsonl: holds labelled rows"),
+        (["policy.adapter=none"], ConfigError, "none: holds no adapter"),
+        (["reference=adapter:none"], ConfigError, "none: holds no adapter"),
+        (["train.learning_rate=.inf"], ConfigError, "learning_rate = inf: must be a finite"),
+        (
+            ["data.path=ratings.jsonl", "objective={name: kto}"],
+            DataError,
+            'ratings.jsonl:2: field "label" is 3 .objective kto needs true or false, 1 or 0',
+        ),
+        (
+            ["data.path=long.jsonl", "data.tokenize.max_length=null"],
+            DataError,
+            r"long.jsonl: the longest row has 3,0\d\d tokens .model reads 2,048.; set "
+            "data.tokenize.max_length=2048",
+        ),
     ],
 )
 def test_what_cannot_work_is_said_before_a_model_is_loaded(workplace, overrides, kind, sentence):
