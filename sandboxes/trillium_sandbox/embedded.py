@@ -162,6 +162,10 @@ class EmbeddedBackend:
                 if job.ticket != outcome.ticket or outcomes.failed_to_start(job, outcome):
                     worker.jobs.appendleft(job)
                     raise ConnectionResetError("the zygote lost its place")
+                if outcomes.lost_judge(outcome):
+                    worker.tests = None
+                    self._waiting.appendleft(job)
+                    continue
                 self._settle(worker, job, outcome)
         except OSError:
             self._replace(worker)

@@ -2,29 +2,38 @@
 
 Two locked-down processes. The candidate's never sees a test, an expected value or the record pipe;
 the judge's compares plain data that came out of the codec and writes one record per test. The tests
-may be hostile too: they can spoil the verdicts of their own request, nothing else.
+may be hostile too: they can spoil one another's verdicts, never those of other tests. A judge takes
+one candidate after another, as long as they come with the same tests.
 """
 
 from __future__ import annotations
 
+import _socket
 import builtins
 import os
+import struct
 import sys
 import time
+from types import CodeType
 
-from trillium_sandbox.child import Jail, finish, lock_down, new_module, report, seal
+from trillium_sandbox import namespaces
+from trillium_sandbox.child import Jail, finish, lock_down, new_module, report
 from trillium_sandbox.codec import decode
 from trillium_sandbox.peer import ConnectionLost, Peer
 from trillium_sandbox.wire import RECORD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CodeType
-
     from trillium_sandbox.child import Numbers
 
-CALLS, RECORDS = 3, 4
-"""Descriptors: calls to the other process (both), and records to the zygote (judge only)."""
+CALLS = 3
+"""The candidate's descriptor for the judge's calls."""
+
+COURT, RECORDS = 3, 4
+"""The judge's descriptors: what the zygote hands it, and what it reports."""
+
+_CPU_S = 86400
+"""The kernel's CPU limit for a judge: it serves many candidates, and the clock bounds each test."""
 
 # fmt: off
 _MODULES = frozenset({
@@ -43,6 +52,10 @@ _FROM_MODULES = {
     "isclose": "math",
     "sqrt": "math",
 }
+
+
+class _NotLoaded(Exception):
+    pass
 
 
 class _Names(dict[str, object]):
@@ -76,33 +89,49 @@ class _Names(dict[str, object]):
         return value
 
 
-def run_judge(jail: Jail, numbers: Numbers, source: bytes, tests: bytes, user: int) -> None:
-    """Judge a candidate in this process and end it. `tests` is (entry point, tests) in codec."""
-    peer = Peer(CALLS, on_lost=lambda: _end(b"x"))
+def run_judge(jail: Jail, numbers: Numbers, tests: bytes) -> None:
+    """Judge one candidate after another in this process. `tests`: (entry point, tests) in codec."""
     entry_point: str | None
     texts: tuple[str, ...]
     entry_point, texts = decode(tests)  # type: ignore[misc]
-    peer.send(source, entry_point, numbers)
-    lock_down(jail, numbers, user)
-    codes = [_compile(test, number) for number, test in enumerate(texts)]
-    candidate = _await_loading(peer)
-    for number, code in enumerate(codes):
-        letter = _judge_one(_Names(peer, entry_point, candidate), code, number)
-        os.write(RECORDS, RECORD.pack(letter, time.monotonic(), 0.0))
-    _end(b"d")
+    court = _socket.socket(fileno=COURT)
+    lock_down(jail, (_CPU_S, *numbers[1:]), namespaces.JUDGE_ID)
+    codes: list[CodeType | SyntaxError | None] = [None] * len(texts)
+    n_judged = 0
+    while True:
+        message, rights, _, _ = court.recvmsg(4, _socket.CMSG_SPACE(8))
+        if not message:
+            os._exit(0)
+        calls, said = struct.unpack("2i", rights[0][2])
+        os.dup2(said, 2)
+        os.close(said)
+        peer = Peer(calls)
+        try:
+            candidate = _await_loading(peer)
+            for number in range(struct.unpack("<I", message)[0], len(texts)):
+                if codes[number] is None:
+                    codes[number] = _compile(texts[number], number)
+                names = _Names(peer, entry_point, candidate)
+                _record(_judge_one(names, codes[number], number, n_judged))
+        except _NotLoaded:
+            _record(b"l")
+        except ConnectionLost:
+            _record(b"x")
+        os.close(calls)
+        os.write(COURT, b"d")
+        n_judged += 1
+        if len(sys._current_frames()) > 1:
+            os._exit(0)  # a test has left a thread behind
 
 
-def run_candidate(jail: Jail, user: int) -> None:
+def run_candidate(jail: Jail, numbers: Numbers, source: bytes, entry_point: str | None) -> None:
     """Load a candidate in this process, answer the judge's calls, and end it."""
     peer = Peer(CALLS, names={})
-    source, entry_point, numbers = peer.receive()
-    seal(1, numbers[4])  # type: ignore[index]
-    seal(2, numbers[4])  # type: ignore[index]
-    lock_down(jail, numbers, user)  # type: ignore[arg-type]
+    lock_down(jail, numbers, namespaces.CANDIDATE_ID)
     peer.send("locked", 0)
     module = new_module("candidate")
     try:
-        code = compile(source, "candidate.py", "exec", dont_inherit=True)  # type: ignore[call-overload]
+        code = compile(source, "candidate.py", "exec", dont_inherit=True)
         exec(code, module.__dict__)
         if entry_point is not None and entry_point not in module.__dict__:
             raise NameError(f"the candidate does not define {entry_point}")
@@ -131,28 +160,41 @@ def _compile(test: str, number: int) -> CodeType | SyntaxError:
 def _await_loading(peer: Peer) -> object:
     """Wait for the candidate and return its entry point."""
     peer.receive()
-    os.write(RECORDS, RECORD.pack(b"s", time.monotonic(), 0.0))
+    _record(b"s")
     word, candidate = peer.receive()
     if word != "ready":
-        _end(b"l")
-    os.write(RECORDS, RECORD.pack(b"r", time.monotonic(), 0.0))
+        raise _NotLoaded
+    _record(b"r")
     return candidate
 
 
-def _judge_one(names: _Names, code: CodeType | SyntaxError, number: int) -> bytes:
+def _judge_one(
+    names: _Names, code: CodeType | SyntaxError | None, number: int, n_judged: int
+) -> bytes:
+    letter = b"e"
     try:
-        if isinstance(code, SyntaxError):
-            raise code
+        if not isinstance(code, CodeType):
+            raise code or SyntaxError("nothing to run")
         exec(code, names)
+        letter = b"p" if names.leant else b"P"
     except AssertionError as error:
         _explain(number, error)
-        return b"f"
-    except MemoryError:
-        return b"m"
+        letter = b"f"
+    except MemoryError as error:
+        letter = b"m"
+        if n_judged and error is not names.peer.raised:
+            _record(b"a")
+            os._exit(0)
     except BaseException as error:
-        _explain(number, error)
-        return b"e"
-    return b"p" if names.leant else b"P"
+        if not names.peer.is_lost:
+            _explain(number, error)
+    if names.peer.is_lost:
+        raise ConnectionLost
+    return letter
+
+
+def _record(letter: bytes) -> None:
+    os.write(RECORDS, RECORD.pack(letter, time.monotonic()))
 
 
 def _explain(number: int, error: BaseException) -> None:
@@ -160,8 +202,3 @@ def _explain(number: int, error: BaseException) -> None:
         print(f"test {number}: {type(error).__name__}: {error}"[:500], file=sys.stderr, flush=True)
     except BaseException:
         return
-
-
-def _end(letter: bytes) -> None:
-    os.write(RECORDS, RECORD.pack(letter, time.monotonic(), 0.0))
-    os._exit(0)

@@ -10,7 +10,7 @@ import signal
 from dataclasses import dataclass, replace
 
 from trillium_sandbox.verdicts import Integrity, Reply, Request, Status, TestStatus
-from trillium_sandbox.wire import RECORD
+from trillium_sandbox.wire import NO_JUDGE, RECORD
 from trillium_sandbox.worker import Job, Outcome
 
 N_BUDGETS = 3
@@ -39,7 +39,14 @@ class Turn:
 
 def failed_to_start(job: Job, outcome: Outcome) -> bool:
     """Return whether the sandbox, not the program, is to blame for what happened."""
+    if lost_judge(outcome):
+        return job.brought_tests
     return job.request.mode == "function" and b"s" not in _letters(outcome)
+
+
+def lost_judge(outcome: Outcome) -> bool:
+    """Return whether the candidate found no judge: the request goes again, with its tests."""
+    return outcome.stopped == NO_JUDGE
 
 
 def read_alone(job: Job, outcome: Outcome, level: int, baseline_bytes: int) -> Reply:
@@ -137,7 +144,7 @@ def give_up(reply: Reply, request: Request) -> Reply:
 
 
 def _letters(outcome: Outcome) -> list[bytes]:
-    return [letter for letter, _, _ in RECORD.iter_unpack(outcome.records)]
+    return [letter for letter, _ in RECORD.iter_unpack(outcome.records)]
 
 
 def _measured(job: Job, outcome: Outcome, level: int, baseline_bytes: int) -> Reply:
@@ -189,6 +196,8 @@ def _cut_short(
     """Read the verdict on the test during which a process ended; None when it shall run again."""
     if outcome.stopped:
         return "timeout", outcome.stopped
+    if b"a" in letters:
+        return None, None
     if b"x" not in letters:
         return "error", None  # the test ended the judge's own process
     code = os.waitstatus_to_exitcode(outcome.status)

@@ -42,17 +42,16 @@ class Peer:
         descriptor: int,
         *,
         names: Mapping[str, object] | None = None,
-        on_lost: Callable[[], None] | None = None,
     ) -> None:
         """Speak over `descriptor`; with `names`, the other side may ask for them and look inside.
 
         Without, it may only use what it was handed: call functions, advance iterators, and touch
-        the public attributes of instances. That is the judge's side. `on_lost` must not
-        return; without it, ConnectionLost is raised.
+        the public attributes of instances. That is the judge's side.
         """
         self.descriptor = descriptor
         self.names = names
-        self._on_lost = on_lost
+        self.is_lost = False
+        self.raised: Exception | None = None
         self._held = bytearray()
         self._exported: list[object] = []
 
@@ -69,7 +68,8 @@ class Peer:
                     _copy_back(operation, message[2])
                 return message[1]
             if message[0] == "raise" and len(message) == 3:
-                raise _rebuild(message[1], message[2])
+                self.raised = _rebuild(message[1], message[2])
+                raise self.raised
             self._serve(message)
 
     def serve_forever(self) -> None:
@@ -153,8 +153,7 @@ class Peer:
             self._lose()
 
     def _lose(self) -> NoReturn:
-        if self._on_lost is not None:
-            self._on_lost()
+        self.is_lost = True
         raise ConnectionLost
 
     def _receive(self) -> tuple[object, ...]:

@@ -10,19 +10,24 @@ import struct
 LENGTH = struct.Struct("<I")
 """Before every message between judge and candidate: its size in bytes."""
 
-REQUEST = struct.Struct("<QddQQQQQIIII")
-"""Supervisor to child: ticket, wall and CPU seconds; CPU (kernel), memory, disk, thread and output
-limits; the number of tests; the sizes of source, standard input and tests, which follow. Tests are
-codec bytes of (entry point, tests), none in script and stdio mode."""
+REQUEST = struct.Struct("<cQddQQQQQIIII")
+"""Supervisor to child: a letter; ticket, wall and CPU seconds; CPU (kernel), memory, disk, thread
+and output limits; the number of tests and the first to run; the sizes of two texts, which follow.
 
-BEGIN = struct.Struct("<cddQQI")
-"""First child to zygote: P for a program alone, F for a pair; wall and CPU seconds, ticket, disk
-limit, number of tests."""
+P a program alone: source, standard input. T tests, for a judge: codec bytes of (entry point,
+tests), nothing. F a candidate for that judge: source, entry point."""
 
-RECORD = struct.Struct("<cdd")
-"""Judge to zygote: a letter, the time at which the next test begins (monotonic), a spare number.
+BEGIN = struct.Struct("<cddQQII")
+"""Child to zygote: the request's letter, wall and CPU seconds, ticket, disk limit, number of tests,
+first test."""
+
+RECORD = struct.Struct("<cd")
+"""Judge to zygote: a letter, the time at which the next test begins (monotonic, seconds).
 
 s both are locked down, r the candidate is loaded, then one of these for each test:
-P pass, p pass that leant on other names of the candidate, f fail, e error, m out of memory,
-x the candidate's process ended; or l it could not be loaded; d all tests are done.
-"""
+P pass, p pass that leant on other names of the candidate, f fail, e error, m out of memory.
+Instead: x the candidate's process ended, l it could not be loaded, a the judge itself is out of
+memory after other candidates and wants to start anew."""
+
+NO_JUDGE = "judge"
+"""What stopped a candidate whose judge was gone: the supervisor sends the tests again."""

@@ -19,12 +19,17 @@ from pathlib import Path
 
 from trillium_sandbox.codec import CodecError, decode, encode
 from trillium_sandbox.errors import SandboxError
+from trillium_sandbox.limits import Limits
 from trillium_sandbox.verdicts import Request
 from trillium_sandbox.wire import REQUEST
 
 _CREDENTIALS = struct.Struct("3i")
 _START_S = 60.0
-_GRACE_S = 30.0
+_GRACE_S = 60.0
+_JUDGE_TURNS = 200
+_JUDGE_IDLE_S = 0.5
+"""A zygote ends a judge that has waited longer; sending the tests again then saves a round."""
+
 _PACKET_BYTES = 1 << 18
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
@@ -52,7 +57,7 @@ class Job:
     request: Request
     first_test: int = 0
     n_deaths: int = 0
-    sent_s: float = 0.0
+    brought_tests: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,6 @@ class Outcome:
     peak_bytes: int
     stopped: str
     records: bytes
-    judge_status: int
-    judge_cpu_s: float
     outputs: tuple[bytes, bytes, bytes]
     sizes: tuple[int, int, int]
 
@@ -88,6 +91,8 @@ class Worker:
     jobs: deque[Job] = field(default_factory=deque)
     unsent: bytearray = field(default_factory=bytearray)
     head_since_s: float = 0.0
+    tests: tuple[tuple[str | None, tuple[str, ...]], Limits] | None = None
+    n_judged: int = 0
 
     @classmethod
     def start(cls, level: int, disk_bytes: int) -> Worker:
@@ -126,10 +131,24 @@ class Worker:
 
     def submit(self, job: Job) -> None:
         """Queue a job; `flush` sends what the socket takes."""
+        now = time.monotonic()
         if not self.jobs:
-            self.head_since_s = time.monotonic()
+            if now > self.head_since_s + _JUDGE_IDLE_S:
+                self.tests = None
+            self.head_since_s = now
         self.jobs.append(job)
-        self.unsent += _message(job)
+        request = job.request
+        if request.mode != "function":
+            self.unsent += _frame(b"P", job, request.source, request.stdin)
+            return
+        tests = (request.entry_point, request.tests)
+        job.brought_tests = self.tests != (tests, request.limits) or self.n_judged >= _JUDGE_TURNS
+        if job.brought_tests:
+            self.unsent += _frame(b"T", job, encode(tests), b"")
+            self.tests = (tests, request.limits)
+            self.n_judged = 0
+        self.n_judged += 1
+        self.unsent += _frame(b"F", job, request.source, (request.entry_point or "").encode())
 
     def flush(self) -> None:
         """Send as much as the socket takes now. Raises OSError when the zygote is gone."""
@@ -205,12 +224,10 @@ def _work_folder(folder: Path | None) -> Path:
     return work
 
 
-def _message(job: Job) -> bytes:
-    request, limits = job.request, job.request.limits
-    tests = b""
-    if request.mode == "function":
-        tests = encode((request.entry_point, request.tests[job.first_test :]))
+def _frame(letter: bytes, job: Job, text: bytes, more: bytes) -> bytes:
+    limits = job.request.limits
     header = REQUEST.pack(
+        letter,
         job.ticket,
         limits.wall_s,
         limits.cpu_s,
@@ -219,21 +236,19 @@ def _message(job: Job) -> bytes:
         limits.disk_bytes,
         limits.n_processes,
         limits.output_bytes,
-        len(request.tests) - job.first_test,
-        len(request.source),
-        len(request.stdin),
-        len(tests),
+        len(job.request.tests),
+        job.first_test,
+        len(text),
+        len(more),
     )
-    return b"".join((header, request.source, request.stdin, tests))
+    return b"".join((header, text, more))
 
 
 def _read_outcome(packet: bytes, files: list[int]) -> Outcome:
     try:
         message = decode(packet)
         assert isinstance(message, tuple)
-        kind, ticket, wall_s, status, cpu_s, peak, stopped, records, judge, judge_cpu_s, sizes = (
-            message
-        )
+        kind, ticket, wall_s, status, cpu_s, peak, stopped, records, sizes = message
     except (CodecError, ValueError) as error:
         raise ConnectionResetError("the zygote sent nonsense") from error
     if kind != "done":
@@ -248,8 +263,6 @@ def _read_outcome(packet: bytes, files: list[int]) -> Outcome:
         peak,
         stopped,
         records,
-        judge,
-        judge_cpu_s,
         (outputs[0], outputs[1], outputs[2]),
         sizes,
     )

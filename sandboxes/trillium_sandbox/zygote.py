@@ -4,46 +4,46 @@ Started as a fresh interpreter, so its size does not depend on who uses the sand
 page is a page to map for each child. It never reads a program: the child that waits for the next
 request reads it from the socket itself, and outputs go to the supervisor as sealed files, so no
 program finds another's source, tests or output in the memory it inherits.
+
+A judge stays for as long as requests bring the same tests, and at most a second without one.
 """
 
 from __future__ import annotations
 
-import _sitebuiltins
 import _socket
-import builtins
 import fcntl
 import gc
 import os
-import resource
 import select
 import struct
-import sys
 import time
 
-from trillium_sandbox import landlock, linux, namespaces
-from trillium_sandbox.child import Jail, lock_down, prepare, run_script, seal
+from trillium_sandbox import landlock, namespaces
+from trillium_sandbox.child import Jail, lock_down, run_script, seal
 from trillium_sandbox.codec import encode
 from trillium_sandbox.judge import run_candidate, run_judge
-from trillium_sandbox.wire import BEGIN, RECORD, REQUEST
+from trillium_sandbox.startup import build_jail, clear_low_descriptors, empty_folder, rules
+from trillium_sandbox.wire import BEGIN, NO_JUDGE, RECORD, REQUEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import resource
     from collections.abc import Callable
     from typing import NoReturn
 
-# fmt: off
-_PRELOADED = (
-    "bisect", "collections", "functools", "heapq", "itertools", "math", "operator", "re", "typing",
-)
-# fmt: on
 _EMPTY = (1, 256 << 20, 1 << 20, 16, 65536)
-_FIRST_FREE = 10
 _SIGKILL = 9
 _RECORD_BYTES = 1 << 17
 """Room for the records of the largest request, so that the judge never waits for the zygote."""
 
 _LOCK_S = 30.0
 """How long a pair may take to lock itself down; no limit of the request counts before."""
+
+_IDLE_MS = 1000
+"""How long a judge may wait for its next candidate."""
+
+_ANSWER_MS = 100
+"""How long it may take to notice that a candidate was stopped; else it was stuck itself."""
 
 
 def main(arguments: list[str]) -> None:
@@ -52,10 +52,10 @@ def main(arguments: list[str]) -> None:
     Arguments: level, request socket, reply socket, work folder (levels 0 and 1), disk bytes.
     """
     level, requests, replies = (int(word) for word in arguments[:3])
-    requests, replies = _clear_low_descriptors(requests, replies)
+    requests, replies = clear_low_descriptors(requests, replies)
     channel = _socket.socket(fileno=replies)
     try:
-        jail = _prepare(level, arguments[3], int(arguments[4]))
+        jail = build_jail(level, arguments[3], int(arguments[4]))
         zygote = Zygote(jail, requests, channel)
         baseline = zygote.measure_empty()
     except (OSError, ValueError) as error:
@@ -67,6 +67,25 @@ def main(arguments: list[str]) -> None:
     gc.freeze()
     gc.disable()
     zygote.serve()
+
+
+class Judge:
+    """The zygote's hold on a judge's process."""
+
+    __slots__ = ("court", "pid", "watch")
+
+    def __init__(self, pid: int, watch: int, court: _socket.socket) -> None:
+        """Take over a child, the descriptor that watches it, and the socket to it."""
+        self.pid = pid
+        self.watch = watch
+        self.court = court
+
+    def dismiss(self) -> None:
+        """End it."""
+        os.kill(self.pid, _SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self.watch)
+        self.court.close()
 
 
 class Zygote:
@@ -83,6 +102,8 @@ class Zygote:
         fcntl.fcntl(self.records_write, fcntl.F_SETPIPE_SZ, _RECORD_BYTES)
         self.go_read, self.go_write = os.pipe2(os.O_CLOEXEC)
         self.calls = _socket.socketpair()
+        self.court = _socket.socketpair()
+        self.judge: Judge | None = None
         self.outputs = [_new_output() for _ in range(3)]
 
     def serve(self) -> None:
@@ -103,41 +124,51 @@ class Zygote:
     def _serve_one(self) -> bool:
         child = os.fork()
         if child == 0:
-            _guarded(self._first_child)
+            _guarded(self._next_child)
         watch = os.pidfd_open(child)
-        poll = select.poll()
-        poll.register(watch, select.POLLIN)
-        poll.register(self.records_read, select.POLLIN)
-        poll.poll()
-        record = _read_records(self.records_read)
+        record = self._await_begin(watch)
         if not record:
             os.close(watch)
             os.waitpid(child, 0)
             return False
-        letter, wall_s, cpu_s, ticket, disk_bytes, n_tests = BEGIN.unpack(record[: BEGIN.size])
-        records = record[BEGIN.size :]
+        letter, wall_s, cpu_s, ticket, disk_bytes, n_tests, first = BEGIN.unpack_from(record)
+        if len(record) > BEGIN.size:
+            self._dismiss()  # an idle judge has nothing to say
+        if letter == b"T":
+            self._dismiss()
+            self.judge = Judge(child, watch, self.court[0])
+            self.court[1].close()
+            self.court = _socket.socketpair()
+            return True
         started = time.monotonic()
         if disk_bytes != self.jail.disk_bytes:
             if self.jail.level >= 2:
                 namespaces.resize_box(disk_bytes)
             self.jail.disk_bytes = disk_bytes
             os.write(self.go_write, b"g")
-        poll.unregister(self.records_read)
-        poll.register(self.replies, 0)
         if letter == b"F":
-            result = self._run_pair(child, poll, wall_s, n_tests, records)
+            result = self._run_pair(child, wall_s, n_tests, first)
         else:
-            result = self._run_alone(child, poll, wall_s, cpu_s)
+            result = self._run_alone(child, watch, wall_s, cpu_s)
         os.close(watch)
-        elapsed = time.monotonic() - started
-        self._answer(ticket, elapsed, result)
+        self._answer(ticket, time.monotonic() - started, result)
         self._renew(letter == b"F")
         return True
 
-    def _run_alone(
-        self, child: int, poll: select.poll, wall_s: float, cpu_s: float
-    ) -> tuple[object, ...]:
+    def _await_begin(self, watch: int) -> bytes:
+        poll = select.poll()
+        poll.register(watch, select.POLLIN)
+        poll.register(self.records_read, select.POLLIN)
+        if self.judge is not None and not poll.poll(_IDLE_MS):
+            self._dismiss()
+        poll.poll()
+        return _read_records(self.records_read)
+
+    def _run_alone(self, child: int, watch: int, wall_s: float, cpu_s: float) -> tuple[object, ...]:
         stopped = ""
+        poll = select.poll()
+        poll.register(watch, select.POLLIN)
+        poll.register(self.replies, 0)
         deadline = time.monotonic() + wall_s
         clock = ~child << 3 | 2  # the CPU clock of another process, as clock_getcpuclockid has it
         while not stopped:
@@ -152,39 +183,78 @@ class Zygote:
         # Also when the supervisor is gone: a child that has ended does not mind.
         os.kill(child, _SIGKILL)
         _, status, usage = os.wait4(child, 0)
-        return _account(status, usage, (0, 0.0), stopped, b"")
+        return _account(status, usage, stopped, b"")
 
     def _run_pair(
-        self, judge: int, poll: select.poll, wall_s: float, n_tests: int, records: bytes
+        self, candidate: int, wall_s: float, n_tests: int, first: int
     ) -> tuple[object, ...]:
-        candidate = os.fork()
-        if candidate == 0:
-            _guarded(self._candidate)
+        stopped, records = NO_JUDGE, b""
+        if self.judge is not None and self._hand_over(self.judge, first):
+            stopped, records = self._await_verdicts(self.judge, candidate, wall_s, n_tests - first)
         for end in self.calls:
             end.close()
-        stopped = ""
+        os.kill(candidate, _SIGKILL)
+        _, status, usage = os.wait4(candidate, 0)
+        return _account(status, usage, stopped, records)
+
+    def _hand_over(self, judge: Judge, first: int) -> bool:
+        """Give the judge its line to the candidate and a file for what it has to say."""
+        files = struct.pack("2i", self.calls[0].fileno(), self.outputs[2])
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, files)]
+        try:
+            judge.court.sendmsg([struct.pack("<I", first)], rights)
+        except OSError:
+            self._dismiss()
+            return False
+        for end in self.calls:
+            end.close()
+        return True
+
+    def _await_verdicts(
+        self, judge: Judge, candidate: int, wall_s: float, n_left: int
+    ) -> tuple[str, bytes]:
+        stopped, records = "", b""
+        poll = select.poll()
+        for descriptor, events in ((judge.court, select.POLLIN), (judge.watch, select.POLLIN)):
+            poll.register(descriptor, events)
+        poll.register(self.replies, 0)
         now = time.monotonic()
         # A test may have taken over the judge and write what it likes: no record counts that is
         # dated in the future, and no number of them buys more time than all tests have together.
         locked_by = now + _LOCK_S
-        last = locked_by + (n_tests + 1) * wall_s
+        last = locked_by + (n_left + 1) * wall_s
         wake = now + wall_s
         while not poll.poll(max(0.0, wake - now) * 1000 + 1):
             now = time.monotonic()
             records = (records + _read_records(self.records_read))[:_RECORD_BYTES]
-            times = [at for _, at, _ in RECORD.iter_unpack(_whole(records)) if at <= now]
+            times = [at for _, at in RECORD.iter_unpack(_whole(records)) if at <= now]
             due = min(max(times) + wall_s if times else locked_by, last)
             if now >= due:
                 stopped = "wall_s"
+                os.kill(candidate, _SIGKILL)
+                poll.poll(_ANSWER_MS)
                 break
             wake = min(due, now + wall_s)
-        os.kill(judge, _SIGKILL)
-        os.kill(candidate, _SIGKILL)
-        _, judge_status, judge_usage = os.wait4(judge, 0)
-        _, status, usage = os.wait4(candidate, 0)
         records = (records + _read_records(self.records_read))[:_RECORD_BYTES]
-        judge_cpu_s = judge_usage.ru_utime + judge_usage.ru_stime
-        return _account(status, usage, (judge_status, judge_cpu_s), stopped, _whole(records))
+        if not self._is_orderly(judge, _whole(records), n_left):
+            self._dismiss()
+        return stopped, _whole(records)
+
+    def _is_orderly(self, judge: Judge, records: bytes, n_left: int) -> bool:
+        """Return whether the judge said once that it is done, after the verdicts that it owed."""
+        try:
+            said = judge.court.recv(2, _socket.MSG_DONTWAIT)
+        except OSError:
+            return False
+        letters = [letter for letter, _ in RECORD.iter_unpack(records)]
+        ended = bool(letters) and letters[-1] in (b"x", b"l")
+        return said == b"d" and (ended or len(letters) == n_left + 2)
+
+    def _dismiss(self) -> None:
+        if self.judge is not None:
+            self.judge.dismiss()
+            self.judge = None
+            _read_records(self.records_read)
 
     def _answer(self, ticket: int, elapsed: float, result: tuple[object, ...]) -> None:
         # The offset says how much was written; a program can move it, not past the sealed size.
@@ -207,125 +277,57 @@ class Zygote:
             self.calls = _socket.socketpair()
         with os.scandir(self.jail.box) as entries:
             used = next(entries, None) is not None
-        if used and self.jail.level >= 2:
-            namespaces.replace_box(self.jail.disk_bytes)
-            if self.jail.ruleset is not None:
-                os.close(self.jail.ruleset)
-            self.jail.ruleset = _rules(self.jail)
-        elif used:
-            _empty_folder(self.jail.box)
+        if not used:
+            return
+        self._dismiss()
+        if self.jail.level < 2:
+            empty_folder(self.jail.box)
+            return
+        namespaces.replace_box(self.jail.disk_bytes)
+        if self.jail.ruleset is not None:
+            os.close(self.jail.ruleset)
+            self.jail.ruleset = rules(self.jail)
 
     def _empty_child(self) -> None:
         lock_down(self.jail, _EMPTY, namespaces.CANDIDATE_ID)
         os._exit(0)
 
-    def _first_child(self) -> None:
+    def _next_child(self) -> None:
         header = _read_exactly(self.requests, REQUEST.size)
         if header is None:
             os._exit(0)
-        ticket, wall_s, cpu_s, *numbers, n_tests, n_source, n_stdin, tests_size = REQUEST.unpack(
-            header
-        )
-        disk_bytes, output_bytes = numbers[2], numbers[4]
-        begin = (wall_s, cpu_s, ticket, disk_bytes, n_tests)
-        source = _read_exactly(self.requests, n_source) or b""
-        stdin = _read_exactly(self.requests, n_stdin) or b""
-        if n_tests:
-            tests = _read_exactly(self.requests, tests_size) or b""
-            self._begin(BEGIN.pack(b"F", *begin), disk_bytes, self.records_write, self.go_read)
-            seal(self.outputs[2], output_bytes)
-            calls = self.calls[0].fileno()
-            _hold(self.null, self.null, self.outputs[2], calls, self.records_write)
+        letter, ticket, wall_s, cpu_s, *rest = REQUEST.unpack(header)
+        numbers, n_tests, first = tuple(rest[:5]), rest[5], rest[6]
+        text = _read_exactly(self.requests, rest[7]) or b""
+        more = _read_exactly(self.requests, rest[8]) or b""
+        begin = BEGIN.pack(letter, wall_s, cpu_s, ticket, numbers[2], n_tests, first)
+        if letter == b"T":
+            os.write(self.records_write, begin)
+            _hold(self.null, self.null, self.null, self.court[1].fileno(), self.records_write)
             os.umask(0)
-            user = namespaces.JUDGE_ID
-            run_judge(self.jail, tuple(numbers), source, tests, user)
+            run_judge(self.jail, numbers, text)
+        output_bytes = numbers[4]
+        if letter == b"F":
+            for output in self.outputs:
+                seal(output, output_bytes)
+            self._begin(begin, numbers[2], self.records_write, self.go_read)
+            _hold(self.null, *self.outputs[:2], self.calls[1].fileno(), self.null)
+            os.umask(0)
+            run_candidate(self.jail, numbers, text, more.decode() or None)
         for output in self.outputs[:2]:
             seal(output, output_bytes)
-        _hold(_stdin(stdin, self.null), *self.outputs[:2], self.go_read, self.records_write)
+        _hold(_stdin(more, self.null), *self.outputs[:2], self.go_read, self.records_write)
         os.umask(0o022)
-        lock_down(self.jail, tuple(numbers), namespaces.CANDIDATE_ID)
-        self._begin(BEGIN.pack(b"P", *begin), disk_bytes, 4, 3)
+        lock_down(self.jail, numbers, namespaces.CANDIDATE_ID)
+        self._begin(begin, numbers[2], 4, 3)
         os.closerange(3, 5)
-        os._exit(run_script(source))
-
-    def _candidate(self) -> None:
-        _hold(self.null, *self.outputs[:2], self.calls[1].fileno(), self.null)
-        os.umask(0)
-        run_candidate(self.jail, namespaces.CANDIDATE_ID)
+        os._exit(run_script(text))
 
     def _begin(self, message: bytes, disk_bytes: int, records: int, go: int) -> None:
         """Tell the zygote what starts, and wait where the work folder must change size first."""
         os.write(records, message)
         if disk_bytes != self.jail.disk_bytes:
             os.read(go, 1)
-
-
-def _prepare(level: int, box: str, disk_bytes: int) -> Jail:
-    if level >= 1 and not linux.NUMBERS:
-        raise OSError(f"no system call table for {linux.MACHINE} (x86_64 or aarch64)")
-    for name in _PRELOADED:
-        __import__(name)
-    # Programs expect what the site module adds; it is not loaded for its size.
-    builtins.exit = builtins.quit = _sitebuiltins.Quitter("exit", "Ctrl-D")
-    _lead_oom_killer()
-    memory = _address_space()
-    first_id = None
-    if level >= 2:
-        first_id = namespaces.enter(disk_bytes)
-        box = namespaces.BOX
-    elif level == 1 and os.geteuid() == 0:
-        first_id = namespaces.OUTSIDE_IDS
-        os.setgroups([])
-        _check_readable(first_id)
-        os.chmod(box, 0o777)
-    os.environ.update(HOME=box, TMPDIR=box)
-    os.chdir("/")
-    jail = Jail(level, box, first_id, disk_bytes)
-    jail.base_memory = memory
-    prepare(jail)
-    if level == 1 and landlock.version() == 0:
-        raise OSError("Landlock is missing (Linux 5.13 or newer, with it enabled)")
-    if level >= 1 and landlock.version():
-        jail.ruleset = _rules(jail)
-    return jail
-
-
-def _rules(jail: Jail) -> int:
-    readable = (*namespaces.library_paths(), "/dev/urandom", "/dev/zero")
-    return landlock.ruleset(readable, (jail.box, "/dev/null"))
-
-
-def _check_readable(user: int) -> None:
-    """Raise OSError where another user could not even import from the standard library."""
-    child = os.fork()
-    if child == 0:
-        os.setresuid(user, user, user)
-        os._exit(0 if os.access(os.__file__, os.R_OK) else 1)
-    if os.waitpid(child, 0)[1]:
-        raise OSError(f"the interpreter in {sys.base_prefix} is not readable by other users")
-
-
-def _address_space() -> int:
-    with open("/proc/self/statm") as numbers:
-        return int(numbers.read().split()[0]) * resource.getpagesize()
-
-
-def _lead_oom_killer() -> None:
-    try:
-        with open("/proc/self/oom_score_adj", "w") as score:
-            score.write("1000")
-    except OSError:
-        return  # a convenience: the kernel then chooses whom to kill by size alone
-
-
-def _clear_low_descriptors(*descriptors: int) -> list[int]:
-    """Move descriptors out of the way of the numbers that children hand to programs."""
-    moved = [fcntl.fcntl(number, fcntl.F_DUPFD, _FIRST_FREE) for number in descriptors]
-    null = os.open("/dev/null", os.O_RDWR)
-    for number in range(_FIRST_FREE):
-        if number != null:
-            os.dup2(null, number)
-    return moved
 
 
 def _guarded(body: Callable[[], None]) -> NoReturn:
@@ -380,33 +382,7 @@ def _whole(records: bytes) -> bytes:
 
 
 def _account(
-    status: int,
-    usage: resource.struct_rusage,
-    judge: tuple[int, float],
-    stopped: str,
-    records: bytes,
+    status: int, usage: resource.struct_rusage, stopped: str, records: bytes
 ) -> tuple[object, ...]:
     cpu_s = usage.ru_utime + usage.ru_stime
-    return status, cpu_s, usage.ru_maxrss * 1024, stopped, records, *judge
-
-
-def _empty_folder(folder: str) -> None:
-    """Empty a folder without recursion and without following links, whatever its modes.
-
-    Folders are dissolved from the top: their entries move up, so no path ever grows long.
-    """
-    number = 0
-    while True:
-        with os.scandir(folder) as entries:
-            found = list(entries)
-        if not found:
-            return
-        for entry in found:
-            if not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.path)
-                continue
-            os.chmod(entry.path, 0o700)
-            for name in os.listdir(entry.path):
-                os.rename(f"{entry.path}/{name}", f"{folder}/.{number}")
-                number += 1
-            os.rmdir(entry.path)
+    return status, cpu_s, usage.ru_maxrss * 1024, stopped, records

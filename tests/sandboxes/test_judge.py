@@ -1,6 +1,7 @@
 """What a test may do with a candidate that lives in another process."""
 
 import pytest
+from trillium_sandbox import Limits, Request
 
 FAIR = {
     "plain values": ("def f(x): return x * 2", "assert f(3) == 6 and f('a') == 'aa'"),
@@ -149,6 +150,41 @@ def test_memory_beyond_the_limit_is_named(judge):
 def test_the_candidates_output_comes_back(judge):
     reply = judge("print('loading')\ndef f(): print('called')", "f()", entry_point="f")
     assert reply.stdout == b"loading\ncalled\n"
+
+
+def test_requests_with_the_same_tests_share_no_state(backend):
+    sources = [
+        f"count = {n}\ndef f():\n    global count\n    count += 1\n    return count"
+        for n in range(9)
+    ]
+    tests = (
+        "first = f()\nassert f() == first + 1",
+        "assert 'first' not in globals()",
+        "assert f() == 7",
+    )
+    requests = [Request(str(n), "function", s.encode(), tests, "f") for n, s in enumerate(sources)]
+    verdicts = [reply.tests for reply in backend.run(requests)]
+    assert verdicts == [("pass", "pass", "pass" if n == 4 else "fail") for n in range(9)]
+
+
+def test_a_judge_that_runs_full_starts_anew(backend):
+    # Each run of the test leaves 60 MB behind in its process; the limit is 256 MB.
+    hoard = "import sys\nsys.hoard = getattr(sys, 'hoard', []) + [bytearray(60 << 20)]\nassert f()"
+    requests = [Request(str(n), "function", b"def f(): return 1", (hoard,), "f") for n in range(16)]
+    assert {reply.status for reply in backend.run(requests)} == {"pass"}
+
+
+def test_a_stuck_candidate_does_not_cost_the_judge(backend):
+    stuck = b"def f(x):\n    while x: pass"
+    fine = b"def f(x): return x"
+    limits = Limits(wall_s=0.2)
+    requests = [
+        Request(
+            str(n), "function", stuck if n % 2 else fine, ("assert f(1) == 1",), "f", limits=limits
+        )
+        for n in range(6)
+    ]
+    assert [reply.status for reply in backend.run(requests)] == ["pass", "timeout"] * 3
 
 
 def test_two_answers_that_are_no_data_are_never_equal(judge):
