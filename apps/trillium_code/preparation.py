@@ -21,11 +21,6 @@ class RunTasks:
     removed: dict[str, str]
 
     @property
-    def train_hash(self) -> str:
-        """Return the hash of what may reach training: hidden tests are not in it."""
-        return hash_json([[task.id, task.entry_point, task.header] for task in self.train])
-
-    @property
     def held_out_hash(self) -> str:
         """Return the hash of the tasks that judge, tests included."""
         return hash_json([task.hash for task in self.held_out])
