@@ -5,18 +5,24 @@ never A and B by themselves: a sum of factors is not the factors of a sum.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
 
 from trillium.errors import ConfigError
-from trillium.policies.adapters import POLICY_ADAPTER, adapter_parameters, copy_adapter
+from trillium.policies.adapters import (
+    POLICY_ADAPTER,
+    adapter_parameters,
+    copy_adapter,
+    read_adapter_config,
+)
 
 
 @torch.no_grad()
@@ -42,6 +48,49 @@ def restore_adapter(policy: PeftModel, folder: Path, *, name: str = POLICY_ADAPT
         )
     for key, entry in entries.items():
         entry.copy_(saved[key])
+
+
+@torch.no_grad()
+def add_combination(policy: PeftModel, parts: Sequence[tuple[Path, float]], *, name: str) -> None:
+    """Put sum of weight * update over saved adapters on the model, frozen, as adapter `name`.
+
+        A = the As below one another        B = weight * scaling * B, the Bs side by side
+
+    Exact: the rank is the sum of the ranks, the scaling 1. Replaces an adapter of that name.
+    Raises ConfigError when a folder does not fit the base or the other folders.
+    """
+    base_name = str(policy.peft_config[POLICY_ADAPTER].base_model_name_or_path)
+    configs = [read_adapter_config(folder, base_name=base_name) for folder, _ in parts]
+    saved = [load_file(folder / "adapter_model.safetensors") for folder, _ in parts]
+    for (folder, _), tensors in zip(parts, saved, strict=True):
+        if tensors.keys() != saved[0].keys():
+            raise ConfigError(
+                f"{folder}: adapts other layers than {parts[0][0]} (all parts of a combination "
+                "need the same ones); combine adapters of one configuration"
+            )
+    config = copy(policy.peft_config[POLICY_ADAPTER])
+    assert isinstance(config, LoraConfig)
+    config.r = sum(each.r for each in configs)
+    config.lora_alpha, config.use_rslora, config.inference_mode = config.r, False, True
+    if name in policy.peft_config:
+        policy.delete_adapter(name)
+    with torch.random.fork_rng():
+        policy.add_adapter(name, config)
+    for key, entry in adapter_parameters(policy, name).items():
+        if "lora_A" in key:
+            entry.copy_(torch.cat([tensors[key] for tensors in saved], dim=0))
+        else:
+            scales = [
+                weight * _scaling(each) for (_, weight), each in zip(parts, configs, strict=True)
+            ]
+            lefts = [scale * each[key] for scale, each in zip(scales, saved, strict=True)]
+            entry.copy_(torch.cat(lefts, dim=1))
+        entry.requires_grad_(False)
+
+
+def _scaling(config: LoraConfig) -> float:
+    """Return what PEFT multiplies B A by."""
+    return float(config.lora_alpha) / (math.sqrt(config.r) if config.use_rslora else config.r)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from trillium.training.adapter_loop import through_adapter
 from trillium.training.recipes.fast_slow import FastSlowAdapters, FastSlowConfig, train_fast_slow
 
 CONFIG = FastSlowConfig(
-    fast_learning_rate=2e-3,
+    fast_learning_rate=1e-6,
     slow_learning_rate=4e-3,
     swap_steps=4,
-    trees_per_step=4,
-    num_train_epochs=2,
+    trees_per_step=8,
+    num_train_epochs=4,
     save_steps=3,
 )
 
