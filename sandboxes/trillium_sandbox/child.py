@@ -39,7 +39,16 @@ _FIXED_LIMITS = (
 class Jail:
     """What every child of one zygote is locked into; built once, before the first fork."""
 
-    __slots__ = ("base_memory", "box", "disk_bytes", "filter", "first_id", "level", "ruleset")
+    __slots__ = (
+        "base_memory",
+        "box",
+        "disk_bytes",
+        "filter",
+        "first_id",
+        "level",
+        "output_bytes",
+        "ruleset",
+    )
 
     def __init__(self, level: int, box: str, first_id: int | None, disk_bytes: int) -> None:
         """Measure the bare interpreter and assemble the filter; rules come with `refresh`."""
@@ -47,6 +56,7 @@ class Jail:
         self.box = box
         self.first_id = first_id
         self.disk_bytes = disk_bytes
+        self.output_bytes = 65536
         self.filter = seccomp.Filter() if level >= 1 else None
         self.ruleset: int | None = None
         self.base_memory = 0
@@ -68,8 +78,8 @@ def lock_down(jail: Jail, numbers: Numbers, user: int) -> None:
 
     Standard streams and descriptors 3 and 4 must already be what the program may hold.
     """
-    os.setsid()
-    os.chdir(jail.box)
+    if jail.level == 0:
+        os.setsid()  # so that the zygote can end what it forked; from level 1 on, none of it can
     _set_limits(jail, numbers)
     if jail.first_id is not None:
         identity = jail.first_id + user
@@ -87,10 +97,15 @@ def lock_down(jail: Jail, numbers: Numbers, user: int) -> None:
     gc.enable()
 
 
-def seal(output: int, output_bytes: int) -> None:
-    """Fix the size of an output file just above the limit: the kernel cuts a flood there."""
+def new_output(output_bytes: int) -> int:
+    """Return a file for a program's output, a little larger than the limit and not a byte more.
+
+    Its size is sealed: the kernel itself cuts a flood there.
+    """
+    output = os.memfd_create("output", os.MFD_ALLOW_SEALING)
     os.ftruncate(output, _pages(output_bytes))
     fcntl.fcntl(output, fcntl.F_ADD_SEALS, _SEALS)
+    return output
 
 
 def new_module(name: str) -> ModuleType:

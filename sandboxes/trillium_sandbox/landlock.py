@@ -64,7 +64,7 @@ def ruleset(readable: tuple[str, ...], writable: tuple[str, ...]) -> int:
 
 def restrict(descriptor: int) -> None:
     """Put this process under the rules of `descriptor`; it must have set no_new_privs."""
-    linux.call("landlock_restrict_self", _RESTRICT_SELF, descriptor, 0)
+    linux.call_plainly("landlock_restrict_self", _RESTRICT_SELF, descriptor, 0)
 
 
 def _with_pointer(attributes: bytes, name: str, number: int) -> int:

@@ -67,7 +67,6 @@ def resize_box(disk_bytes: int) -> None:
 
 def replace_box(disk_bytes: int) -> None:
     """Swap the work folder for an empty one, whatever a program built inside it."""
-    os.chdir("/")
     linux.umount(BOX, linux.MNT_DETACH)
     mount_box(disk_bytes)
 

@@ -24,6 +24,7 @@ _VERDICTS: dict[bytes, TestStatus] = {
     b"e": "error",
     b"m": "error",
 }
+_STOPPED = {b"w": "wall_s", b"c": "cpu_s"}
 _NEAR_LIMIT = 0.9
 
 
@@ -167,8 +168,8 @@ def _ending(
     request: Request, outcome: Outcome, code: int, baseline_bytes: int
 ) -> tuple[Status, str | None]:
     """Read how a process ended: its status, and the limit that ended it."""
-    if outcome.stopped:
-        return "timeout", outcome.stopped
+    if outcome.stopped in _STOPPED:
+        return "timeout", _STOPPED[outcome.stopped]
     if code == -signal.SIGXCPU:
         return "timeout", "cpu_s"
     last = outcome.outputs[1].rstrip().rpartition(b"\n")[2]
@@ -183,8 +184,8 @@ def _ending(
 
 
 def _loading(job: Job, outcome: Outcome) -> tuple[TestStatus, str | None]:
-    if outcome.stopped:
-        return "timeout", outcome.stopped
+    if outcome.stopped in _STOPPED:
+        return "timeout", _STOPPED[outcome.stopped]
     code = os.waitstatus_to_exitcode(outcome.status)
     status, limit = _ending(job.request, outcome, code, 0)
     return ("timeout" if status == "timeout" else "error"), limit
@@ -194,8 +195,8 @@ def _cut_short(
     job: Job, outcome: Outcome, letters: list[bytes], *, is_first: bool
 ) -> tuple[TestStatus | None, str | None]:
     """Read the verdict on the test during which a process ended; None when it shall run again."""
-    if outcome.stopped:
-        return "timeout", outcome.stopped
+    if outcome.stopped in _STOPPED:
+        return "timeout", _STOPPED[outcome.stopped]
     if b"a" in letters:
         return None, None
     if b"x" not in letters:

@@ -58,7 +58,7 @@ class Filter:
         """Put this process, for good, under the filter; it must have set no_new_privs."""
         for place in self._places:
             struct.pack_into("<I", self._buffer, place, own_pid)
-        linux.prctl(linux.PR_SET_SECCOMP, 2, self._pointer)
+        linux.set_seccomp(self._pointer)
 
 
 def build() -> bytes:

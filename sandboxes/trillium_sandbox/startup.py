@@ -43,7 +43,7 @@ def build_jail(level: int, box: str, disk_bytes: int) -> Jail:
         _check_readable(first_id)
         os.chmod(box, 0o777)
     os.environ.update(HOME=box, TMPDIR=box)
-    os.chdir("/")
+    os.chdir(box)
     jail = Jail(level, box, first_id, disk_bytes)
     jail.base_memory = memory
     prepare(jail)

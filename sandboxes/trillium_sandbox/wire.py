@@ -15,11 +15,17 @@ REQUEST = struct.Struct("<cQddQQQQQIIII")
 and output limits; the number of tests and the first to run; the sizes of two texts, which follow.
 
 P a program alone: source, standard input. T tests, for a judge: codec bytes of (entry point,
-tests), nothing. F a candidate for that judge: source, entry point."""
+tests), nothing. F a candidate for that judge: source, entry point. S settings: the disk and output
+limits hold for what follows; no texts."""
 
-BEGIN = struct.Struct("<cddQQII")
-"""Child to zygote: the request's letter, wall and CPU seconds, ticket, disk limit, number of tests,
-first test."""
+BEGIN = struct.Struct("<cddQQQII")
+"""Child to zygote: the request's letter, wall and CPU seconds, ticket, disk and output limits,
+number of tests, first test."""
+
+DONE = struct.Struct("<cQddqQcQQQ")
+"""Zygote to supervisor: D, ticket, elapsed and CPU seconds, wait status, peak resident bytes, what
+stopped it (w wall_s, c cpu_s, j no judge, - nothing), the sizes of three outputs: the candidate's
+two, the judge's errors. The judge's records follow; outputs of non-zero size come as files."""
 
 RECORD = struct.Struct("<cd")
 """Judge to zygote: a letter, the time at which the next test begins (monotonic, seconds).
@@ -29,5 +35,5 @@ P pass, p pass that leant on other names of the candidate, f fail, e error, m ou
 Instead: x the candidate's process ended, l it could not be loaded, a the judge itself is out of
 memory after other candidates and wants to start anew."""
 
-NO_JUDGE = "judge"
+NO_JUDGE = b"j"
 """What stopped a candidate whose judge was gone: the supervisor sends the tests again."""

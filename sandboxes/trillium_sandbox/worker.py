@@ -17,11 +17,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trillium_sandbox.codec import CodecError, decode, encode
+from trillium_sandbox.codec import decode, encode
 from trillium_sandbox.errors import SandboxError
 from trillium_sandbox.limits import Limits
 from trillium_sandbox.verdicts import Request
-from trillium_sandbox.wire import REQUEST
+from trillium_sandbox.wire import DONE, REQUEST
 
 _CREDENTIALS = struct.Struct("3i")
 _START_S = 60.0
@@ -69,7 +69,7 @@ class Outcome:
     status: int
     cpu_s: float
     peak_bytes: int
-    stopped: str
+    stopped: bytes
     records: bytes
     outputs: tuple[bytes, bytes, bytes]
     sizes: tuple[int, int, int]
@@ -93,6 +93,7 @@ class Worker:
     head_since_s: float = 0.0
     tests: tuple[tuple[str | None, tuple[str, ...]], Limits] | None = None
     n_judged: int = 0
+    sizes: tuple[int, int] = (0, 0)
 
     @classmethod
     def start(cls, level: int, disk_bytes: int) -> Worker:
@@ -138,6 +139,10 @@ class Worker:
             self.head_since_s = now
         self.jobs.append(job)
         request = job.request
+        sizes = (request.limits.disk_bytes, request.limits.output_bytes)
+        if sizes != self.sizes:
+            self.unsent += _frame(b"S", job, b"", b"")
+            self.sizes, self.tests = sizes, None
         if request.mode != "function":
             self.unsent += _frame(b"P", job, request.source, request.stdin)
             return
@@ -245,14 +250,9 @@ def _frame(letter: bytes, job: Job, text: bytes, more: bytes) -> bytes:
 
 
 def _read_outcome(packet: bytes, files: list[int]) -> Outcome:
-    try:
-        message = decode(packet)
-        assert isinstance(message, tuple)
-        kind, ticket, wall_s, status, cpu_s, peak, stopped, records, sizes = message
-    except (CodecError, ValueError) as error:
-        raise ConnectionResetError("the zygote sent nonsense") from error
-    if kind != "done":
+    if len(packet) < DONE.size or packet[:1] != b"D":
         raise ConnectionResetError("the zygote sent nonsense")
+    _, ticket, wall_s, cpu_s, status, peak_bytes, stopped, *sizes = DONE.unpack_from(packet)
     waiting = iter(files)
     outputs = [os.pread(next(waiting), size, 0) if size else b"" for size in sizes]
     return Outcome(
@@ -260,9 +260,9 @@ def _read_outcome(packet: bytes, files: list[int]) -> Outcome:
         wall_s,
         status,
         cpu_s,
-        peak,
+        peak_bytes,
         stopped,
-        records,
+        packet[DONE.size :],
         (outputs[0], outputs[1], outputs[2]),
-        sizes,
+        (sizes[0], sizes[1], sizes[2]),
     )

@@ -19,17 +19,20 @@ import struct
 import time
 
 from trillium_sandbox import landlock, namespaces
-from trillium_sandbox.child import Jail, lock_down, run_script, seal
+from trillium_sandbox.child import Jail, lock_down, new_output, run_script
 from trillium_sandbox.codec import encode
 from trillium_sandbox.judge import run_candidate, run_judge
 from trillium_sandbox.startup import build_jail, clear_low_descriptors, empty_folder, rules
-from trillium_sandbox.wire import BEGIN, NO_JUDGE, RECORD, REQUEST
+from trillium_sandbox.wire import BEGIN, DONE, NO_JUDGE, RECORD, REQUEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import resource
     from collections.abc import Callable
     from typing import NoReturn
+
+    _Result = tuple[float, int, int, bytes, bytes]
+    """CPU seconds, wait status, peak resident bytes, what stopped it, records."""
 
 _EMPTY = (1, 256 << 20, 1 << 20, 16, 65536)
 _SIGKILL = 9
@@ -100,11 +103,11 @@ class Zygote:
         self.records_read, self.records_write = os.pipe()
         os.set_blocking(self.records_read, False)
         fcntl.fcntl(self.records_write, fcntl.F_SETPIPE_SZ, _RECORD_BYTES)
-        self.go_read, self.go_write = os.pipe2(os.O_CLOEXEC)
         self.calls = _socket.socketpair()
         self.court = _socket.socketpair()
         self.judge: Judge | None = None
-        self.outputs = [_new_output() for _ in range(3)]
+        self.outputs = [new_output(jail.output_bytes) for _ in range(3)]
+        self.box_changed_ns = os.stat(jail.box).st_ctime_ns
 
     def serve(self) -> None:
         """Run requests until the supervisor hangs up."""
@@ -131,7 +134,9 @@ class Zygote:
             os.close(watch)
             os.waitpid(child, 0)
             return False
-        letter, wall_s, cpu_s, ticket, disk_bytes, n_tests, first = BEGIN.unpack_from(record)
+        (letter, wall_s, cpu_s, ticket, disk_bytes, output_bytes, n_tests, first) = (
+            BEGIN.unpack_from(record)
+        )
         if len(record) > BEGIN.size:
             self._dismiss()  # an idle judge has nothing to say
         if letter == b"T":
@@ -140,12 +145,12 @@ class Zygote:
             self.court[1].close()
             self.court = _socket.socketpair()
             return True
+        if letter == b"S":
+            os.close(watch)
+            os.waitpid(child, 0)
+            self._set_sizes(disk_bytes, output_bytes)
+            return True
         started = time.monotonic()
-        if disk_bytes != self.jail.disk_bytes:
-            if self.jail.level >= 2:
-                namespaces.resize_box(disk_bytes)
-            self.jail.disk_bytes = disk_bytes
-            os.write(self.go_write, b"g")
         if letter == b"F":
             result = self._run_pair(child, wall_s, n_tests, first)
         else:
@@ -154,6 +159,19 @@ class Zygote:
         self._answer(ticket, time.monotonic() - started, result)
         self._renew(letter == b"F")
         return True
+
+    def _set_sizes(self, disk_bytes: int, output_bytes: int) -> None:
+        self._dismiss()
+        if self.jail.level >= 2:
+            namespaces.resize_box(disk_bytes)
+        self.jail.disk_bytes = disk_bytes
+        self.jail.output_bytes = output_bytes
+        self._renew_outputs(3)
+
+    def _renew_outputs(self, count: int) -> None:
+        for at in range(count):
+            os.close(self.outputs[at])
+            self.outputs[at] = new_output(self.jail.output_bytes)
 
     def _await_begin(self, watch: int) -> bytes:
         poll = select.poll()
@@ -164,20 +182,20 @@ class Zygote:
         poll.poll()
         return _read_records(self.records_read)
 
-    def _run_alone(self, child: int, watch: int, wall_s: float, cpu_s: float) -> tuple[object, ...]:
-        stopped = ""
+    def _run_alone(self, child: int, watch: int, wall_s: float, cpu_s: float) -> _Result:
+        stopped = b"-"
         poll = select.poll()
         poll.register(watch, select.POLLIN)
         poll.register(self.replies, 0)
         deadline = time.monotonic() + wall_s
         clock = ~child << 3 | 2  # the CPU clock of another process, as clock_getcpuclockid has it
-        while not stopped:
+        while stopped == b"-":
             now = time.monotonic()
             used = time.clock_gettime(clock)
             if now >= deadline:
-                stopped = "wall_s"
+                stopped = b"w"
             elif used >= cpu_s:
-                stopped = "cpu_s"
+                stopped = b"c"
             elif poll.poll(min(deadline - now, cpu_s - used) * 1000 + 1):
                 break
         # Also when the supervisor is gone: a child that has ended does not mind.
@@ -185,9 +203,7 @@ class Zygote:
         _, status, usage = os.wait4(child, 0)
         return _account(status, usage, stopped, b"")
 
-    def _run_pair(
-        self, candidate: int, wall_s: float, n_tests: int, first: int
-    ) -> tuple[object, ...]:
+    def _run_pair(self, candidate: int, wall_s: float, n_tests: int, first: int) -> _Result:
         stopped, records = NO_JUDGE, b""
         if self.judge is not None and self._hand_over(self.judge, first):
             stopped, records = self._await_verdicts(self.judge, candidate, wall_s, n_tests - first)
@@ -212,8 +228,8 @@ class Zygote:
 
     def _await_verdicts(
         self, judge: Judge, candidate: int, wall_s: float, n_left: int
-    ) -> tuple[str, bytes]:
-        stopped, records = "", b""
+    ) -> tuple[bytes, bytes]:
+        stopped, records = b"-", b""
         poll = select.poll()
         for descriptor, events in ((judge.court, select.POLLIN), (judge.watch, select.POLLIN)):
             poll.register(descriptor, events)
@@ -230,7 +246,7 @@ class Zygote:
             times = [at for _, at in RECORD.iter_unpack(_whole(records)) if at <= now]
             due = min(max(times) + wall_s if times else locked_by, last)
             if now >= due:
-                stopped = "wall_s"
+                stopped = b"w"
                 os.kill(candidate, _SIGKILL)
                 poll.poll(_ANSWER_MS)
                 break
@@ -256,13 +272,13 @@ class Zygote:
             self.judge = None
             _read_records(self.records_read)
 
-    def _answer(self, ticket: int, elapsed: float, result: tuple[object, ...]) -> None:
+    def _answer(self, ticket: int, elapsed: float, result: _Result) -> None:
         # The offset says how much was written; a program can move it, not past the sealed size.
         sizes = [
             min(os.lseek(output, 0, os.SEEK_CUR), os.fstat(output).st_size)
             for output in self.outputs
         ]
-        message = encode(("done", ticket, elapsed, *result, tuple(sizes)))
+        message = DONE.pack(b"D", ticket, elapsed, *result[:4], *sizes) + result[4]
         used = [output for output, size in zip(self.outputs, sizes, strict=True) if size]
         files = struct.pack(f"{len(used)}i", *used)
         rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, files)] if used else []
@@ -270,20 +286,20 @@ class Zygote:
 
     def _renew(self, was_pair: bool) -> None:
         """Replace what the last program has touched."""
-        for at in (0, 1, 2) if was_pair else (0, 1):
-            os.close(self.outputs[at])
-            self.outputs[at] = _new_output()
+        self._renew_outputs(3 if was_pair else 2)
         if was_pair:
             self.calls = _socket.socketpair()
-        with os.scandir(self.jail.box) as entries:
-            used = next(entries, None) is not None
-        if not used:
+        # Nobody can set the time of a folder's last change.
+        if os.stat(self.jail.box).st_ctime_ns == self.box_changed_ns:
             return
         self._dismiss()
         if self.jail.level < 2:
             empty_folder(self.jail.box)
+            self.box_changed_ns = os.stat(self.jail.box).st_ctime_ns
             return
         namespaces.replace_box(self.jail.disk_bytes)
+        os.chdir(self.jail.box)
+        self.box_changed_ns = os.stat(self.jail.box).st_ctime_ns
         if self.jail.ruleset is not None:
             os.close(self.jail.ruleset)
             self.jail.ruleset = rules(self.jail)
@@ -300,34 +316,22 @@ class Zygote:
         numbers, n_tests, first = tuple(rest[:5]), rest[5], rest[6]
         text = _read_exactly(self.requests, rest[7]) or b""
         more = _read_exactly(self.requests, rest[8]) or b""
-        begin = BEGIN.pack(letter, wall_s, cpu_s, ticket, numbers[2], n_tests, first)
-        if letter == b"T":
-            os.write(self.records_write, begin)
-            _hold(self.null, self.null, self.null, self.court[1].fileno(), self.records_write)
-            os.umask(0)
-            run_judge(self.jail, numbers, text)
-        output_bytes = numbers[4]
+        begin = BEGIN.pack(letter, wall_s, cpu_s, ticket, numbers[2], numbers[4], n_tests, first)
+        if letter == b"P":
+            _hold(_stdin(more, self.null), *self.outputs[:2], self.null, self.records_write)
+            lock_down(self.jail, numbers, namespaces.CANDIDATE_ID)
+            os.write(4, begin)
+            os.closerange(3, 5)
+            os._exit(run_script(text))
+        os.write(self.records_write, begin)
+        os.umask(0)  # the two of a pair have users of their own and share the work folder
         if letter == b"F":
-            for output in self.outputs:
-                seal(output, output_bytes)
-            self._begin(begin, numbers[2], self.records_write, self.go_read)
             _hold(self.null, *self.outputs[:2], self.calls[1].fileno(), self.null)
-            os.umask(0)
             run_candidate(self.jail, numbers, text, more.decode() or None)
-        for output in self.outputs[:2]:
-            seal(output, output_bytes)
-        _hold(_stdin(more, self.null), *self.outputs[:2], self.go_read, self.records_write)
-        os.umask(0o022)
-        lock_down(self.jail, numbers, namespaces.CANDIDATE_ID)
-        self._begin(begin, numbers[2], 4, 3)
-        os.closerange(3, 5)
-        os._exit(run_script(text))
-
-    def _begin(self, message: bytes, disk_bytes: int, records: int, go: int) -> None:
-        """Tell the zygote what starts, and wait where the work folder must change size first."""
-        os.write(records, message)
-        if disk_bytes != self.jail.disk_bytes:
-            os.read(go, 1)
+        elif letter == b"T":
+            _hold(self.null, self.null, self.null, self.court[1].fileno(), self.records_write)
+            run_judge(self.jail, numbers, text)
+        os._exit(0)
 
 
 def _guarded(body: Callable[[], None]) -> NoReturn:
@@ -341,10 +345,6 @@ def _guarded(body: Callable[[], None]) -> NoReturn:
 def _hold(*descriptors: int) -> None:
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
-
-
-def _new_output() -> int:
-    return os.memfd_create("output", os.MFD_ALLOW_SEALING)
 
 
 def _stdin(content: bytes, null: int) -> int:
@@ -381,8 +381,6 @@ def _whole(records: bytes) -> bytes:
     return records[: len(records) // RECORD.size * RECORD.size]
 
 
-def _account(
-    status: int, usage: resource.struct_rusage, stopped: str, records: bytes
-) -> tuple[object, ...]:
+def _account(status: int, usage: resource.struct_rusage, stopped: bytes, records: bytes) -> _Result:
     cpu_s = usage.ru_utime + usage.ru_stime
-    return status, cpu_s, usage.ru_maxrss * 1024, stopped, records
+    return cpu_s, status, usage.ru_maxrss * 1024, stopped, records
