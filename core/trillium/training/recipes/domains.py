@@ -99,6 +99,8 @@ class _Stream:
     ) -> None:
         self._config, self._domains, self._model = config, domains, model
         self._reference, self._run, self._start = reference, run, start
+        layout = choose_layout(model, "auto").layout
+        self._collator = StepCollator(layout, pad_id=0, micro_tokens=config.domain.micro_tokens)
         self._fast: list[Path] = []
         self._hashes: list[str] = []
         self._weights: tuple[float, ...] = ()
@@ -173,13 +175,11 @@ class _Stream:
         """Return the mean DPO loss of a combination over the memories."""
         self._put(weights)
         config, model = self._config.domain, self._model
-        layout = choose_layout(model, "auto").layout
-        collator = StepCollator(layout, pad_id=0, micro_tokens=config.micro_tokens)
         means = []
         with evaluating(model):
             for memory in memories:
                 total = 0.0
-                for rows in collator.batch_rows(memory):
+                for rows in self._collator.batch_rows(memory):
                     rows = rows.to(model.device)
                     with through_adapter(model, COMBINED_ADAPTER):
                         policy = as_pairs(rows, score(model, rows).logps, None)

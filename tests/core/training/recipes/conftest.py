@@ -1,5 +1,6 @@
 """Prompts for a tiny policy, and one generator over it."""
 
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -7,6 +8,9 @@ from peft import PeftModel
 from trillium.generation.in_process import TransformersGenerator
 from trillium.policies.tiny import tiny_tokenizer
 from trillium.training.round_rows import Prompt
+
+# Every training ends in a full collection, most of whose time goes into the imported libraries.
+gc.freeze()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ CONFIG = DomainsConfig(
         fast_learning_rate=4e-3, slow_learning_rate=1e-3, trees_per_step=8, num_train_epochs=8
     ),
     n_memory=4,
+    coefficients=(0.0, 0.5, 1.0),
 )
 SCALING = 2.0  # of the tiny policy's adapter: alpha 8, rank 4
 
