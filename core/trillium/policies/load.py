@@ -15,10 +15,12 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -133,6 +135,7 @@ def _load_base(
         )
     with _explain_loading(source, "model"):
         config = AutoConfig.from_pretrained(source, local_files_only=is_local)
+        _remove_dropout(config)
         model = AutoModelForCausalLM.from_pretrained(
             source,
             config=config,
@@ -163,9 +166,22 @@ def _keep_storage(model: nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _attention(config: object) -> str:
-    """Return sdpa, or eager where attention scores are capped, which sdpa cannot do."""
-    return "eager" if getattr(config, "attn_logit_softcapping", None) is not None else "sdpa"
+def _remove_dropout(config: PreTrainedConfig) -> None:
+    """Switch the base's own dropout off: the frozen reference has none, and at step 0 they agree.
+
+    The adapter's dropout is `lora.dropout`.
+    """
+    for name, value in vars(config).items():
+        if name.endswith(("drop", "dropout", "dropout_prob")) and isinstance(value, float):
+            setattr(config, name, 0.0)
+
+
+def _attention(config: PreTrainedConfig) -> str:
+    """Return sdpa, or eager where the model has none of it or caps its attention scores."""
+    architecture = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    has_sdpa = getattr(architecture, "_supports_sdpa", True)
+    is_capped = getattr(config, "attn_logit_softcapping", None) is not None
+    return "sdpa" if has_sdpa and not is_capped else "eager"
 
 
 def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:

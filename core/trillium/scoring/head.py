@@ -38,6 +38,10 @@ class Head:
 
     def logits(self, hidden: Float[Tensor, "slot hidden"]) -> Float[Tensor, "slot vocab"]:
         """Return logits in float32 or better."""
+        weight = self.linear.weight
+        # Mamba keeps its residual stream in float32 whatever the weights are in.
+        if isinstance(weight, Tensor) and weight.is_floating_point():
+            hidden = hidden.to(weight.dtype)
         raw: Tensor = self.linear(hidden)
         logits = raw.to(precise_dtype(raw.dtype)) * self.scale
         if self.softcap is None:
@@ -95,6 +99,7 @@ def token_statistics(
     _check(statistics, hidden, reference_hidden)
     matrix = head.frozen_matrix
     if statistics == LOGP_ONLY and matrix is not None:
+        hidden = hidden.to(matrix.dtype)
         return TokenStatistics({"logp": _one_pass(hidden, matrix, target, head.scale, chunk)})
     pieces = []
     for start in range(0, max(len(target), 1), chunk):

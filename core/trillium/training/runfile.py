@@ -96,7 +96,7 @@ def prepare(config: TrainRun) -> Prepared:
 
     def read(path: Path) -> TokenizedDataset:
         found = read_trees(path, config.objective, config.data.tokenize, tokenizer)
-        _check_length(path, found.trees, Path(source))
+        _check_model_takes(path, found.trees, Path(source))
         return found
 
     rows = read(config.data.path)
@@ -176,16 +176,23 @@ def _adapters(config: TrainRun) -> list[Path]:
     return [*started_from, *([Path(folder)] if kind == "adapter" else [])]
 
 
-def _check_length(path: Path, trees: Sequence[TokenTree], model: Path) -> None:
-    """Raise DataError for rows that are longer than the positions the model was trained on."""
+def _check_model_takes(path: Path, trees: Sequence[TokenTree], model: Path) -> None:
+    """Raise for tokens the model has no embedding of, and rows longer than it was trained on."""
     try:
         facts = json.loads((model / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return  # a hub id, or a folder that the loader will complain about
+    paths = [tree.path(index) for tree in trees for index in range(tree.n_paths)]
     limit = facts.get("max_position_embeddings") or facts.get("n_positions")
-    longest = max(len(tree.path(index).ids) for tree in trees for index in range(tree.n_paths))
+    longest = max(len(whole.ids) for whole in paths)
     if isinstance(limit, int) and longest > limit and not facts.get("rope_scaling"):
         raise DataError(
             f"{path}: the longest row has {longest:,} tokens ({model.name} reads {limit:,}); "
             f"set data.tokenize.max_length={limit}"
+        )
+    n_tokens, highest = facts.get("vocab_size"), max(max(whole.ids) for whole in paths)
+    if isinstance(n_tokens, int) and highest >= n_tokens:
+        raise ConfigError(
+            f"{model}: the tokenizer gives token {highest:,} and the model knows {n_tokens:,}; "
+            "copy the tokenizer that belongs to the model into the folder"
         )

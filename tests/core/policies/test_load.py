@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from transformers import BloomConfig, BloomForCausalLM, OPTConfig, OPTForCausalLM
 from trillium.errors import ConfigError
 from trillium.layouts import collate
 from trillium.policies import load
@@ -61,6 +62,27 @@ def test_folder_loads_with_a_new_adapter_that_has_no_effect(folder: Path) -> Non
     assert policy.tokenizer.eos_token == "<|im_end|>"
     trained = {p for p in policy.model.parameters() if p.requires_grad}
     assert trained == set(adapter_parameters(policy.model).values())
+
+
+def test_the_base_has_no_dropout_of_its_own(tmp_path: Path) -> None:
+    """Older models declare dropout; a policy that equals its reference must score like it."""
+    sizes = {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 64, "num_hidden_layers": 2}
+    config = OPTConfig(vocab_size=260, dropout=0.5, num_attention_heads=4, **sizes)
+    OPTForCausalLM(config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    model = load_policy(configure(tmp_path)).model
+    batch = collate(TREES, layout="padded", pad_id=3)
+    model.eval()
+    expected = score(model, batch).logps
+    model.train()
+    assert torch.equal(score(model, batch).logps, expected)
+
+
+def test_a_model_without_fused_attention_loads(tmp_path: Path) -> None:
+    config = BloomConfig(vocab_size=260, hidden_size=32, n_layer=2, n_head=4)
+    BloomForCausalLM(config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    assert load_policy(configure(tmp_path)).model.config._attn_implementation == "eager"
 
 
 def test_saved_adapter_is_where_training_continues(folder: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from transformers import MambaConfig, MambaForCausalLM
 from trillium.errors import ConfigError, DataError
 from trillium.policies.tiny import tiny_policy, tiny_tokenizer
 from trillium.training import cli
@@ -99,6 +100,26 @@ def test_other_weights_under_the_same_name_are_trained_again(workplace):
     tiny_policy(seed=7).save_pretrained("model")
     cli.train("run.yaml", [])
     assert adapter.read_bytes() != before
+
+
+def test_a_tokenizer_of_another_model_is_refused(workplace):
+    tiny_policy(vocab_size=100).save_pretrained("model")
+    with pytest.raises(ConfigError, match=r"gives token 2\d\d and the model knows 100; copy"):
+        cli.train("run.yaml", [], dry_run=True)
+
+
+def test_a_recurrent_model_trains_on_padded_rows_and_says_so(workplace, caplog):
+    config = MambaConfig(
+        vocab_size=260, hidden_size=32, num_hidden_layers=2, state_size=8, eos_token_id=2
+    )
+    MambaForCausalLM(config).save_pretrained("model")
+    options = ["policy.dtype=bfloat16", "policy.lora.targets=[in_proj]", "train.max_steps=1"]
+    cli.train("run.yaml", options)
+    assert (
+        "layout: padded instead of auto, because its layers of kind linear_attention read tokens "
+        "in row order; every path is computed whole"
+    ) in caplog.messages
+    assert read_metrics(workplace / "run")[0]["loss"] == pytest.approx(math.log(2))
 
 
 def test_labelled_rows_train_with_kto(workplace):
