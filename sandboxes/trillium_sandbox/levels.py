@@ -69,6 +69,20 @@ def probe() -> list[Probe]:
     return probes + [Probe(level.number, False, "no backend offers it") for level in LEVELS[3:]]
 
 
+def describe_level() -> dict[str, str]:
+    """Return what `trillium doctor` says: the highest level found, and advice where it is low."""
+    held = [found for found in probe() if found.available]
+    if not held:
+        return {"found": "no level holds", "advice": "the sandbox needs Linux"}
+    best = held[-1]
+    found = f"level {best.level} ({LEVELS[best.level].name}): {best.reason}"
+    if best.level >= DEFAULT_LEVEL:
+        return {"found": found, "advice": ""}
+    refused = probe_embedded(DEFAULT_LEVEL).reason
+    advice = f"generated code needs level {DEFAULT_LEVEL} ({refused}); allow user namespaces"
+    return {"found": found, "advice": advice}
+
+
 def probe_embedded(level: int) -> Probe:
     """Start a zygote at `level`, which locks a child down, and end it again."""
     from trillium_sandbox.worker import Worker

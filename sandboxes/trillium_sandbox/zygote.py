@@ -11,7 +11,6 @@ A judge stays for as long as requests bring the same tests, and at most a second
 from __future__ import annotations
 
 import _socket
-import fcntl
 import gc
 import os
 import select
@@ -19,11 +18,13 @@ import struct
 import time
 
 from trillium_sandbox import landlock, namespaces
+from trillium_sandbox.bench import Bench
 from trillium_sandbox.child import Jail, lock_down, new_output, run_script
 from trillium_sandbox.codec import encode
+from trillium_sandbox.descriptors import hold, read_exactly, standard_input
 from trillium_sandbox.judge import run_candidate, run_judge
 from trillium_sandbox.startup import build_jail, clear_low_descriptors, empty_folder, rules
-from trillium_sandbox.wire import BEGIN, DONE, NO_JUDGE, RECORD, REQUEST
+from trillium_sandbox.wire import BEGIN, DONE, NO_JUDGE, REQUEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,17 +37,8 @@ if TYPE_CHECKING:
 
 _EMPTY = (1, 256 << 20, 1 << 20, 16, 65536)
 _SIGKILL = 9
-_RECORD_BYTES = 1 << 17
-"""Room for the records of the largest request, so that the judge never waits for the zygote."""
-
-_LOCK_S = 30.0
-"""How long a pair may take to lock itself down; no limit of the request counts before."""
-
 _IDLE_MS = 1000
 """How long a judge may wait for its next candidate."""
-
-_ANSWER_MS = 100
-"""How long it may take to notice that a candidate was stopped; else it was stuck itself."""
 
 
 def main(arguments: list[str]) -> None:
@@ -72,25 +64,6 @@ def main(arguments: list[str]) -> None:
     zygote.serve()
 
 
-class Judge:
-    """The zygote's hold on a judge's process."""
-
-    __slots__ = ("court", "pid", "watch")
-
-    def __init__(self, pid: int, watch: int, court: _socket.socket) -> None:
-        """Take over a child, the descriptor that watches it, and the socket to it."""
-        self.pid = pid
-        self.watch = watch
-        self.court = court
-
-    def dismiss(self) -> None:
-        """End it."""
-        os.kill(self.pid, _SIGKILL)
-        os.waitpid(self.pid, 0)
-        os.close(self.watch)
-        self.court.close()
-
-
 class Zygote:
     """Fork, wait, measure, answer; one request at a time."""
 
@@ -100,12 +73,8 @@ class Zygote:
         self.requests = requests
         self.replies = replies
         self.null = os.open("/dev/null", os.O_RDWR)
-        self.records_read, self.records_write = os.pipe()
-        os.set_blocking(self.records_read, False)
-        fcntl.fcntl(self.records_write, fcntl.F_SETPIPE_SZ, _RECORD_BYTES)
         self.calls = _socket.socketpair()
-        self.court = _socket.socketpair()
-        self.judge: Judge | None = None
+        self.bench = Bench(replies)
         self.outputs = [new_output(jail.output_bytes) for _ in range(3)]
         self.box_changed_ns = os.stat(jail.box).st_ctime_ns
 
@@ -138,12 +107,9 @@ class Zygote:
             BEGIN.unpack_from(record)
         )
         if len(record) > BEGIN.size:
-            self._dismiss()  # an idle judge has nothing to say
+            self.bench.dismiss()  # an idle judge has nothing to say
         if letter == b"T":
-            self._dismiss()
-            self.judge = Judge(child, watch, self.court[0])
-            self.court[1].close()
-            self.court = _socket.socketpair()
+            self.bench.seat(child, watch)
             return True
         if letter == b"S":
             os.close(watch)
@@ -152,7 +118,7 @@ class Zygote:
             return True
         started = time.monotonic()
         if letter == b"F":
-            result = self._run_pair(child, wall_s, n_tests, first)
+            result = self._run_pair(child, wall_s, n_tests - first, first)
         else:
             result = self._run_alone(child, watch, wall_s, cpu_s)
         os.close(watch)
@@ -161,7 +127,7 @@ class Zygote:
         return True
 
     def _set_sizes(self, disk_bytes: int, output_bytes: int) -> None:
-        self._dismiss()
+        self.bench.dismiss()
         if self.jail.level >= 2:
             namespaces.resize_box(disk_bytes)
         self.jail.disk_bytes = disk_bytes
@@ -176,11 +142,11 @@ class Zygote:
     def _await_begin(self, watch: int) -> bytes:
         poll = select.poll()
         poll.register(watch, select.POLLIN)
-        poll.register(self.records_read, select.POLLIN)
-        if self.judge is not None and not poll.poll(_IDLE_MS):
-            self._dismiss()
+        poll.register(self.bench.records_read, select.POLLIN)
+        if self.bench.is_taken and not poll.poll(_IDLE_MS):
+            self.bench.dismiss()
         poll.poll()
-        return _read_records(self.records_read)
+        return self.bench.read_records()
 
     def _run_alone(self, child: int, watch: int, wall_s: float, cpu_s: float) -> _Result:
         stopped = b"-"
@@ -203,74 +169,19 @@ class Zygote:
         _, status, usage = os.wait4(child, 0)
         return _account(status, usage, stopped, b"")
 
-    def _run_pair(self, candidate: int, wall_s: float, n_tests: int, first: int) -> _Result:
+    def _run_pair(self, candidate: int, wall_s: float, n_left: int, first: int) -> _Result:
+        calls, said = self.calls[0].fileno(), self.outputs[2]
         stopped, records = NO_JUDGE, b""
-        if self.judge is not None and self._hand_over(self.judge, first):
-            stopped, records = self._await_verdicts(self.judge, candidate, wall_s, n_tests - first)
-        for end in self.calls:
-            end.close()
+        if self.bench.hand_over(first, calls, said):
+            for end in self.calls:
+                end.close()
+            stopped, records = self.bench.await_verdicts(candidate, wall_s, n_left)
+        else:
+            for end in self.calls:
+                end.close()
         os.kill(candidate, _SIGKILL)
         _, status, usage = os.wait4(candidate, 0)
         return _account(status, usage, stopped, records)
-
-    def _hand_over(self, judge: Judge, first: int) -> bool:
-        """Give the judge its line to the candidate and a file for what it has to say."""
-        files = struct.pack("2i", self.calls[0].fileno(), self.outputs[2])
-        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, files)]
-        try:
-            judge.court.sendmsg([struct.pack("<I", first)], rights)
-        except OSError:
-            self._dismiss()
-            return False
-        for end in self.calls:
-            end.close()
-        return True
-
-    def _await_verdicts(
-        self, judge: Judge, candidate: int, wall_s: float, n_left: int
-    ) -> tuple[bytes, bytes]:
-        stopped, records = b"-", b""
-        poll = select.poll()
-        for descriptor, events in ((judge.court, select.POLLIN), (judge.watch, select.POLLIN)):
-            poll.register(descriptor, events)
-        poll.register(self.replies, 0)
-        now = time.monotonic()
-        # A test may have taken over the judge and write what it likes: no record counts that is
-        # dated in the future, and no number of them buys more time than all tests have together.
-        locked_by = now + _LOCK_S
-        last = locked_by + (n_left + 1) * wall_s
-        wake = now + wall_s
-        while not poll.poll(max(0.0, wake - now) * 1000 + 1):
-            now = time.monotonic()
-            records = (records + _read_records(self.records_read))[:_RECORD_BYTES]
-            times = [at for _, at in RECORD.iter_unpack(_whole(records)) if at <= now]
-            due = min(max(times) + wall_s if times else locked_by, last)
-            if now >= due:
-                stopped = b"w"
-                os.kill(candidate, _SIGKILL)
-                poll.poll(_ANSWER_MS)
-                break
-            wake = min(due, now + wall_s)
-        records = (records + _read_records(self.records_read))[:_RECORD_BYTES]
-        if not self._is_orderly(judge, _whole(records), n_left):
-            self._dismiss()
-        return stopped, _whole(records)
-
-    def _is_orderly(self, judge: Judge, records: bytes, n_left: int) -> bool:
-        """Return whether the judge said once that it is done, after the verdicts that it owed."""
-        try:
-            said = judge.court.recv(2, _socket.MSG_DONTWAIT)
-        except OSError:
-            return False
-        letters = [letter for letter, _ in RECORD.iter_unpack(records)]
-        ended = bool(letters) and letters[-1] in (b"x", b"l")
-        return said == b"d" and (ended or len(letters) == n_left + 2)
-
-    def _dismiss(self) -> None:
-        if self.judge is not None:
-            self.judge.dismiss()
-            self.judge = None
-            _read_records(self.records_read)
 
     def _answer(self, ticket: int, elapsed: float, result: _Result) -> None:
         # The offset says how much was written; a program can move it, not past the sealed size.
@@ -292,7 +203,7 @@ class Zygote:
         # Nobody can set the time of a folder's last change.
         if os.stat(self.jail.box).st_ctime_ns == self.box_changed_ns:
             return
-        self._dismiss()
+        self.bench.dismiss()
         if self.jail.level < 2:
             empty_folder(self.jail.box)
             self.box_changed_ns = os.stat(self.jail.box).st_ctime_ns
@@ -309,27 +220,38 @@ class Zygote:
         os._exit(0)
 
     def _next_child(self) -> None:
-        header = _read_exactly(self.requests, REQUEST.size)
+        header = read_exactly(self.requests, REQUEST.size)
         if header is None:
             os._exit(0)
         letter, ticket, wall_s, cpu_s, *rest = REQUEST.unpack(header)
         numbers, n_tests, first = tuple(rest[:5]), rest[5], rest[6]
-        text = _read_exactly(self.requests, rest[7]) or b""
-        more = _read_exactly(self.requests, rest[8]) or b""
+        text = read_exactly(self.requests, rest[7]) or b""
+        more = read_exactly(self.requests, rest[8]) or b""
         begin = BEGIN.pack(letter, wall_s, cpu_s, ticket, numbers[2], numbers[4], n_tests, first)
         if letter == b"P":
-            _hold(_stdin(more, self.null), *self.outputs[:2], self.null, self.records_write)
+            hold(
+                standard_input(more, self.null),
+                *self.outputs[:2],
+                self.null,
+                self.bench.records_write,
+            )
             lock_down(self.jail, numbers, namespaces.CANDIDATE_ID)
             os.write(4, begin)
             os.closerange(3, 5)
             os._exit(run_script(text))
-        os.write(self.records_write, begin)
+        os.write(self.bench.records_write, begin)
         os.umask(0)  # the two of a pair have users of their own and share the work folder
         if letter == b"F":
-            _hold(self.null, *self.outputs[:2], self.calls[1].fileno(), self.null)
+            hold(self.null, *self.outputs[:2], self.calls[1].fileno(), self.null)
             run_candidate(self.jail, numbers, text, more.decode() or None)
         elif letter == b"T":
-            _hold(self.null, self.null, self.null, self.court[1].fileno(), self.records_write)
+            hold(
+                self.null,
+                self.null,
+                self.null,
+                self.bench.court[1].fileno(),
+                self.bench.records_write,
+            )
             run_judge(self.jail, numbers, text)
         os._exit(0)
 
@@ -340,45 +262,6 @@ def _guarded(body: Callable[[], None]) -> NoReturn:
         body()
     finally:
         os._exit(70)
-
-
-def _hold(*descriptors: int) -> None:
-    for number, descriptor in enumerate(descriptors):
-        os.dup2(descriptor, number)
-
-
-def _stdin(content: bytes, null: int) -> int:
-    if not content:
-        return null
-    descriptor = os.memfd_create("stdin", 0)
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
-
-
-def _read_exactly(descriptor: int, size: int) -> bytes | None:
-    """Return `size` bytes, None when the stream ends first."""
-    parts = []
-    while size:
-        part = os.read(descriptor, min(size, 1 << 20))
-        if not part:
-            return None
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
-
-
-def _read_records(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, _RECORD_BYTES)
-    except BlockingIOError:
-        return b""
-
-
-def _whole(records: bytes) -> bytes:
-    return records[: len(records) // RECORD.size * RECORD.size]
 
 
 def _account(status: int, usage: resource.struct_rusage, stopped: bytes, records: bytes) -> _Result:

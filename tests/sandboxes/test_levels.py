@@ -1,4 +1,5 @@
 from trillium_sandbox import LEVELS, probe
+from trillium_sandbox.levels import describe_level
 
 
 def test_levels_are_numbered_from_0_to_5():
@@ -15,3 +16,9 @@ def test_a_probe_answers_for_every_level_with_a_reason():
     assert all(found.reason for found in probes)
     assert probes[2].available
     assert "namespaces" in probes[2].reason
+
+
+def test_the_doctor_hears_the_highest_level_and_no_advice_where_it_is_enough():
+    answer = describe_level()
+    assert answer["found"].startswith("level 2 (namespaces): ")
+    assert answer["advice"] == ""
