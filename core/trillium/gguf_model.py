@@ -5,6 +5,8 @@ bias) fit exactly there and in neither 16-bit type, so the text of the model doe
 """
 
 import sys
+from contextlib import nullcontext, redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 # Digits one by one, as the model was trained. The loader's own conversion leaves that out, so it
@@ -14,16 +16,10 @@ _DIGIT_SPLITTING = {"smollm"}
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
     """Write model, tokenizer and chat template of `gguf` into the existing `folder`."""
-    from transformers.utils import logging as transformers_logging
-
-    showed_bars = transformers_logging.is_progress_bar_enabled()
-    if not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()
-    try:
+    # Bars of the loader belong on a terminal; in a log they are one line of thousands of columns.
+    quiet = nullcontext() if sys.stderr.isatty() else redirect_stderr(StringIO())
+    with quiet:
         max_length = _convert_weights(gguf, folder)
-    finally:
-        if showed_bars:
-            transformers_logging.enable_progress_bar()
     _convert_tokenizer(gguf, folder, max_length)
 
 

@@ -178,7 +178,7 @@ def test_a_dry_run_counts_and_starts_nothing(workplace):
     assert "training: 3 tasks (3 easy)" in done.stdout
     assert "held out: 2 tasks" in done.stdout
     assert "24 completions" in done.stdout
-    assert "return n + 1" in done.stdout
+    assert "-- path 1," in done.stdout
     assert not folder.exists()
 
 
