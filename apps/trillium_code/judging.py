@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from trillium.errors import BackendError
 from trillium.progress import Progress
 from trillium.runs import Stage
 
@@ -11,6 +12,8 @@ from trillium_code.programs import extract_program, group_equal, parse_asserts, 
 from trillium_code.prompts import assert_opening
 from trillium_code.records import TaskMatrix, TaskResult, TaskSamples, read_records, to_row
 from trillium_code.tasks import CodeTask
+
+_MOST_LOST = 0.1
 
 
 def matrix_stage(
@@ -39,6 +42,8 @@ def matrix_stage(
             for plan, outcomes in zip(due, _run(stage, groups, len(plans), config), strict=True):
                 rows.append(to_row(fill_matrix(plan, outcomes)))
         matrices = read_records(stage.work / output, TaskMatrix)
+        n_programs = sum(len(matrix.programs) for matrix in matrices)
+        _check_losses(stage, output, sum(len(matrix.lost) for matrix in matrices), n_programs)
         stage.finish([output], _count(matrices))
     return read_records(stage.path(output), TaskMatrix)
 
@@ -65,6 +70,7 @@ def judge_stage(
                 rows.append(to_row(_result(task, programs, outcomes)))
         results = read_records(stage.work / output, TaskResult)
         flags = [flag for result in results for flag in result.passed]
+        _check_losses(stage, output, flags.count(None), len(flags))
         counts = {
             "programs": len(flags),
             "passed": flags.count(True),
@@ -72,6 +78,17 @@ def judge_stage(
         }
         stage.finish([output], counts)
     return read_records(stage.path(output), TaskResult)
+
+
+def _check_losses(stage: Stage, output: str, n_lost: int, n_programs: int) -> None:
+    """Refuse results that rest on a sandbox that fails; single failures are left out and counted."""
+    if n_lost > _MOST_LOST * n_programs:
+        (stage.work / output).unlink()
+        raise BackendError(
+            f"{stage.name}: the sandbox failed for {n_lost} of {n_programs} programs (at most "
+            f"{_MOST_LOST:.0%} may be left out); see `trillium doctor`, then run the same command "
+            "again: it executes this stage anew"
+        )
 
 
 def plan_matrix(
