@@ -62,7 +62,9 @@ def rank(
     scorer: Annotated[str, typer.Option(help="codedpo, pass_count, codet or single_test")] = (
         "codedpo"
     ),
-    min_chosen_pass_frac: Annotated[float, typer.Option(help="gate for the chosen")] = 0.5,
+    min_chosen_pass_frac: Annotated[
+        float, typer.Option(min=0, max=1, help="share of the tests that the chosen must pass")
+    ] = 0.5,
 ) -> None:
     """Rank the programs of a pass/fail matrix and show the pair they give."""
     from trillium_code.matrix_files import rank_file

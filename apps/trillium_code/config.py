@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from trillium.generation import SamplingConfig
 from trillium.objectives.configs import ObjectiveConfig, RPOConfig
 from trillium.policies.config import PolicyConfig
@@ -58,7 +58,7 @@ class EvaluateConfig(BaseModel):
     sampling: ProgramSampling = Field(
         ProgramSampling(n_samples=8), description="programs per held-out task"
     )
-    k: tuple[int, ...] = Field((1, 4, 8), min_length=1, description="k of pass@k")
+    k: tuple[PositiveInt, ...] = Field((1, 4, 8), min_length=1, description="k of pass@k")
 
 
 class CodeConfig(BaseModel):

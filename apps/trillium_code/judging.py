@@ -81,7 +81,7 @@ def judge_stage(
 
 
 def _check_losses(stage: Stage, output: str, n_lost: int, n_programs: int) -> None:
-    """Refuse results that rest on a sandbox that fails; single failures are left out and counted."""
+    """Refuse results of a sandbox that fails; single failures are left out and counted."""
     if n_lost > _MOST_LOST * n_programs:
         (stage.work / output).unlink()
         raise BackendError(

@@ -83,7 +83,7 @@ def _read_json(path: Path) -> list[list[object]]:
 
 
 def _read_csv(path: Path) -> list[list[object]]:
-    with path.open(newline="") as stream:
+    with path.open(newline="", encoding="utf-8-sig") as stream:
         return [list(row) for row in csv.reader(stream) if row]
 
 
