@@ -41,7 +41,10 @@ def describe_errors(
     """Return one sentence per mistake: `<file:line>: <key> = <value>: <what is wrong>`."""
     known = [".".join(key) for key in _known_keys(model, values)]
     sentences = []
-    for details in error.errors(include_url=False):
+    found = error.errors(include_url=False)
+    for details in found:
+        if details["type"] == "too_short" and any(_is_below(other, details) for other in found):
+            continue  # entries that were refused are not counted
         place = _locate(model, values, details["loc"])
         tag = _tag_of(details)
         where = _find_line(places, (*place.key, tag) if tag else place.key) or default_place
@@ -90,6 +93,8 @@ def _describe(details: ErrorDetails, place: _Place, known: list[str]) -> str:
         return f"{place.name}.{tag}: is missing ({_listed(_kinds(place.models, tag))}); add it"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return _describe_no_section(value, place)
+    if kind == "too_short":
+        return f"{place.name}: is empty (needs at least {context.get('min_length')}); add an entry"
     if kind == "path_type":
         return f"{place.name}{shown}: must be a path"
     if kind == "string_pattern_mismatch":
@@ -102,6 +107,11 @@ def _describe(details: ErrorDetails, place: _Place, known: list[str]) -> str:
         close = difflib.get_close_matches(value, choices, n=1)
         message += f"; did you mean {close[0]}?" if close else ""
     return f"{place.name}{shown}: {message}" if place.key else message
+
+
+def _is_below(one: ErrorDetails, other: ErrorDetails) -> bool:
+    size = len(other["loc"])
+    return len(one["loc"]) > size and one["loc"][:size] == other["loc"]
 
 
 def _describe_no_section(value: object, place: _Place) -> str:

@@ -102,7 +102,7 @@ def _disk() -> Finding:
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     found = f"{free / 2**30:.1f} GiB free for {cache}"
-    if not os.access(existing, os.W_OK):
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
         return Finding("disk", "missing", f"{cache} is not writable", "set TRILLIUM_CACHE")
     if free >= _NEEDED_DISK_BYTES:
         return Finding("disk", "ok", found)

@@ -153,6 +153,8 @@ def _pip(command: str, wheel: Wheel, *options: str) -> None:
     arguments += ["--timeout", "20", "--disable-pip-version-check", *options, wheel.requirement]
     reply = subprocess.run(arguments, capture_output=True, text=True, check=False)
     if reply.returncode:
+        if "after connection broken" in reply.stderr:
+            raise BackendError(f"{wheel.requirement}: the package index cannot be reached")
         reasons = [line for line in reply.stderr.splitlines() if line.startswith("ERROR")]
         reason = (reasons or reply.stderr.strip().splitlines() or ["no message"])[-1]
         raise BackendError(f"{wheel.requirement}: pip found no such wheel ({reason})")

@@ -233,6 +233,21 @@ def test_paths_and_patterns_are_told_without_their_machinery() -> None:
     ]
 
 
+def test_an_empty_list_is_told_from_one_whose_entries_are_refused() -> None:
+    class Job(Section):
+        bands: tuple[Literal["easy", "hard"], ...] = Field(("easy",), min_length=1)
+
+    def told(override: str) -> list[str]:
+        with pytest.raises(ConfigError) as caught:
+            load_config(Job, None, [override])
+        return [line.strip() for line in str(caught.value).splitlines()[1:]]
+
+    assert told("bands=[]") == ["command line: bands: is empty (needs at least 1); add an entry"]
+    assert told("bands=[esay]") == [
+        "command line: bands.0 = 'esay': must be 'easy' or 'hard'; did you mean easy?"
+    ]
+
+
 def test_a_folder_is_no_run_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a folder; give the path of a YAML run file"):
         find_run_file(str(tmp_path), package="trillium")

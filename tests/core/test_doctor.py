@@ -64,3 +64,10 @@ def test_the_environment_is_the_same_on_every_call() -> None:
     assert first == environment.describe_environment()
     assert first["memory_bytes"] == environment.memory_bytes() > 2**28
     assert environment.package_versions()["torch"].startswith("2.")
+
+
+def test_a_cache_that_is_a_file_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("TRILLIUM_CACHE", str(tmp_path / "file"))
+    disk = next(finding for finding in examine() if finding.name == "disk")
+    assert (disk.state, disk.advice) == ("missing", "set TRILLIUM_CACHE")

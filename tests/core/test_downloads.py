@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -119,6 +120,19 @@ def test_an_index_without_the_wheel_says_what_was_looked_for(
     wheel = Wheel("pinned-thing", "1.0", "0" * 64, 10)
     with pytest.raises(BackendError, match=r"pinned-thing==1\.0: pip found no such wheel \(ERROR"):
         fetch_wheel(wheel, tmp_path / "downloads")
+
+
+def test_an_index_out_of_reach_is_told_from_one_without_the_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_only(monkeypatch, tmp_path)
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{closed.getsockname()[1]}/simple")
+        with pytest.raises(BackendError, match=r"pinned-thing==1\.0: the package index cannot be"):
+            fetch_wheel(Wheel("pinned-thing", "1.0", "0" * 64, 10), tmp_path / "downloads")
 
 
 def use_only(monkeypatch: pytest.MonkeyPatch, index: Path) -> None:

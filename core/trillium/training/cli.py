@@ -10,8 +10,12 @@ app = typer.Typer(help="Align a model on a preference file.")
 @app.command()
 def train(
     config: Annotated[str, typer.Argument(help="A run file, or a preset: minimal.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, count, show a tree.")] = False,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key.path=value, such as train.max_steps=20")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check all, count, show a tree; start nothing.")
+    ] = False,
 ) -> None:
     """Train on pairs or labelled rows (TRL's formats); the same command again continues."""
     from rich.console import Console
