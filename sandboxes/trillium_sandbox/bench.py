@@ -70,6 +70,9 @@ class Bench:
         """
         if self._judge is None:
             return False
+        if _hear(self._judge):
+            self.dismiss()  # it speaks out of turn
+            return False
         rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("2i", calls, said))]
         try:
             self._judge.sendmsg([struct.pack("<I", first)], rights)
@@ -122,13 +125,16 @@ class Bench:
 
 def _is_orderly(judge: _socket.socket, records: bytes, n_left: int) -> bool:
     """Return whether the judge said once that it is done, after the verdicts that it owed."""
-    try:
-        said = judge.recv(2, _socket.MSG_DONTWAIT)
-    except OSError:
-        return False
     letters = [letter for letter, _ in RECORD.iter_unpack(records)]
     ended = bool(letters) and letters[-1] in (b"x", b"l")
-    return said == b"d" and (ended or len(letters) == n_left + 2)
+    return _hear(judge) == b"d" and (ended or len(letters) == n_left + 2)
+
+
+def _hear(judge: _socket.socket) -> bytes:
+    try:
+        return judge.recv(2, _socket.MSG_DONTWAIT)
+    except OSError:
+        return b""
 
 
 def _whole(records: bytes) -> bytes:

@@ -211,7 +211,14 @@ class EmbeddedBackend:
                     isolation=self._level,
                 )
         self._waiting.extendleft(reversed(worker.jobs))
-        self._add_worker()
+        for attempt in range(1, MAX_DEATHS + 1):
+            try:
+                self._add_worker()
+                return
+            except SandboxError:
+                # The level held before: what fails now, such as a lack of memory, may pass.
+                if attempt == MAX_DEATHS:
+                    raise
 
     def _forget(self, tickets: set[int]) -> None:
         """Drop what an abandoned iterator still waits for; workers that run it start anew."""

@@ -1,6 +1,7 @@
 """Wrong solutions that try to be judged right. None may pass, whatever it does to its process."""
 
 import pytest
+from trillium_sandbox import Request
 
 pytestmark = pytest.mark.security
 
@@ -185,6 +186,30 @@ def test_a_hostile_test_harms_nobody_else(attack, test):
     reply = attack("def f(x): return x", tests=(test,), entry_point="f")
     assert not reply.sandbox_failure
     assert len(reply.tests) == 1
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "import os\nos.write(3, b'd')",
+        "import os\nos.write(3, b'd' * 9)",
+        "import os, time, threading\n"
+        "threading.Thread(target=lambda: (time.sleep(0.02), os.write(3, b'dd'))).start()",
+        "import os, struct\nos.write(4, struct.pack('<cd', b'P', 0.0) * 3)",
+        "import sys\nsys._current_frames = dict\nimport threading\n"
+        "threading.Thread(target=lambda: [0 for _ in iter(int, 1)], daemon=True).start()",
+    ],
+)
+def test_a_hostile_test_cannot_spoil_requests_with_other_tests(arena, test):
+    hostile = [Request(f"h{n}", "function", b"def f(): return 1", (test,), "f") for n in range(6)]
+    honest = [
+        Request(f"g{n}", "function", b"def f(): return 1", ("assert f() == 1",), "f")
+        for n in range(6)
+    ]
+    mixed = [request for pair in zip(hostile, honest, strict=True) for request in pair]
+    replies = {reply.id: reply for reply in arena.run([*hostile, *mixed])}
+    assert not any(reply.sandbox_failure for reply in replies.values())
+    assert all(replies[request.id].status == "pass" for request in honest)
 
 
 def test_a_test_that_never_ends_leaves_the_others_their_verdicts(attack):
