@@ -51,7 +51,7 @@ class Jail:
     )
 
     def __init__(self, level: int, box: str, first_id: int | None, disk_bytes: int) -> None:
-        """Measure the bare interpreter and assemble the filter; rules come with `refresh`."""
+        """Assemble the filter; the Landlock rules come later, for the work folder as mounted."""
         self.level = level
         self.box = box
         self.first_id = first_id

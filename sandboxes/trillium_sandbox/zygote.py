@@ -11,6 +11,7 @@ A judge stays for as long as requests bring the same tests, and at most a second
 from __future__ import annotations
 
 import _socket
+import contextlib
 import gc
 import os
 import select
@@ -76,7 +77,7 @@ class Zygote:
         self.calls = _socket.socketpair()
         self.bench = Bench(replies)
         self.outputs = [new_output(jail.output_bytes) for _ in range(3)]
-        self.box_changed_ns = os.stat(jail.box).st_ctime_ns
+        self.empty_box = _look(jail.box)
 
     def serve(self) -> None:
         """Run requests until the supervisor hangs up."""
@@ -167,6 +168,7 @@ class Zygote:
         # Also when the supervisor is gone: a child that has ended does not mind.
         os.kill(child, _SIGKILL)
         _, status, usage = os.wait4(child, 0)
+        self._sweep(child)
         return _account(status, usage, stopped, b"")
 
     def _run_pair(self, candidate: int, wall_s: float, n_left: int, first: int) -> _Result:
@@ -181,7 +183,13 @@ class Zygote:
                 end.close()
         os.kill(candidate, _SIGKILL)
         _, status, usage = os.wait4(candidate, 0)
+        self._sweep(candidate)
         return _account(status, usage, stopped, records)
+
+    def _sweep(self, child: int) -> None:
+        if self.jail.level == 0:  # from level 1 on, no child has children
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, _SIGKILL)
 
     def _answer(self, ticket: int, elapsed: float, result: _Result) -> None:
         # The offset says how much was written; a program can move it, not past the sealed size.
@@ -200,20 +208,16 @@ class Zygote:
         self._renew_outputs(3 if was_pair else 2)
         if was_pair:
             self.calls = _socket.socketpair()
-        # Nobody can set the time of a folder's last change.
-        if os.stat(self.jail.box).st_ctime_ns == self.box_changed_ns:
-            return
-        self.bench.dismiss()
         if self.jail.level < 2:
             empty_folder(self.jail.box)
-            self.box_changed_ns = os.stat(self.jail.box).st_ctime_ns
-            return
-        namespaces.replace_box(self.jail.disk_bytes)
-        os.chdir(self.jail.box)
-        self.box_changed_ns = os.stat(self.jail.box).st_ctime_ns
-        if self.jail.ruleset is not None:
-            os.close(self.jail.ruleset)
-            self.jail.ruleset = rules(self.jail)
+        elif _look(self.jail.box) != self.empty_box:
+            self.bench.dismiss()
+            namespaces.replace_box(self.jail.disk_bytes)
+            os.chdir(self.jail.box)
+            self.empty_box = _look(self.jail.box)
+            if self.jail.ruleset is not None:
+                os.close(self.jail.ruleset)
+                self.jail.ruleset = rules(self.jail)
 
     def _empty_child(self) -> None:
         lock_down(self.jail, _EMPTY, namespaces.CANDIDATE_ID)
@@ -254,6 +258,15 @@ class Zygote:
             )
             run_judge(self.jail, numbers, text)
         os._exit(0)
+
+
+def _look(box: str) -> tuple[int, int, int]:
+    """Return what differs when there is anything in a tmpfs folder, or its mode has changed.
+
+    The size of such a folder counts its entries; clocks may be too coarse to tell.
+    """
+    status = os.stat(box)
+    return status.st_size, status.st_nlink, status.st_mode
 
 
 def _guarded(body: Callable[[], None]) -> NoReturn:

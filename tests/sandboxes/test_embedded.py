@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from trillium_sandbox import Limits, Request, SandboxError, open_backend
-from trillium_sandbox.embedded import MAX_DEATHS
+from trillium_sandbox.embedded import MAX_DEATHS, EmbeddedBackend
 
 SOURCE = b"def f(x): return x + 1"
 
@@ -100,6 +100,28 @@ def test_stdio_compares_outputs_outside(backend, printed, status):
     request = Request("a", "stdio", printed.encode(), stdin=b"abc\n", expected_stdout=b"cba\n")
     (reply,) = backend.run([request])
     assert (reply.status, reply.integrity) == (status, "split")
+
+
+def test_each_program_finds_an_empty_folder_of_its_own():
+    leave = "import os; os.mkdir('d'); open('f', 'w').write('x'); print(os.listdir())"
+    look = "import os; print(os.listdir())"
+    with open_backend("embedded", n_workers=1) as backend:
+        replies = backend.run([script(n, (leave, look)[n % 2]) for n in range(40)])
+        found = [reply.stdout for reply in replies]
+    assert set(found[1::2]) == {b"[]\n"}
+    assert b"[]\n" not in found[0::2]
+
+
+def test_level_0_runs_programs_when_it_is_asked_for():
+    forking = "import os\nchild = os.fork()\nwhile not child: pass\nprint(child)"
+    with EmbeddedBackend(0, n_workers=1) as backend:
+        first, second, third = backend.run(
+            [script(0, forking), script(1, "open('x', 'w')"), function(2)]
+        )
+        assert (first.status, second.status, third.status) == ("ok", "ok", "pass")
+        assert third.isolation == 0
+        status = Path(f"/proc/{int(first.stdout)}/status")
+        assert not status.exists() or "State:\tZ" in status.read_text()
 
 
 def test_a_traceback_shows_the_programs_own_frames_only(backend):
