@@ -10,7 +10,7 @@ import pytest
 from trillium_sandbox import Backend, Limits, Reply, Request, open_backend
 
 CANARY = "canary-7f3a9c1e55d0"
-LIMITS = Limits(wall_s=0.6, cpu_s=0.6, memory_bytes=96 << 20, disk_bytes=4 << 20)
+LIMITS = Limits(wall_s=1.5, cpu_s=0.6, memory_bytes=96 << 20, disk_bytes=4 << 20)
 
 HONEST = b"def add(a, b):\n    return a + b\n"
 HONEST_TESTS = ("assert add(2, 3) == 5", "assert add('a', 'b') == 'ab'", "assert add(1, 1) != 3")
