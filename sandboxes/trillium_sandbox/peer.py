@@ -190,6 +190,12 @@ def _get(peer: Peer, target: object, name: object) -> object:
     return getattr(target, name)  # type: ignore[call-overload]
 
 
+def _name(peer: Peer, name: object) -> object:
+    if peer.names is None:
+        raise NameError("the test's names are out of reach")
+    return peer._target(name)
+
+
 def _set(peer: Peer, target: object, name: object, value: object) -> None:
     peer._attribute(target, name)
     setattr(target, name, value)  # type: ignore[arg-type]
@@ -211,7 +217,7 @@ _OPERATIONS: dict[str, Callable[..., object]] = {
     "get": _get,
     "set": _set,
     "next": _next,
-    "name": Peer._target,
+    "name": _name,
     "iter": lambda peer, target: _Iterator(iter(target)),
     "len": lambda peer, target: len(target),
     "bool": lambda peer, target: bool(target),

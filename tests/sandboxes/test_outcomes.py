@@ -1,0 +1,125 @@
+"""The rules by which measurements become a status, without running anything."""
+
+import signal
+
+import pytest
+from trillium_sandbox import Limits, Request
+from trillium_sandbox.outcomes import (
+    failed_to_start,
+    give_up,
+    join_turns,
+    lost_judge,
+    read_alone,
+    read_pair,
+    read_turn,
+)
+from trillium_sandbox.wire import RECORD
+from trillium_sandbox.worker import Job, Outcome
+
+KILLED = int(signal.SIGKILL)
+TESTS = ("assert f(1)", "assert f(2)", "assert f(3)")
+
+
+def outcome(letters="", *, status=KILLED, stopped=b"-", peak=0, outputs=(b"", b"", b"")):
+    records = b"".join(RECORD.pack(letter.encode(), 0.0) for letter in letters)
+    sizes = tuple(map(len, outputs))
+    return Outcome(7, 0.5, status, 0.25, peak, stopped, records, outputs, sizes)
+
+
+def job(first_test=0, **limits):
+    request = Request("a", "function", b"", TESTS, "f", limits=Limits(**limits))
+    return Job(7, request, first_test)
+
+
+def judged(letters, **measured):
+    one = job()
+    turn = read_turn(one, outcome(letters, **measured))
+    return read_pair(one, outcome(letters, **measured), turn, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("letters", "measured", "tests", "status", "limit"),
+    [
+        ("srPPP", {}, ["pass"] * 3, "pass", None),
+        ("srPfe", {}, ["pass", "fail", "error"], "fail", None),
+        ("srePf", {}, ["error", "pass", "fail"], "error", None),
+        ("srPmP", {}, ["pass", "error", "pass"], "memory", "memory_bytes"),
+        ("srP", {"stopped": b"w"}, ["pass", "timeout"], "timeout", "wall_s"),
+        ("srPx", {"stopped": b"w"}, ["pass", "timeout"], "timeout", "wall_s"),
+        ("srPx", {"status": 256}, ["pass", "error"], "error", None),
+        ("srx", {"status": int(signal.SIGXCPU)}, ["timeout"], "timeout", "cpu_s"),
+        ("srPx", {"status": int(signal.SIGXCPU)}, ["pass"], "pass", None),
+        ("srP", {}, ["pass", "error"], "error", None),
+        ("srPa", {}, ["pass"], "pass", None),
+        ("sl", {"status": 256}, ["error"] * 3, "error", None),
+        ("s", {"stopped": b"w"}, ["timeout"] * 3, "timeout", "wall_s"),
+        ("sx", {"status": int(signal.SIGSEGV)}, ["error"] * 3, "error", None),
+        ("srPPPPPPPP", {}, ["pass"] * 3, "pass", None),
+        ("srP?P", {}, ["pass", "error"], "error", None),
+    ],
+)
+def test_records_become_verdicts(letters, measured, tests, status, limit):
+    reply = judged(letters, **measured)
+    assert (list(reply.tests), reply.limit_hit) == (tests, limit)
+    if len(tests) == 3 or status != "pass":
+        assert reply.status == status
+
+
+def test_a_pass_that_leant_on_the_candidate_is_a_token():
+    assert judged("srPPP").integrity == "split"
+    assert judged("srPpP").integrity == "token"
+
+
+def test_a_pair_that_never_locked_down_is_no_verdict():
+    assert failed_to_start(job(), outcome(""))
+    assert not failed_to_start(job(), outcome("s"))
+
+
+def test_a_lost_judge_is_to_blame_only_where_its_tests_were_fresh():
+    lost = outcome("", stopped=b"j")
+    fresh, stale = job(), job()
+    fresh.brought_tests = True
+    assert lost_judge(lost)
+    assert failed_to_start(fresh, lost)
+    assert not failed_to_start(stale, lost)
+
+
+def test_turns_join_in_order_and_sum_what_they_cost():
+    first, second = judged("srP", stopped=b"w"), judged("srf")
+    both = join_turns(first, second)
+    assert both.tests[:3] == ("pass", "timeout", "fail")
+    assert (both.status, both.wall_s, both.cpu_s) == ("timeout", 1.0, 0.5)
+
+
+def test_tests_without_a_turn_are_timeouts_in_the_end():
+    reply = give_up(judged("srP", stopped=b"w"), job().request)
+    assert reply.tests == ("pass", "timeout", "timeout")
+
+
+@pytest.mark.parametrize(
+    ("measured", "status", "limit"),
+    [
+        ({"status": 0}, "ok", None),
+        ({"status": 256}, "error", None),
+        ({"status": KILLED}, "killed", None),
+        ({"status": KILLED, "peak": 250 << 20}, "memory", "memory_bytes"),
+        ({"status": KILLED, "stopped": b"w"}, "timeout", "wall_s"),
+        ({"status": KILLED, "stopped": b"c"}, "timeout", "cpu_s"),
+        ({"status": int(signal.SIGXCPU)}, "timeout", "cpu_s"),
+        ({"status": 256, "outputs": (b"", b"...\nMemoryError\n", b"")}, "memory", "memory_bytes"),
+        ({"status": 0, "outputs": (b"x" * 70000, b"", b"")}, "output_limit", "output_bytes"),
+    ],
+)
+def test_an_ending_becomes_a_status(measured, status, limit):
+    script = Job(7, Request("a", "script", b""))
+    reply = read_alone(script, outcome(**measured), 2, 0)
+    assert (reply.status, reply.limit_hit, reply.isolation) == (status, limit, 2)
+    assert len(reply.stdout) <= 65536
+
+
+def test_memory_is_reported_above_an_empty_program():
+    script = Job(7, Request("a", "script", b""))
+    assert (
+        read_alone(script, outcome(status=0, peak=9 << 20), 2, 8 << 20).peak_memory_bytes == 1 << 20
+    )
+    assert read_alone(script, outcome(status=0, peak=7 << 20), 2, 8 << 20).peak_memory_bytes == 0

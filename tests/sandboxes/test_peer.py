@@ -1,0 +1,93 @@
+import os
+import socket
+import struct
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from trillium_sandbox.codec import encode
+from trillium_sandbox.peer import ConnectionLost, Peer
+from trillium_sandbox.remote import CandidateError, Remote
+
+
+@pytest.fixture
+def connect():
+    """Return a function: names of the serving side -> the asking side."""
+    ends, threads = [], []
+
+    def run(names):
+        asking, serving = socket.socketpair()
+        ends.extend((asking, serving))
+
+        def serve():
+            with pytest.raises(ConnectionLost):
+                Peer(serving.fileno(), names=names).serve_forever()
+
+        threads.append(threading.Thread(target=serve))
+        threads[-1].start()
+        return Peer(asking.fileno())
+
+    yield run
+    for end in ends[::2]:
+        end.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.join()
+    for end in ends:
+        end.close()
+
+
+def test_calls_cross_with_their_answers(connect):
+    peer = connect({"add": lambda a, b=1: a + b})
+    assert peer.ask("call", "add", (2,), {}) == 3
+    assert peer.ask("call", "add", ("x",), {"b": "y"}) == "xy"
+
+
+def test_an_unknown_name_and_operation_are_refused(connect):
+    peer = connect({})
+    with pytest.raises(NameError, match="'f' is not defined"):
+        peer.ask("name", "f")
+    with pytest.raises(ValueError, match="unknown operation"):
+        peer.ask("exec", "import os")
+
+
+def test_a_remote_keeps_its_identity_there_and_back(connect):
+    shared = object()
+    peer = connect({"shared": shared, "same": lambda x: x is shared})
+    remote = peer.ask("name", "shared")
+    assert isinstance(remote, Remote)
+    assert peer.ask("call", "same", (remote,), {}) is True
+    assert remote == peer.ask("name", "shared") or remote != 5
+
+
+def test_exit_and_unknown_exceptions_become_candidate_errors(connect):
+    def leave():
+        raise SystemExit(0)
+
+    with pytest.raises(CandidateError):
+        connect({"f": leave}).ask("call", "f", (), {})
+
+
+@pytest.mark.property
+@given(st.binary(min_size=1, max_size=60))
+def test_any_bytes_from_the_other_side_are_an_answer_an_error_or_a_loss(data):
+    asking, hostile = socket.socketpair()
+    with asking, hostile:
+        hostile.sendall(struct.pack("<I", len(data)) + data)
+        hostile.shutdown(socket.SHUT_WR)
+        with pytest.raises((ConnectionLost, Exception)):
+            raise ConnectionError(Peer(asking.fileno()).ask("name", "f"))
+
+
+def test_a_hostile_answer_cannot_reach_what_was_not_handed_over():
+    asking, hostile = socket.socketpair()
+    with asking, hostile:
+        for operation in (("name", "os"), ("call", "eval", ("1",), {}), ("get", "os", "environ")):
+            body = encode(operation)
+            hostile.sendall(struct.pack("<I", len(body)) + body)
+        body = encode(("ok", 5, None))
+        hostile.sendall(struct.pack("<I", len(body)) + body)
+        assert Peer(asking.fileno()).ask("name", "f") == 5
+        answers = os.read(hostile.fileno(), 1 << 16)
+        assert answers.count(b"raise") == 3
+        assert b"environ" not in answers.replace(b"'environ'", b"")
