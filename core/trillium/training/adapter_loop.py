@@ -118,8 +118,9 @@ def train_adapters(
     optimizer = torch.optim.AdamW(
         [{"params": list(each.values())} for each in entries.values()], weight_decay=0.0
     )
-    first = _resume(newest_checkpoint(output, identity), method, entries, optimizer)
     journal = Journal(output)
+    checkpoint = newest_checkpoint(output, identity, last_recorded=journal.last_complete_step())
+    first = _resume(checkpoint, method, entries, optimizer)
     journal.rewind(first)
     batches = list(_plan(trees, config))
     model.train()

@@ -161,7 +161,11 @@ def _train(
         task,
         callbacks=callbacks,
     )
-    checkpoint = newest_checkpoint(output, task.identity)
+    checkpoint = newest_checkpoint(
+        output,
+        task.identity,
+        last_recorded=trainer.journal.last_complete_step(config.eval_steps),
+    )
     state = _read_state(checkpoint)
     if trainer.is_world_process_zero():
         trainer.journal.rewind(state.global_step)

@@ -41,11 +41,17 @@ def seal_checkpoint(folder: Path, identity: str) -> None:
     )
 
 
-def newest_checkpoint(output: Path, identity: str) -> Path | None:
-    """Return the latest intact checkpoint of this run, or None; warn about those passed over."""
+def newest_checkpoint(output: Path, identity: str, *, last_recorded: int) -> Path | None:
+    """Return the latest intact checkpoint of this run, or None; warn about those passed over.
+
+    A checkpoint later than step `last_recorded` of the journal is passed over too: continuing from
+    it would end in a record with a hole.
+    """
     passed: list[str] = []
     for folder in _by_step(output):
         problem = _problem(folder, identity)
+        if problem is None and step_of(folder) > last_recorded:
+            problem = f"the record of its steps is complete only up to step {last_recorded}"
         if problem is None:
             for sentence in passed:
                 log.warning("%s; continuing from %s", sentence, folder.name)

@@ -20,13 +20,18 @@ class Journal:
         self._timing = folder / "timing.jsonl"
         self._evaluations = folder / "evaluations.jsonl"
 
+    def last_complete_step(self, eval_steps: int | None = None) -> int:
+        """Return the last step up to which no step, and no evaluation that was due, is missing."""
+        last = _last_in_row(self._metrics, 1)
+        if eval_steps is None:
+            return last
+        return min(last, _last_in_row(self._evaluations, eval_steps) + eval_steps - 1)
+
     def rewind(self, step: int) -> None:
         """Drop the lines after optimizer step `step`, and any line that was cut short."""
         for path in (self._metrics, self._timing, self._evaluations):
             if path.exists():
-                kept = [
-                    line for line in path.read_text("utf-8").splitlines() if _step(line) <= step
-                ]
+                kept = [line for line in _lines(path) if _step(line) <= step]
                 write_atomically(path, "".join(line + "\n" for line in kept))
 
     def append(self, step: int, metrics: Mapping[str, float], timing: Mapping[str, float]) -> None:
@@ -58,6 +63,19 @@ def _read(path: Path) -> list[dict[str, int | float]]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def _last_in_row(path: Path, stride: int) -> int:
+    """Return the last of the steps stride, 2 stride, ... before the first that has no line."""
+    recorded = {_step(line) for line in _lines(path)} if path.exists() else set()
+    step = stride
+    while step in recorded:
+        step += stride
+    return step - stride
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text("utf-8", errors="replace").splitlines()
 
 
 def _step(line: str) -> float:

@@ -51,6 +51,31 @@ def test_other_trees_do_not_continue_an_old_checkpoint(pairs, policy, tmp_path, 
     assert [row["step"] for row in result.metrics] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("name", "n_kept", "sentence"),
+    [
+        ("metrics.jsonl", 0, "only up to step 0; starting from the beginning"),
+        ("metrics.jsonl", 3, "only up to step 3; continuing from checkpoint-2"),
+        ("evaluations.jsonl", 1, "only up to step 3; continuing from checkpoint-2"),
+    ],
+)
+def test_lost_lines_of_the_record_are_said_and_trained_again(
+    name, n_kept, sentence, pairs, policy, tmp_path, caplog
+):
+    config = configure(max_steps=4, save_steps=2, eval_steps=2)
+
+    def run():
+        model = policy(spread=0.0)
+        reference = BaseReference(model)
+        return align(config, pairs(16), model, reference, tmp_path, held_out=pairs(2, seed=9))
+
+    first = run()
+    lines = (tmp_path / name).read_text().splitlines(keepends=True)
+    (tmp_path / name).write_text("".join(lines[:n_kept]))
+    assert run() == first
+    assert sentence in caplog.text
+
+
 def test_a_large_margin_ends_the_run_and_stays_ended(pairs, policy, tmp_path):
     config = configure(num_train_epochs=50, learning_rate=2e-3, stop_margin=5.0)
     model = policy(spread=0.0)

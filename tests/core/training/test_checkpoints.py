@@ -23,7 +23,7 @@ def make_checkpoint(output, step, identity="run"):
 def test_the_newest_intact_checkpoint_is_used_without_a_word(tmp_path, caplog):
     make_checkpoint(tmp_path, 5)
     newest = make_checkpoint(tmp_path, 10)
-    assert newest_checkpoint(tmp_path, "run") == newest
+    assert newest_checkpoint(tmp_path, "run", last_recorded=10) == newest
     assert caplog.messages == []
 
 
@@ -31,7 +31,7 @@ def test_a_truncated_file_falls_back_to_the_previous_checkpoint_in_one_sentence(
     previous = make_checkpoint(tmp_path, 5)
     damaged = make_checkpoint(tmp_path, 10)
     (damaged / "optimizer.pt").write_bytes(b"x" * 7)
-    assert newest_checkpoint(tmp_path, "run") == previous
+    assert newest_checkpoint(tmp_path, "run", last_recorded=10) == previous
     assert caplog.messages == [
         f"{damaged}: optimizer.pt has 7 bytes (50 were written); continuing from checkpoint-5"
     ]
@@ -49,10 +49,20 @@ def test_a_truncated_file_falls_back_to_the_previous_checkpoint_in_one_sentence(
 )
 def test_any_damage_is_found_and_named(tmp_path, caplog, damage, sentence):
     damage(make_checkpoint(tmp_path, 10))
-    assert newest_checkpoint(tmp_path, "run") is None
+    assert newest_checkpoint(tmp_path, "run", last_recorded=10) is None
     assert len(caplog.messages) == 1
     assert sentence in caplog.messages[0]
     assert caplog.messages[0].endswith("starting from the beginning")
+
+
+def test_a_checkpoint_whose_steps_are_not_all_recorded_is_passed_over(tmp_path, caplog):
+    previous = make_checkpoint(tmp_path, 5)
+    newest = make_checkpoint(tmp_path, 10)
+    assert newest_checkpoint(tmp_path, "run", last_recorded=9) == previous
+    assert caplog.messages == [
+        f"{newest}: the record of its steps is complete only up to step 9; "
+        "continuing from checkpoint-5"
+    ]
 
 
 def test_pruning_keeps_the_newest_sealed_checkpoints(tmp_path):

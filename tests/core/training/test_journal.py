@@ -17,3 +17,18 @@ def test_rewinding_drops_later_steps_and_a_line_that_was_cut_short(tmp_path):
 def test_a_folder_without_a_journal_has_no_metrics(tmp_path):
     Journal(tmp_path).rewind(0)
     assert read_metrics(tmp_path) == []
+
+
+def test_a_record_is_complete_up_to_its_first_missing_step_or_evaluation(tmp_path):
+    journal = Journal(tmp_path)
+    assert journal.last_complete_step() == 0
+    for step in (1, 2, 3, 4, 6):
+        journal.append(step, {"loss": 0.5}, {"seconds": 1.0})
+    assert journal.last_complete_step() == 4
+    journal.append_evaluation(2, {"eval_loss": 0.5})
+    assert journal.last_complete_step(eval_steps=2) == 3
+    journal.append_evaluation(4, {"eval_loss": 0.5})
+    assert journal.last_complete_step(eval_steps=2) == 4
+    with (tmp_path / "metrics.jsonl").open("r+b") as file:
+        file.write(b"\xff\xff")
+    assert journal.last_complete_step() == 0
