@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from itertools import tee
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from trillium_sandbox import Backend, Limits, Reply, Request, open_backend
+
+_HIGHEST_LEVEL = 2
+"""The strongest isolation of the embedded backend, the only one there is."""
 
 
 class SandboxConfig(BaseModel):
@@ -25,6 +28,16 @@ class SandboxConfig(BaseModel):
     wall_s: float = Field(3.0, gt=0, description="seconds for a program with all its tests")
     memory_bytes: int = Field(256 << 20, gt=0, description="memory of a program")
     n_runs: int = Field(2, ge=1, description="runs of each program; tests that differ are flaky")
+
+    @field_validator("min_level")
+    @classmethod
+    def _within_reach(cls, level: int) -> int:
+        if level > _HIGHEST_LEVEL:
+            raise ValueError(
+                f"the embedded backend reaches level {_HIGHEST_LEVEL}; set {_HIGHEST_LEVEL}, or "
+                "lower it knowingly"
+            )
+        return level
 
     @property
     def limits(self) -> Limits:

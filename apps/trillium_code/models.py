@@ -7,7 +7,7 @@ from pathlib import Path
 from peft import PeftModel
 from transformers import AutoConfig, PreTrainedTokenizerBase
 from trillium.assets import ASSETS, cache_folder, find_model
-from trillium.errors import DataError
+from trillium.errors import ConfigError, DataError
 from trillium.files import hash_json, hash_path
 from trillium.generation import Completion, Generator, PromptBatch, SamplingConfig
 from trillium.generation.in_process import TransformersGenerator
@@ -65,8 +65,16 @@ class Models:
     def checked(
         self, prompts: Sequence[tuple[int, ...]], ids: Sequence[str], *, max_new_tokens: int
     ) -> Sequence[tuple[int, ...]]:
-        """Return the prompts; raises DataError when one leaves no room for its completion."""
+        """Return the prompts; raises when one leaves no room for its completion.
+
+        That is a ConfigError when no prompt could, a DataError when this one does not.
+        """
         limit = self.context_length
+        if limit is not None and max_new_tokens >= limit:
+            raise ConfigError(
+                f"max_new_tokens = {max_new_tokens}: leaves no room for a prompt "
+                f"({self._config.base} reads {limit} tokens in all); lower max_new_tokens"
+            )
         for id, prompt in zip(ids, prompts, strict=True):
             if limit is not None and len(prompt) + max_new_tokens > limit:
                 raise DataError(

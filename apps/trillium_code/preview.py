@@ -59,7 +59,7 @@ def example_tree(task: CodeTask, models: Models, config: CodeConfig) -> TokenTre
 
 def _describe_tasks(tasks: RunTasks) -> str:
     lines = [
-        f"{name}: {len(chosen)} tasks ("
+        f"{name}: {len(chosen)} {'task' if len(chosen) == 1 else 'tasks'} ("
         + ", ".join(f"{n} {band}" for band, n in Counter(t.band for t in chosen).items())
         + ")"
         for name, chosen in (("training", tasks.train), ("held out", tasks.held_out))
@@ -67,7 +67,7 @@ def _describe_tasks(tasks: RunTasks) -> str:
     if tasks.removed:
         first, twin = next(iter(tasks.removed.items()))
         lines.append(
-            f"left out: {len(tasks.removed)} training tasks that repeat held-out ones, "
+            f"left out of training: {len(tasks.removed)}, because they repeat held-out tasks, "
             f"such as {first} ({twin})"
         )
     return "\n".join(lines)

@@ -54,6 +54,10 @@ class TaskMatrix:
     lost: tuple[int, ...]
 
 
+PAIR_COLUMNS = frozenset({"margin"})
+"""The columns of a pair's tree."""
+
+
 @dataclass(frozen=True)
 class CodePair:
     """Hold one pair with token ids as sampled, never tokenised again; `gap` is in score units."""

@@ -42,4 +42,5 @@ def check_tasks(source: str, config: SandboxConfig) -> tuple[str, list[str]]:
     bands = Counter(task.band for task in tasks)
     counts = ", ".join(f"{count} {band}" for band, count in bands.items())
     n_tests = sum(len(task.tests) for task in tasks)
-    return f"{len(tasks)} tasks ({counts}), {n_tests} hidden tests", find_bad_tasks(tasks, config)
+    noun = "task" if len(tasks) == 1 else "tasks"
+    return f"{len(tasks)} {noun} ({counts}), hidden tests: {n_tests}", find_bad_tasks(tasks, config)

@@ -200,8 +200,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 if line.strip():
                     yield number, line
     except (OSError, UnicodeDecodeError, EOFError) as error:
+        what = "it is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
         raise DataError(
-            f"{path}: cannot be read ({error}); give own, humaneval, or the path of a JSONL file"
+            f"{path}: cannot be read ({getattr(error, 'strerror', None) or what}); "
+            "give own, humaneval, or the path of a JSONL file"
         ) from None
 
 

@@ -25,14 +25,8 @@ def check_fit(
             "training: no tree is left to train on (needs at least one); check the data set and "
             "the counts of dropped rows"
         )
-    _check_options(objective, train, n_held_out=n_held_out)
+    check_options(objective, train, n_held_out=n_held_out)
     needs = needs_of(objective)
-    if needs.shape not in _SHAPES or needs.further:
-        raise ConfigError(
-            f"objective {objective.name} needs inputs that training does not build "
-            f"({', '.join(needs.further) or needs.shape}); call its function from a recipe, or "
-            "choose another objective"
-        )
     n_paths, what = _SHAPES[needs.shape]
     for tree in trees:
         if tree.n_paths != n_paths:
@@ -59,9 +53,15 @@ def check_fit(
         )
 
 
-def _check_options(objective: ObjectiveConfig, train: TrainConfig, *, n_held_out: int) -> None:
-    """Raise ConfigError for an option that this run could not honour."""
+def check_options(objective: ObjectiveConfig, train: TrainConfig, *, n_held_out: int) -> None:
+    """Raise ConfigError for an objective or an option that no run like this could honour."""
     needs = needs_of(objective)
+    if needs.shape not in _SHAPES or needs.further:
+        raise ConfigError(
+            f"objective {objective.name} needs inputs that training does not build "
+            f"({', '.join(needs.further) or needs.shape}); call its function from a recipe, or "
+            "choose another objective"
+        )
     if train.eval_steps is not None and not n_held_out:
         raise ConfigError(
             "train.eval_steps is set and there is nothing held out (needs trees to evaluate on); "

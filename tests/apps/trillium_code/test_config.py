@@ -34,3 +34,10 @@ def test_k_beyond_the_samples_is_refused():
 def test_an_unknown_key_names_the_nearest_right_one():
     with pytest.raises(ConfigError, match=r"rank\.min_agreement"):
         load_config(CodeConfig, None, ["rank.min_agrement=2"])
+
+
+def test_a_level_out_of_reach_is_refused_with_what_to_set():
+    with pytest.raises(
+        ConfigError, match=r"sandbox\.min_level = 9: the embedded backend reaches level 2; set 2"
+    ):
+        load_config(CodeConfig, None, ["sandbox.min_level=9"])

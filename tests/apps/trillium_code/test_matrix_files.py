@@ -43,6 +43,14 @@ def test_files_that_hold_no_matrix_are_refused(tmp_path, name, content, message)
         read_matrix(tmp_path / name)
 
 
+def test_a_missing_or_binary_matrix_is_told_in_plain_words(tmp_path):
+    with pytest.raises(DataError, match=r"m\.csv: cannot be read \(No such file"):
+        read_matrix(tmp_path / "m.csv")
+    (tmp_path / "m.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"m\.csv: is no UTF-8 text"):
+        read_matrix(tmp_path / "m.csv")
+
+
 def test_ranking_a_file_shows_scores_removed_tests_and_the_pair(tmp_path):
     path = tmp_path / "m.json"
     path.write_text(json.dumps(ROWS))

@@ -1,5 +1,5 @@
 import pytest
-from trillium.errors import DataError
+from trillium.errors import ConfigError, DataError
 from trillium.generation import SamplingConfig
 from trillium.policies.config import LoraSettings, PolicyConfig
 from trillium.policies.tiny import tiny_policy, tiny_tokenizer
@@ -36,6 +36,8 @@ def test_a_prompt_that_leaves_no_room_names_the_task(config):
     assert models.checked(prompts, ["a", "b"], max_new_tokens=48) == prompts
     with pytest.raises(DataError, match=r"task b: its prompt has 2000 tokens .* takes 1999"):
         models.checked(prompts, ["a", "b"], max_new_tokens=49)
+    with pytest.raises(ConfigError, match=r"max_new_tokens = 2048: leaves no room .* reads 2048"):
+        models.checked(prompts, ["a", "b"], max_new_tokens=2048)
 
 
 def test_the_starting_policy_is_the_base_whatever_was_trained_since(config, tmp_path):

@@ -49,10 +49,25 @@ def test_a_hidden_test_more_changes_the_hash_of_the_held_out_tasks(tmp_path):
 
 def test_held_out_tasks_without_tests_are_refused(tmp_path):
     bare = {"prompt": "def c(x):\n", "entry_point": "c", "split": "held_out"}
-    with pytest.raises(ConfigError, match="1 of 1 tasks have no hidden tests, the first is c"):
+    with pytest.raises(ConfigError, match="without hidden tests are 1 of 1, the first is c"):
         prepare(tmp_path, ROWS[0], bare)
 
 
 def test_a_training_set_of_nothing_but_repeats_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"all 3 tasks repeat held-out tasks"):
         prepare(tmp_path, *ROWS, overrides=["tasks.train.split=all", "tasks.held_out.split=all"])
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("objective={name: modpo}", 'objective modpo needs column "margin_chosen" and pairs'),
+        ("objective={name: sppo}", 'objective sppo needs column "p_win_chosen" and pairs'),
+        ("objective={name: gpo}", 'objective gpo needs column "score_chosen" and pairs'),
+        ("objective={name: kto}", "objective kto needs labelled rows"),
+        ("train.eval_steps=5", "train.eval_steps is set and there is nothing held out"),
+    ],
+)
+def test_an_objective_that_pairs_of_programs_cannot_serve_is_refused(tmp_path, override, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        prepare(tmp_path, *ROWS, overrides=[override])

@@ -126,5 +126,8 @@ def test_all_bad_rows_of_a_file_are_named_with_their_line(tmp_path):
 def test_an_empty_or_missing_file_is_refused(tmp_path):
     with pytest.raises(DataError, match="holds no task"):
         read_tasks(str(write(tmp_path / "empty.jsonl")))
-    with pytest.raises(DataError, match=r"nowhere\.jsonl: cannot be read"):
+    with pytest.raises(DataError, match=r"nowhere\.jsonl: cannot be read \(No such file"):
         read_tasks(str(tmp_path / "nowhere.jsonl"))
+    (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"binary\.jsonl: cannot be read \(it is no UTF-8 text"):
+        read_tasks(str(tmp_path / "binary.jsonl"))
