@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from peft import PeftModel
 from safetensors import SafetensorError
 from torch import nn
@@ -28,7 +29,7 @@ from transformers.utils import logging as transformers_logging
 
 from trillium.assets import find_model
 from trillium.environment import cpu_flags
-from trillium.errors import ConfigError
+from trillium.errors import BackendError, ConfigError
 from trillium.policies.adapters import add_adapter, load_adapter
 from trillium.policies.config import LoraSettings, PolicyConfig, Precision, Quantisation
 from trillium.scoring.forward import check_head
@@ -58,7 +59,8 @@ def load_policy(
     """Load base, tokenizer and adapter; `device` is the GPU where there is one, by default.
 
     `seed` draws a new adapter. Raises ConfigError for a base, tokenizer, quantisation or adapter
-    that cannot be used, BackendError for an architecture whose logits would be scored wrongly.
+    that cannot be used, BackendError for an architecture whose logits would be scored wrongly, and
+    for a hub that cannot be reached.
     """
     if config.adapter is not None and config.lora != LoraSettings():
         raise ConfigError(
@@ -81,7 +83,11 @@ def load_policy(
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a folder or hub id; raises ConfigError when there is none."""
+    """Load the tokenizer of a folder or hub id.
+
+    Raises ConfigError when there is none, BackendError when the hub cannot be reached.
+    """
+    quiet_libraries()
     folder = Path(source)
     if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise ConfigError(
@@ -118,6 +124,7 @@ def quiet_libraries() -> None:
     """Keep progress bars and remarks of libraries off the terminal."""
     transformers_logging.disable_progress_bar()
     for name in (
+        "transformers.configuration_utils",
         "transformers.modeling_utils",
         "transformers.distributed.tensor_parallel",
     ):
@@ -205,6 +212,11 @@ def _explain_loading(source: str, what: str) -> Iterator[None]:
     except ConfigError:
         raise
     except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
+        if _is_unreachable(error):
+            raise BackendError(
+                f"{source}: the {what} is not on this disk and the hub cannot be reached; check "
+                "the network and HF_HUB_OFFLINE, or set policy.base to a folder that holds it"
+            ) from error
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
         remedy = (
             "check the files of the folder"
@@ -212,3 +224,11 @@ def _explain_loading(source: str, what: str) -> Iterator[None]:
             else "check the id and the network, or give a folder"
         )
         raise ConfigError(f"{source}: the {what} cannot be loaded ({reason}); {remedy}") from error
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    """Tell whether a hub was asked and gave no answer, as opposed to not knowing the id."""
+    current: BaseException | None = error
+    while current is not None and not isinstance(current, LocalEntryNotFoundError):
+        current = current.__cause__ or current.__context__
+    return current is not None

@@ -91,13 +91,16 @@ def check_head(model: nn.Module, *, tolerance: float = 2e-2) -> None:
     """Compare our head with the model's own logits on eight tokens.
 
     Raises BackendError when they differ, so that an architecture with an unknown treatment of its
-    logits cannot be scored wrongly in silence. `tolerance` is relative and covers bfloat16.
+    logits cannot be scored wrongly in silence; ConfigError for logits that are not finite.
+    `tolerance` is relative and covers bfloat16.
     """
     parts = open_model(model)
     device = next(model.parameters()).device
     ids = torch.arange(8, device=device)[None]
     with torch.no_grad():
         theirs: Tensor = model(input_ids=ids, use_cache=False).logits[0].float()
+        if not torch.isfinite(theirs).all():
+            raise ConfigError(_explain_not_finite(model))
         ours = parts.head.logits(parts.decoder(input_ids=ids, use_cache=False)[0][0]).float()
     gap = (ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-6)
     if not gap <= tolerance:
@@ -111,6 +114,24 @@ def check_head(model: nn.Module, *, tolerance: float = 2e-2) -> None:
 def takes_positions(decoder: nn.Module) -> bool:
     """Say whether the decoder can be told the position of every token."""
     return "position_ids" in inspect.signature(decoder.forward).parameters
+
+
+def _explain_not_finite(model: nn.Module) -> str:
+    name = type(_unwrap(model)).__name__
+    broken = [
+        key
+        for key, weights in model.named_parameters()
+        if weights.is_floating_point() and not torch.isfinite(weights).all()
+    ]
+    if broken:
+        return (
+            f"model {name}: weights hold NaN or infinity, in {len(broken)} tensors, the first is "
+            f"{broken[0]} (needs finite numbers); fetch or save the model again"
+        )
+    return (
+        f"model {name}: its weights are finite and its logits are not (needs finite numbers); "
+        "set policy.dtype=float32, or choose another model"
+    )
 
 
 def _layer_masks(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 from transformers import BloomConfig, BloomForCausalLM, OPTConfig, OPTForCausalLM
-from trillium.errors import ConfigError
+from trillium.errors import BackendError, ConfigError
 from trillium.layouts import collate
 from trillium.policies import load
 from trillium.policies.adapters import adapter_parameters, has_effect, save_adapter
@@ -207,3 +207,28 @@ def test_adapter_and_settings_for_a_new_one_contradict_each_other(folder: Path) 
     """T15: what is accepted is honoured; rank 4 cannot be, when the adapter has its own rank."""
     with pytest.raises(ConfigError, match=r"remove policy\.lora"):
         load_policy(configure(folder, adapter=folder / "adapter"), device="cpu")
+
+
+def test_an_unreachable_hub_is_a_failure_of_the_machine_with_a_remedy() -> None:
+    """Tests run with HF_HUB_OFFLINE, as a machine without network would."""
+    with pytest.raises(BackendError, match=r"is not on this disk .* set policy\.base"):
+        load_policy(PolicyConfig(base="nobody/nothing"), device="cpu")
+
+
+def test_weights_that_are_not_finite_are_named(folder: Path) -> None:
+    model = tiny_policy()
+    model.model.layers[1].mlp.up_proj.weight.data[3, 4] = float("nan")
+    model.save_pretrained(folder)
+    with pytest.raises(
+        ConfigError, match=r"in 1 tensors, the first is model\.layers\.1\.mlp\.up_proj\.weight"
+    ):
+        load_policy(configure(folder), device="cpu")
+
+
+def test_an_unknown_kind_of_model_is_told_once(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "config.json").write_text('{"model_type": "unheard_of"}')
+    with pytest.raises(ConfigError, match="has model type `unheard_of`"):
+        load_policy(configure(folder), device="cpu")
+    assert capfd.readouterr().err == ""
