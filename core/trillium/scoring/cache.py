@@ -8,6 +8,7 @@ set aside. Hashes of weight files are kept here too, by path, size and time of c
 
 import hashlib
 import logging
+import shutil
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +32,14 @@ CREATE TABLE IF NOT EXISTS files (
     path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL
 ) WITHOUT ROWID;
 """
+_COLUMNS = {
+    "logps": {"key", "value", "checksum"},
+    "files": {"path", "size", "mtime_ns", "sha256"},
+}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+# A full disk is told as the first; a quota, or no room for the write-ahead log, as the second.
+_OUT_OF_SPACE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+_FOREIGN = "foreign: "
 _KEYS_PER_QUERY = 500
 
 
@@ -47,7 +55,7 @@ class LogpCache:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open or create `path`; a file that is no sound database is set aside."""
+        """Open or create `path`; a file that is no sound database, or another's, is set aside."""
         self.path = path
         self.n_damaged = 0
         with explain_failed_write(path):
@@ -58,7 +66,7 @@ class LogpCache:
             except sqlite3.DatabaseError as error:
                 if not _is_damage(error):
                     raise
-                self._set_aside()
+                self._set_aside(error)
                 self._database = self._connect()
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
@@ -132,7 +140,7 @@ class LogpCache:
                 if not _is_damage(error):
                     raise
                 self._database.close()
-                self._set_aside()
+                self._set_aside(error)
                 self._database = self._connect()
                 return []
         return rows
@@ -151,6 +159,7 @@ class LogpCache:
         # Another process may be writing; half a minute is far longer than one batch takes to store.
         database = sqlite3.connect(self.path, timeout=30)
         try:
+            _check_tables(database)
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
             database.executescript(_TABLES)
@@ -163,16 +172,20 @@ class LogpCache:
             raise sqlite3.DatabaseError(f"malformed: {verdict}")
         return database
 
-    def _set_aside(self) -> None:
+    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
         number = 1
         while (kept := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
             number += 1
         self.path.replace(kept)
         for suffix in ("-wal", "-shm"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            beside = self.path.with_name(self.path.name + suffix)
+            if beside.exists():
+                beside.replace(kept.with_name(kept.name + suffix))
+        problem = "holds other tables" if str(error).startswith(_FOREIGN) else "is damaged"
         log.warning(
-            "%s: the file is damaged; it was set aside as %s and its records are computed again",
+            "%s: the file %s; it was set aside as %s and its records are computed again",
             self.path,
+            problem,
             kept.name,
         )
 
@@ -182,17 +195,32 @@ class LogpCache:
         try:
             yield
         except sqlite3.Error as error:
-            if _primary_code(error) == sqlite3.SQLITE_FULL:
-                remedy = "free some space and run the same command again; what is stored is kept"
+            reason = str(error)
+            if _primary_code(error) in _OUT_OF_SPACE:
+                free = shutil.disk_usage(self.path.parent).free / 2**20
+                reason = f"{error}, {free:.0f} MiB free"
+                remedy = (
+                    "free some space, or raise the quota, and run the same command again; what is "
+                    "stored is kept"
+                )
             else:
                 remedy = "check that the folder can be written and that no other run holds the file"
             raise BackendError(
-                f"{self.path}: the reference cache cannot be used ({error}); {remedy}"
+                f"{self.path}: the reference cache cannot be used ({reason}); {remedy}"
             ) from error
 
 
+def _check_tables(database: sqlite3.Connection) -> None:
+    """Raise DatabaseError for a table that is not ours, or has other columns."""
+    tables = database.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
+    for (name,) in tables.fetchall():
+        columns = database.execute("SELECT name FROM pragma_table_info(?)", (name,)).fetchall()
+        if _COLUMNS.get(name) != {column for (column,) in columns}:
+            raise sqlite3.DatabaseError(f"{_FOREIGN}{name}")
+
+
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    return _primary_code(error) in _DAMAGED or str(error).startswith("malformed: ")
+    return _primary_code(error) in _DAMAGED or str(error).startswith(("malformed: ", _FOREIGN))
 
 
 def _primary_code(error: sqlite3.Error) -> int:

@@ -1,5 +1,6 @@
 import logging
 import os
+import resource
 import sqlite3
 from pathlib import Path
 
@@ -98,11 +99,47 @@ def test_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
         (n_pages,) = cache._database.execute("PRAGMA page_count").fetchone()
         cache._database.execute(f"PRAGMA max_page_count = {n_pages}")
         big = {record_key("reference", "big"): np.zeros(100_000, np.float32)}
-        with pytest.raises(BackendError, match=r"full\); free some space and run the same command"):
+        with pytest.raises(BackendError, match=r"full, \d+ MiB free\); free some space"):
             cache.put(big)
         assert set(cache.get(KEYS)) == set(KEYS)
     with LogpCache(path) as cache:
         assert set(cache.get([*KEYS, *big])) == set(KEYS)
+
+
+def test_quota_is_said_with_the_free_space_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "logps.sqlite"
+    big = {record_key("reference", "big"): np.zeros(300_000, np.float32)}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with LogpCache(path) as cache:
+        cache.put(RECORDS)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+        try:
+            with pytest.raises(BackendError, match=r"disk I/O error, \d+ MiB free\); free some"):
+                cache.put(big)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with LogpCache(path) as cache:
+        assert set(cache.get([*KEYS, *big])) == set(KEYS)
+
+
+@pytest.mark.parametrize("table", ["logps (key BLOB, score REAL)", "recipes (name TEXT)"])
+def test_database_of_another_program_is_set_aside_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, table: str
+) -> None:
+    path = tmp_path / "logps.sqlite"
+    database = sqlite3.connect(path)
+    database.execute(f"CREATE TABLE {table}")
+    database.commit()
+    database.close()
+    content = path.read_bytes()
+    with LogpCache(path) as cache:
+        cache.put(RECORDS)
+        assert set(cache.get(KEYS)) == set(KEYS)
+    assert (tmp_path / "logps.sqlite.damaged-1").read_bytes() == content
+    assert caplog.messages == [
+        f"{path}: the file holds other tables; it was set aside as logps.sqlite.damaged-1 and its "
+        "records are computed again"
+    ]
 
 
 def test_place_that_cannot_hold_a_file_is_said(tmp_path: Path) -> None:
