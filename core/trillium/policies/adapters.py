@@ -22,6 +22,8 @@ from trillium.policies.config import LoraSettings
 from trillium.policies.lora import use_fast_layers
 
 POLICY_ADAPTER = "default"
+# Mamba computes with the weights of these and never calls them: an adapter there would not learn.
+_NEVER_CALLED = {"conv1d", "dt_proj", "out_proj"}
 
 
 def add_adapter(model: nn.Module, lora: LoraSettings, *, base_name: str, seed: int) -> PeftModel:
@@ -38,6 +40,8 @@ def add_adapter(model: nn.Module, lora: LoraSettings, *, base_name: str, seed: i
         task_type="CAUSAL_LM",
     )
     use_fast_layers(config)
+    # PEFT wraps layers until it meets one that it refuses, so the names are read before.
+    remedy = _suggest_targets(model)
     with torch.random.fork_rng(devices=[]), _without_noise():
         torch.manual_seed(seed)
         try:
@@ -45,11 +49,26 @@ def add_adapter(model: nn.Module, lora: LoraSettings, *, base_name: str, seed: i
         except ValueError as error:
             raise ConfigError(
                 f"policy.lora.targets: {lora.targets} does not fit {base_name} "
-                f"({str(error).splitlines()[0][:160]}); name layers of the model, or all-linear"
+                f"({str(error).splitlines()[0][:160]}); {remedy}"
             ) from error
     config.base_model_name_or_path = base_name
     _widen(policy)
     return policy
+
+
+def _suggest_targets(model: nn.Module) -> str:
+    """Name the linear layers of `model` that an adapter can be put on."""
+    find_head = getattr(model, "get_output_embeddings", None)
+    head = find_head() if callable(find_head) else None
+    names = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head
+    }
+    fitting = sorted(names - _NEVER_CALLED)
+    if not fitting:
+        return "it has no linear layers to adapt, choose another model"
+    return f"set policy.lora.targets to some of its linear layers: {', '.join(fitting)}"
 
 
 def load_adapter(model: nn.Module, folder: Path, *, base_name: str) -> PeftModel:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from peft import PeftModel
 from torch import nn
+from transformers import MambaConfig, MambaForCausalLM
 from trillium.errors import ConfigError
 from trillium.policies.adapters import (
     adapter_digest,
@@ -174,3 +175,15 @@ def test_folder_without_adapter_is_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{")
     with pytest.raises(ConfigError, match="is no PEFT configuration"):
         load_adapter(tiny_policy(), tmp_path, base_name="tiny")
+
+
+def test_layers_that_cannot_be_adapted_are_told_with_those_that_can() -> None:
+    """PEFT refuses all-linear on Mamba, and an adapter on dt_proj would never learn."""
+    config = MambaConfig(vocab_size=260, hidden_size=32, num_hidden_layers=1)
+    with pytest.raises(ConfigError, match=r"some of its linear layers: in_proj, x_proj$"):
+        add_adapter(MambaForCausalLM(config), LoraSettings(), base_name="mamba", seed=0)
+    named = LoraSettings(targets=("in_proj", "x_proj"))
+    policy = add_adapter(MambaForCausalLM(config), named, base_name="mamba", seed=0)
+    policy(input_ids=IDS).logits.logsumexp(-1).sum().backward()
+    for name, parameter in adapter_parameters(policy).items():
+        assert "lora_B" not in name or parameter.grad.any()
