@@ -77,7 +77,9 @@ def _lines(name: str) -> list[bytes]:
     try:
         return Path(name).read_bytes().splitlines()
     except OSError as error:
-        raise RequestError(f"{name}: cannot be read ({error.strerror})") from error
+        raise RequestError(
+            f"{name}: cannot be read ({error.strerror}); give a file of JSON lines, or - for stdin"
+        ) from error
 
 
 def _accept(lines: list[bytes], name: str, limits: Limits) -> list[Request]:
@@ -88,10 +90,14 @@ def _accept(lines: list[bytes], name: str, limits: Limits) -> list[Request]:
             continue
         try:
             accepted.append(Request.from_json(json.loads(line), limits=limits))
+        except UnicodeDecodeError:
+            problems.append(f"{name}:{number}: is no UTF-8 text; give a file of JSON lines")
         except (ValueError, RecursionError) as error:
             problems.append(f"{name}:{number}: {error}; correct the line or drop it")
     if problems:
         more = len(problems) - _MOST_PROBLEMS
         problems[_MOST_PROBLEMS:] = [f"{name}: and {more} more bad lines"] if more > 0 else []
         raise RequestError("\n".join(problems))
+    if not accepted:
+        raise RequestError(f"{name}: holds no request (needs a JSON object per line); add one")
     return accepted

@@ -6,7 +6,7 @@ from typing import Literal
 
 from trillium_sandbox.base import Backend
 from trillium_sandbox.embedded import EmbeddedBackend
-from trillium_sandbox.errors import SandboxError
+from trillium_sandbox.errors import RequestError, SandboxError
 from trillium_sandbox.levels import DEFAULT_LEVEL, LEVELS
 
 BackendName = Literal["embedded"]
@@ -22,12 +22,15 @@ def open_backend(
     """Return a running backend at the highest level it can hold, at least `min_level`.
 
     Level 0 takes `allow_unsafe` as well. Raises SandboxError when `min_level` does not hold here,
-    with what the kernel refused.
+    with what the kernel refused, RequestError when it is no level.
     """
     if name != "embedded":
         raise SandboxError(f"sandbox: unknown backend {name!r} (embedded)")
     if not 0 <= min_level < len(LEVELS):
-        raise SandboxError(f"sandbox: min_level = {min_level} (0 to {len(LEVELS) - 1})")
+        raise RequestError(
+            f"sandbox: min_level = {min_level} is no level (0 to {len(LEVELS) - 1}); "
+            f"ask for min_level={DEFAULT_LEVEL}"
+        )
     if min_level == 0 and not allow_unsafe:
         raise SandboxError(
             "sandbox: level 0 stops nothing hostile (programs reach files and network); "

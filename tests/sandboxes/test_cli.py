@@ -60,11 +60,22 @@ def test_very_many_bad_lines_are_counted():
 def test_a_line_that_is_no_text_is_named(tmp_path):
     requests = tmp_path / "requests.jsonl"
     requests.write_bytes(b"\xff\n")
-    assert str(run(str(requests)).exception).startswith(f"{requests}:1: ")
+    assert str(run(str(requests)).exception) == (
+        f"{requests}:1: is no UTF-8 text; give a file of JSON lines"
+    )
+
+
+@pytest.mark.parametrize("lines", ["", "\n\n"])
+def test_a_batch_without_a_request_is_refused(lines):
+    result = run("-", lines=lines)
+    assert isinstance(result.exception, RequestError)
+    assert str(result.exception).startswith("<stdin>: holds no request (needs a JSON object")
 
 
 def test_a_missing_file_and_a_bad_limit_are_named():
-    assert "cannot be read (No such file" in str(run("/nowhere.jsonl").exception)
+    assert str(run("/nowhere.jsonl").exception).endswith(
+        "(No such file or directory); give a file of JSON lines, or - for stdin"
+    )
     assert "limits.wall_s = 0.0" in str(run("-", "--wall-s", "0").exception)
 
 
