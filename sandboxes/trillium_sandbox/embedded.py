@@ -145,7 +145,7 @@ class EmbeddedBackend:
                 self._flush(worker)
         if not ready:
             now = time.monotonic()
-            for worker in [worker for worker in self._workers if worker.is_overdue(now)]:
+            for worker in [worker for worker in self._workers if worker.is_lost(now)]:
                 self._replace(worker)
 
     def _flush(self, worker: Worker) -> None:

@@ -178,8 +178,13 @@ class Worker:
             for descriptor in files:
                 os.close(descriptor)
 
-    def is_overdue(self, now: float) -> bool:
-        """Return whether the running job has outlived every limit the zygote itself enforces."""
+    def is_lost(self, now: float) -> bool:
+        """Return whether the zygote has ended, or its job outlived every limit it enforces itself.
+
+        A zygote that ends closes its socket; this also sees one whose socket something still holds.
+        """
+        if self.process.poll() is not None:
+            return True
         if not self.jobs:
             return False
         request = self.jobs[0].request
