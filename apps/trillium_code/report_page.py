@@ -1,25 +1,28 @@
 """The report of a run: what the shared report page shows for the code application."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from trillium.evaluation import compare, pass_at_k_by_task
 from trillium.files import write_atomically
 from trillium.report.content import (
-    Bars,
-    BarSeries,
-    Curves,
     Headline,
     ReportData,
     Sample,
     SamplePair,
     SamplePairs,
     Section,
-    Series,
     Settings,
     Table,
 )
 from trillium.report.render import render_report
+from trillium.report.standard import (
+    comparison_bars,
+    comparison_headline,
+    comparison_table,
+    stage_bars,
+    training_curves,
+)
 from trillium.training.journal import read_metrics
 
 from trillium_code.config import CodeConfig
@@ -29,7 +32,6 @@ from trillium_code.summary import (
     Cost,
     Gains,
     cost_rows,
-    format_interval,
     measure_cost,
     measure_gains,
 )
@@ -56,19 +58,14 @@ def build_report(config: CodeConfig, result: CodeResult, gains: Gains, cost: Cos
             f"{len(result.tasks.train)} training tasks; judged on {gains.n_tasks} other tasks"
         ),
         headlines=(
-            Headline(
-                f"pass@{min(gains.by_k)}",
-                f"{first.after.mean:.3f}",
-                was=f"{first.before.mean:.3f}",
-                detail=f"gain {format_interval(first.gain, sign=True)}",
-            ),
+            comparison_headline(f"pass@{min(gains.by_k)}", first),
             Headline("pairs", str(len(result.pairs))),
             Headline("sampling", f"{cost.sampled_tokens_per_s:.0f} tokens/s"),
             Headline("peak memory", f"{cost.peak_memory_bytes / 2**30:.2f} GiB"),
         ),
         sections=(
             _results(result, gains),
-            _training(read_metrics(result.folder)),
+            Section("Training", training_curves(read_metrics(result.folder))),
             Section("Samples", (_changed_samples(result), _pair_samples(result))),
             _costs(gains, cost, result),
             Section("Settings", (Settings("config.yaml", config.model_dump(mode="json")),)),
@@ -78,31 +75,17 @@ def build_report(config: CodeConfig, result: CodeResult, gains: Gains, cost: Cos
 
 
 def _results(result: CodeResult, gains: Gains) -> Section:
-    names = tuple(f"pass@{k}" for k in gains.by_k)
-    comparisons = tuple(gains.by_k.values())
+    metrics = {f"pass@{k}": comparison for k, comparison in gains.by_k.items()}
     return Section(
         "Result",
         (
-            Bars(
-                "pass@k on held-out tasks",
-                "share of tasks",
-                names,
-                (
-                    BarSeries("before", tuple(c.before for c in comparisons)),
-                    BarSeries("after", tuple(c.after for c in comparisons)),
-                ),
-                note="95 % bootstrap intervals over tasks",
-            ),
-            Table(
+            comparison_bars("pass@k on held-out tasks", metrics, value_label="share of tasks"),
+            comparison_table(
                 "Paired over tasks",
-                ("", "before", "after", "gain", "better", "equal", "worse", "p (permutation)"),
-                tuple(
-                    (name, c.before, c.after, c.gain, c.n_better, c.n_equal, c.n_worse, p)
-                    for name, c in zip(names, comparisons, strict=True)
-                    for p in [round(c.permutation_p, 4)]
-                ),
+                metrics,
                 note=f"{gains.n_samples} programs per task; {gains.n_lost_programs} programs that "
-                "the sandbox lost are left out",
+                "the sandbox lost are left out. Intervals are bootstrapped over tasks; p is "
+                "two-sided, from exchanging before and after within tasks.",
             ),
             _by_band(result.before, result.after),
         ),
@@ -124,31 +107,6 @@ def _by_band(before: Sequence[TaskResult], after: Sequence[TaskResult]) -> Table
             found = compare(*({id: side[id] for id in shared} for side in sides))
             rows.append((band, len(shared), found.before, found.after, found.gain))
     return Table("pass@1 by difficulty", ("band", "tasks", "before", "after", "gain"), tuple(rows))
-
-
-def _training(metrics: Sequence[Mapping[str, float]]) -> Section:
-    def curves(title: str, label: str, names: Mapping[str, str]) -> Curves:
-        series = tuple(_series(shown, key, metrics) for key, shown in names.items())
-        return Curves(title, "optimizer step", label, tuple(s for s in series if s.x))
-
-    return Section(
-        "Training",
-        (
-            curves("Loss", "mean per pair", {"loss": "loss"}),
-            curves("Reward margin", "reward", {"rewards/margins": "chosen - rejected"}),
-            curves(
-                "Log-probabilities",
-                "nats",
-                {"logps/chosen": "chosen", "logps/rejected": "rejected"},
-            ),
-            curves("Accuracy", "share of pairs", {"rewards/accuracies": "chosen above rejected"}),
-        ),
-    )
-
-
-def _series(name: str, key: str, metrics: Iterable[Mapping[str, float]]) -> Series:
-    points = [(float(row["step"]), float(row[key])) for row in metrics if key in row]
-    return Series(name, tuple(x for x, _ in points), tuple(y for _, y in points))
 
 
 def _changed_samples(result: CodeResult) -> SamplePairs:
@@ -209,17 +167,11 @@ def _pair_samples(result: CodeResult) -> SamplePairs:
 
 
 def _costs(gains: Gains, cost: Cost, result: CodeResult) -> Section:
-    stages = tuple(cost.seconds)
+    seconds = {name.replace("_", " "): spent for name, spent in cost.seconds.items()}
     return Section(
         "Cost",
         (
-            Bars(
-                "Time by stage",
-                "seconds",
-                tuple(name.replace("_", " ") for name in stages),
-                (BarSeries("seconds", tuple(cost.seconds.values())),),
-                is_horizontal=True,
-            ),
+            stage_bars(seconds),
             Table("Numbers", ("", "value"), tuple(cost_rows(gains, cost, result.stages))),
         ),
     )

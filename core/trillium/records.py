@@ -8,6 +8,7 @@ here knows tokens; `tokenize` turns rows into trees, `rowfiles` reads and writes
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -21,7 +22,7 @@ _RANKING_LABELS = {"rewards": "reward", "ranks": "rank"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class Row(ABC):
     """Hold what every kind of row has.
 
     `columns` are the numeric fields of a row that its kind does not name (margin, weight, ...).
@@ -49,9 +50,9 @@ class Row:
             object.__setattr__(self, "id", hashlib.sha256(content.encode()).hexdigest()[:16])
 
     @classmethod
+    @abstractmethod
     def from_record(cls, fields: Fields) -> "Row":
         """Read a row; problems are noted in `fields`."""
-        raise NotImplementedError
 
     def to_record(self) -> dict[str, object]:
         """Return the row as it stands in a file."""
@@ -62,8 +63,9 @@ class Row:
             record["chat_template_kwargs"] = dict(self.template_kwargs)
         return record
 
+    @abstractmethod
     def _own_record(self) -> dict[str, object]:
-        raise NotImplementedError
+        """Return the fields that this kind of row adds."""
 
 
 @dataclass(frozen=True, kw_only=True)

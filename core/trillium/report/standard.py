@@ -107,11 +107,6 @@ def stage_bars(seconds: Mapping[str, float], *, title: str = "Time by stage") ->
     )
 
 
-def counts_table(title: str, counts: Mapping[str, int], *, note: str = "") -> Table:
-    """Return what was counted, dropped rows for one; zeros are shown, since they are news too."""
-    return Table(title, ("what", "count"), tuple(counts.items()), note=note)
-
-
 def _series(log: Sequence[Mapping[str, float]], key: str, name: str) -> Series:
     points = [(float(entry["step"]), float(entry[key])) for entry in log if key in entry]
     return Series(name, tuple(x for x, _ in points), tuple(y for _, y in points))

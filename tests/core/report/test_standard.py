@@ -3,7 +3,6 @@ from trillium.report.standard import (
     comparison_bars,
     comparison_headline,
     comparison_table,
-    counts_table,
     stage_bars,
     training_curves,
 )
@@ -53,13 +52,6 @@ def test_held_out_measures_are_drawn_beside_their_training_twins():
         ("loss", (1.0, 2.0), (0.7, 0.6)),
         ("held-out loss", (2.0,), (0.65,)),
     ]
-
-
-def test_counts_show_zeros():
-    assert counts_table("Dropped", {"too long": 0, "empty": 3}).rows == (
-        ("too long", 0),
-        ("empty", 3),
-    )
 
 
 def test_stages_keep_their_order():
