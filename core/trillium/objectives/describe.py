@@ -65,6 +65,7 @@ def describe(name: str) -> str:
         f"{objective.name}: {objective.help}",
         f"https://arxiv.org/abs/{objective.arxiv}   TRL 1.16: {objective.trl}",
         f"needs: {describe_needs(objective.needs)}",
+        "trainer: " + ("yes" if objective.is_trainable else "no, a function to call"),
         "",
         inspect.getdoc(objective.function) or "",
         "",

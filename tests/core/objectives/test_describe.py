@@ -34,6 +34,8 @@ def test_one_objective_is_shown_with_formula_and_bounds() -> None:
     assert "z    = beta * (u_w - u_l)" in text
     assert "label_smoothing = 0.0   (>= 0, < 0.5)" in text
     assert "TRL 1.16: same" in text
+    assert "trainer: yes" in text
+    assert "trainer: no" in describe("lipo")
 
 
 def test_an_unknown_objective_gets_the_nearest_name() -> None:
