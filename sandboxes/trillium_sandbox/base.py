@@ -1,4 +1,4 @@
-"""What every backend offers, whatever walls it builds."""
+"""What every backend offers, whatever walls it builds and wherever it runs."""
 
 from __future__ import annotations
 

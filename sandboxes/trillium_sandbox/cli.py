@@ -1,23 +1,29 @@
 """The `trillium sandbox` commands: run a file of requests, and say which levels hold here."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trillium_sandbox.errors import RequestError
+from trillium_sandbox import intake
+from trillium_sandbox.base import Backend
+from trillium_sandbox.cache import CachedBackend, ResultCache, name_backend
+from trillium_sandbox.dispatch import MAX_PROGRAMS
+from trillium_sandbox.errors import RequestError, SandboxError
 from trillium_sandbox.levels import DEFAULT_LEVEL, LEVELS, probe
 from trillium_sandbox.limits import Limits
 from trillium_sandbox.opening import BackendName, open_backend
-from trillium_sandbox.verdicts import Request
 
 app = typer.Typer(no_args_is_help=True, help="Run programs that nobody trusts.")
 
+TOKEN = "TRILLIUM_SANDBOX_TOKEN"
+"""The environment variable with the token of a service."""
+
 _DEFAULTS = Limits()
 _MEGABYTE = 1 << 20
-_MOST_PROBLEMS = 20
 
 
 @app.command()
@@ -37,21 +43,83 @@ def batch(
         _DEFAULTS.output_bytes
     ),
     min_level: Annotated[int, typer.Option(help="Refuse to run below this level.")] = DEFAULT_LEVEL,
-    workers: Annotated[int | None, typer.Option(help="Zygotes; default: one per core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Zygotes; default: one per core.")
+    ] = None,
     allow_unsafe: Annotated[bool, typer.Option(help="Allow --min-level 0.")] = False,
+    runtime: Annotated[
+        str | None, typer.Option(help="Of --backend docker: runsc or kata, where installed.")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="The service of --backend http.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help=f"Its token; default: the variable {TOKEN}.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Keep results in this file; time and memory are replayed.")
+    ] = None,
 ) -> None:
     """Run REQUESTS and print one reply per request, in order, as JSON lines.
 
     All requests are read and checked before the first one runs.
     """
     limits = Limits(wall_s, cpu_s, memory_mb << 20, disk_mb << 20, pids, output_bytes)
-    accepted = _accept(_lines(requests), "<stdin>" if requests == "-" else requests, limits)
-    with open_backend(
-        backend, min_level=min_level, n_workers=workers, allow_unsafe=allow_unsafe
-    ) as opened:
-        for reply in opened.run(accepted):
+    name = "<stdin>" if requests == "-" else requests
+    accepted = intake.read_lines(_lines(requests), name, limits)
+    opened = open_backend(
+        backend,
+        min_level=min_level,
+        n_workers=workers,
+        allow_unsafe=allow_unsafe,
+        runtime=runtime,
+        url=url,
+        token=_token(token_file),
+    )
+    with _cached(opened, backend, cache) as sandbox:
+        for reply in sandbox.run(accepted):
             sys.stdout.write(json.dumps(reply.to_json()) + "\n")
             sys.stdout.flush()
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any free port.")] = 8080,
+    backend: Annotated[BackendName, typer.Option(help="Which backend runs them.")] = "embedded",
+    min_level: Annotated[int, typer.Option(help="Refuse to run below this level.")] = DEFAULT_LEVEL,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Zygotes; default: one per core.")
+    ] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="Of --backend docker: runsc or kata, where installed.")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help=f"What callers must know; default: the variable {TOKEN}.")
+    ] = None,
+    no_token: Annotated[
+        bool, typer.Option("--no-token", help="Let every machine that reaches --host in.")
+    ] = False,
+    cache: Annotated[Path | None, typer.Option(help="Keep results in this file.")] = None,
+    max_queue: Annotated[int, typer.Option(help="Programs that may wait or run.")] = MAX_PROGRAMS,
+    max_wall_s: Annotated[float, typer.Option(help="What a request may ask for.")] = 60.0,
+    max_memory_mb: Annotated[int, typer.Option(help="What a request may ask for, MiB.")] = 4096,
+) -> None:
+    """Answer requests over HTTP until SIGTERM, on this machine only unless told otherwise."""
+    try:
+        from trillium_sandbox.service.app import ServiceSettings
+        from trillium_sandbox.service.serving import serve_until_told
+    except ModuleNotFoundError as error:
+        raise SandboxError(
+            f'sandbox: the service needs {error.name}; pip install "trillium[service]"'
+        ) from error
+    settings = ServiceSettings(backend, _token(token_file), max_wall_s, max_memory_mb << 20)
+    serve_until_told(
+        lambda: open_backend(backend, min_level=min_level, n_workers=workers, runtime=runtime),
+        settings,
+        address=(host, port),
+        no_token=no_token,
+        cache_path=cache,
+        max_queue=max_queue,
+    )
 
 
 @app.command(name="probe")
@@ -82,22 +150,21 @@ def _lines(name: str) -> list[bytes]:
         ) from error
 
 
-def _accept(lines: list[bytes], name: str, limits: Limits) -> list[Request]:
-    """Return the requests of all lines, or raise one error that names every bad line."""
-    accepted, problems = [], []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            accepted.append(Request.from_json(json.loads(line), limits=limits))
-        except UnicodeDecodeError:
-            problems.append(f"{name}:{number}: is no UTF-8 text; give a file of JSON lines")
-        except (ValueError, RecursionError) as error:
-            problems.append(f"{name}:{number}: {error}; correct the line or drop it")
-    if problems:
-        more = len(problems) - _MOST_PROBLEMS
-        problems[_MOST_PROBLEMS:] = [f"{name}: and {more} more bad lines"] if more > 0 else []
-        raise RequestError("\n".join(problems))
-    if not accepted:
-        raise RequestError(f"{name}: holds no request (needs a JSON object per line); add one")
-    return accepted
+def _token(file: Path | None) -> str | None:
+    """Return the token, which is never an argument: those are visible to every user."""
+    if file is None:
+        return os.environ.get(TOKEN) or None
+    try:
+        token = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{file}: cannot be read ({error}); give a file with a token") from error
+    if not token or not token.isascii() or not token.isprintable():
+        raise RequestError(f"{file}: holds no token (one line of printable ASCII); write one")
+    return token
+
+
+def _cached(opened: Backend, name: str, path: Path | None) -> Backend:
+    if path is None:
+        return opened
+    full_name = name_backend(name, opened)
+    return CachedBackend(opened, ResultCache(path, backend=full_name, level=opened.level))

@@ -71,6 +71,8 @@ def decode(data: bytes, resolve: Callable[[int, int], object] | None = None) -> 
         value = reader.read(0)
     except (struct.error, IndexError, OverflowError) as error:
         raise CodecError("truncated value") from error
+    except RecursionError as error:
+        raise CodecError("a value nested deeper than the stack here allows") from error
     except (UnicodeDecodeError, TypeError, ValueError, ArithmeticError) as error:
         raise CodecError(f"malformed value: {error}") from error
     if reader.at != len(data):

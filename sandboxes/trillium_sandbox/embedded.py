@@ -10,11 +10,9 @@ import os
 import selectors
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import Self
 
 from trillium_sandbox import outcomes
+from trillium_sandbox.engine import Engine
 from trillium_sandbox.errors import SandboxError
 from trillium_sandbox.limits import Limits
 from trillium_sandbox.verdicts import Reply, Request
@@ -26,96 +24,43 @@ MAX_DEATHS = 3
 _WINDOW = 8
 """Jobs a worker is sent ahead of the one that it runs."""
 
-_TICK_S = 1.0
+_LOOK_S = 1.0
+"""How often workers that say nothing are looked at."""
 
 
-class EmbeddedBackend:
+class EmbeddedBackend(Engine):
     """Run programs in forked, locked-down children of lean zygotes, one zygote per core."""
 
     def __init__(self, level: int, n_workers: int | None = None) -> None:
         """Start the zygotes. Raises SandboxError when `level` does not hold on this machine."""
-        self._level = level
-        self._n_workers = n_workers or len(os.sched_getaffinity(0))
+        n_workers = n_workers or len(os.sched_getaffinity(0))
+        super().__init__(level, 2 * _WINDOW * n_workers)
         self._disk_bytes = Limits().disk_bytes
-        self._selector = selectors.DefaultSelector()
         self._workers: list[Worker] = []
         self._waiting: deque[Job] = deque()
         self._parts: dict[int, Reply] = {}
-        self._replies: dict[int, Reply] = {}
-        self._next_ticket = 0
+        self._next_look_s = 0.0
         self.n_restarts = 0
         try:
-            for _ in range(self._n_workers):
+            for _ in range(n_workers):
                 self._add_worker()
         except BaseException:
             self.close()
             raise
 
     @property
-    def level(self) -> int:
-        """Return the isolation level that holds; see levels.py."""
-        return self._level
-
-    @property
     def worker_pids(self) -> tuple[int, ...]:
         """Return the process ids of the zygotes' launchers, as seen from outside."""
         return tuple(worker.process.pid for worker in self._workers)
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Reply]:
-        """Yield one reply per request, in the order of the requests.
+    def _enqueue(self, ticket: int, request: Request) -> None:
+        self._waiting.append(Job(ticket, request))
 
-        Takes requests as it has room for them. A worker that dies is replaced and what it had not
-        answered runs again. Abandoning the iterator drops the requests it had taken.
-        """
-        source = iter(requests)
-        expected: deque[int] = deque()
-        exhausted = False
-        try:
-            while True:
-                while not exhausted and len(expected) < 2 * _WINDOW * self._n_workers:
-                    request = next(source, None)
-                    if request is None:
-                        exhausted = True
-                        break
-                    expected.append(self._accept(request))
-                self._dispatch()
-                while expected and expected[0] in self._replies:
-                    yield self._replies.pop(expected.popleft())
-                if exhausted and not expected:
-                    return
-                if expected and expected[0] not in self._replies:
-                    self._step()
-        finally:
-            self._forget(set(expected))
-
-    def close(self) -> None:
-        """End every process of the backend."""
+    def _stop(self) -> None:
         for worker in self._workers:
             self._selector.unregister(worker.replies)
             worker.stop()
         self._workers.clear()
-        self._selector.close()
-
-    def __enter__(self) -> Self:
-        """Return the backend itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the backend."""
-        self.close()
-
-    def _accept(self, request: Request) -> int:
-        if not self._workers:
-            raise SandboxError("sandbox: the backend is closed; open a new one")
-        ticket = self._next_ticket
-        self._next_ticket += 1
-        self._waiting.append(Job(ticket, request))
-        return ticket
 
     def _dispatch(self) -> None:
         while self._waiting:
@@ -125,26 +70,27 @@ class EmbeddedBackend:
             worker.submit(self._waiting.popleft())
             self._flush(worker)
 
-    def _step(self) -> None:
+    def _step(self, timeout_s: float) -> None:
         """Wait for the workers and take in what they have to say."""
         writers = [worker for worker in self._workers if worker.unsent]
         for worker in writers:
             self._selector.register(worker.requests, selectors.EVENT_WRITE, worker)
         try:
-            ready = self._selector.select(_TICK_S)
+            ready = self._selector.select(timeout_s)
         finally:
             for worker in writers:
                 self._selector.unregister(worker.requests)
         for key, events in ready:
             worker = key.data
-            if worker not in self._workers:
+            if worker not in self._workers:  # replaced a moment ago, or the bell
                 continue
             if events & selectors.EVENT_READ:
                 self._drain(worker)
             else:
                 self._flush(worker)
-        if not ready:
-            now = time.monotonic()
+        now = time.monotonic()
+        if now >= self._next_look_s:
+            self._next_look_s = now + _LOOK_S
             for worker in [worker for worker in self._workers if worker.is_lost(now)]:
                 self._replace(worker)
 
@@ -220,14 +166,10 @@ class EmbeddedBackend:
                 if attempt == MAX_DEATHS:
                     raise
 
-    def _forget(self, tickets: set[int]) -> None:
-        """Drop what an abandoned iterator still waits for; workers that run it start anew."""
-        if not tickets:
-            return
+    def _discard(self, tickets: set[int]) -> None:
         self._waiting = deque(job for job in self._waiting if job.ticket not in tickets)
         for ticket in tickets:
             self._parts.pop(ticket, None)
-            self._replies.pop(ticket, None)
         for worker in list(self._workers):
             if any(job.ticket in tickets for job in worker.jobs):
                 worker.jobs = deque(job for job in worker.jobs if job.ticket not in tickets)

@@ -19,6 +19,7 @@ from types import CodeType
 from trillium_sandbox import namespaces
 from trillium_sandbox.child import Jail, finish, lock_down, new_module, report
 from trillium_sandbox.codec import decode
+from trillium_sandbox.opcodes import OpcodeCount
 from trillium_sandbox.peer import ConnectionLost, Peer
 from trillium_sandbox.wire import RECORD
 
@@ -26,8 +27,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from trillium_sandbox.child import Numbers
 
-CALLS = 3
-"""The candidate's descriptor for the judge's calls."""
+CALLS, TALLY = 3, 4
+"""The candidate's descriptors: the judge's calls, and its opcode count when it is asked for."""
 
 COURT, RECORDS = 3, 4
 """The judge's descriptors: what the zygote hands it, and what it reports."""
@@ -124,7 +125,9 @@ def run_judge(jail: Jail, numbers: Numbers, tests: bytes) -> None:
             os._exit(0)  # a test has left a thread behind
 
 
-def run_candidate(jail: Jail, numbers: Numbers, source: bytes, entry_point: str | None) -> None:
+def run_candidate(
+    jail: Jail, numbers: Numbers, source: bytes, entry_point: str | None, *, counts: bool
+) -> None:
     """Load a candidate in this process, answer the judge's calls, and end it."""
     peer = Peer(CALLS, names={})
     lock_down(jail, numbers, namespaces.CANDIDATE_ID)
@@ -132,6 +135,8 @@ def run_candidate(jail: Jail, numbers: Numbers, source: bytes, entry_point: str 
     module = new_module("candidate")
     try:
         code = compile(source, "candidate.py", "exec", dont_inherit=True)
+        if counts:
+            peer.counted = OpcodeCount(TALLY)
         exec(code, module.__dict__)
         if entry_point is not None and entry_point not in module.__dict__:
             raise NameError(f"the candidate does not define {entry_point}")

@@ -46,11 +46,23 @@ LEVELS = (
     Level(
         3,
         "container",
-        "the same, with a container's own memory and process limits around all programs",
-        "kernel bugs, side channels",
+        "the same, for an engine elsewhere too; memory, processes, processors of all programs",
+        "kernel bugs (the kernel is the machine's), side channels; programs take turns in one "
+        "container and its process space: users, rules and a swept folder are between them",
     ),
-    Level(4, "gvisor", "the same, and most kernel bugs", "side channels"),
-    Level(5, "vm", "the same, and kernel bugs", "side channels"),
+    Level(
+        4,
+        "gvisor",
+        "the same, and most kernel bugs: programs call a kernel in user space",
+        "bugs of that kernel, side channels; between programs what level 3 has, less Landlock",
+    ),
+    Level(
+        5,
+        "vm",
+        "the same, and kernel bugs: the kernel is a virtual machine's",
+        "bugs of the virtual machine, side channels; between programs, in one machine, what "
+        "level 3 has",
+    ),
 )
 
 
@@ -65,8 +77,21 @@ class Probe:
 
 def probe() -> list[Probe]:
     """Build every level in turn, the highest last, and say which of them hold here."""
-    probes = [probe_embedded(level) for level in (0, 1, 2)]
-    return probes + [Probe(level.number, False, "no backend offers it") for level in LEVELS[3:]]
+    return [probe_embedded(level) for level in (0, 1, 2)] + probe_docker()
+
+
+def probe_docker() -> list[Probe]:
+    """Run a program in a container of each kind that the engine offers: levels 3, 4 and 5.
+
+    Quick where no engine answers.
+    """
+    higher = [level.number for level in LEVELS[3:]]
+    try:
+        from trillium_sandbox.docker import probing
+    except ModuleNotFoundError as error:
+        reason = f'the docker backend needs {error.name} (pip install "trillium[docker]")'
+        return [Probe(level, False, reason) for level in higher]
+    return probing.probe()
 
 
 def describe_level() -> dict[str, str]:

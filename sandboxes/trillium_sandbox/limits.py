@@ -11,6 +11,9 @@ from trillium_sandbox.errors import RequestError
 MAX_OUTPUT_BYTES = 16 << 20
 """Outputs stay in memory until the reply is read, so no request may ask for more than this."""
 
+MAX_PROCESSES = 4096
+"""The kernel refuses to set a limit beyond what the sandbox itself may have."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -39,10 +42,9 @@ class Limits:
             count = getattr(self, name)
             if type(count) is not int or not 0 < count < 1 << 60:
                 raise RequestError(f"limits.{name} = {count!r} (a positive whole number)")
-        if self.output_bytes > MAX_OUTPUT_BYTES:
-            raise RequestError(
-                f"limits.output_bytes = {self.output_bytes} (at most {MAX_OUTPUT_BYTES})"
-            )
+        for name, most in (("output_bytes", MAX_OUTPUT_BYTES), ("n_processes", MAX_PROCESSES)):
+            if getattr(self, name) > most:
+                raise RequestError(f"limits.{name} = {getattr(self, name)} (at most {most})")
 
     @classmethod
     def from_json(cls, values: object, defaults: Limits) -> Limits:

@@ -13,9 +13,8 @@ import sys
 from trillium_sandbox import linux
 
 BOX = "/box"
-OUTSIDE_IDS = 0x6A000000
-"""First user id outside that the ids inside map to: one range for all, far from accounts."""
 N_IDS = 16
+_FIRST_RANGE, _N_RANGES = 0x6A000000, 1 << 24
 CANDIDATE_ID, JUDGE_ID = 1, 2
 
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
@@ -36,6 +35,23 @@ def library_paths() -> tuple[str, ...]:
     system = [p for p in ("/usr", "/lib", "/lib64", "/nix/store") if os.path.isdir(p)]
     extra = sorted(p for p in prefixes if not any(_is_under(p, root) for root in system))
     return (*system, *extra)
+
+
+def new_users() -> int:
+    """Return the first of N_IDS user ids that nobody else is likely to have, far from accounts.
+
+    One zygote's only: the kernel counts processes by user, over all zygotes of a machine.
+    """
+    return _FIRST_RANGE + N_IDS * (int.from_bytes(os.urandom(3), "little") % _N_RANGES)
+
+
+def are_mapped(first_id: int, name: str = "uid_map") -> bool:
+    """Return whether the user ids from `first_id` on exist here."""
+    with open(f"/proc/self/{name}") as lines:
+        ranges = [[int(word) for word in line.split()] for line in lines]
+    return any(
+        first <= first_id and first + count >= first_id + N_IDS for first, _, count in ranges
+    )
 
 
 def enter(disk_bytes: int) -> int | None:
@@ -127,14 +143,15 @@ def _enter_as_root() -> int:
     even with every capability of their own namespace. The range is mapped by a helper that stays
     outside, because that takes the right to set users there.
     """
-    can_map = all(_range_is_mapped(f"/proc/self/{name}") for name in ("uid_map", "gid_map"))
+    outside = new_users()
+    can_map = all(are_mapped(outside, name) for name in ("uid_map", "gid_map"))
     entered_read, entered_write = os.pipe()
     mapped_read, mapped_write = os.pipe()
     launcher = os.getpid()
     helper = os.fork()
     if helper == 0:
         os.close(entered_write)
-        _map_users(launcher, entered_read, mapped_write)
+        _map_users(launcher, outside, entered_read, mapped_write)
     os.close(mapped_write)
     linux.unshare(linux.CLONE_NEWNS)
     _build_root()
@@ -150,7 +167,7 @@ def _enter_as_root() -> int:
         os.close(descriptor)
     os.waitpid(helper, 0)
     if not own_users:
-        return OUTSIDE_IDS
+        return outside
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     os.setgroups([])
@@ -165,22 +182,14 @@ def _unshares_users() -> bool:
     return True
 
 
-def _map_users(launcher: int, entered: int, mapped: int) -> None:
+def _map_users(launcher: int, outside: int, entered: int, mapped: int) -> None:
     try:
         if os.read(entered, 1):
             for name in ("uid_map", "gid_map"):
-                _write(f"/proc/{launcher}/{name}", f"0 {OUTSIDE_IDS} {N_IDS}")
+                _write(f"/proc/{launcher}/{name}", f"0 {outside} {N_IDS}")
             os.write(mapped, b"y")
     finally:
         os._exit(0)
-
-
-def _range_is_mapped(path: str) -> bool:
-    with open(path) as lines:
-        ranges = [[int(word) for word in line.split()] for line in lines]
-    return any(
-        first <= OUTSIDE_IDS and first + count >= OUTSIDE_IDS + N_IDS for first, _, count in ranges
-    )
 
 
 def _fork_first_process() -> None:

@@ -121,6 +121,7 @@ def join_turns(first: Reply, second: Reply) -> Reply:
         wall_s=first.wall_s + second.wall_s,
         cpu_s=first.cpu_s + second.cpu_s,
         peak_memory_bytes=max(first.peak_memory_bytes, second.peak_memory_bytes),
+        opcode_count=None,  # a second process has loaded the candidate once more
         limit_hit=limit,
         integrity="token" if "token" in (first.integrity, second.integrity) else "split",
     )
@@ -161,6 +162,7 @@ def _measured(job: Job, outcome: Outcome, level: int, baseline_bytes: int) -> Re
         cpu_s=outcome.cpu_s,
         peak_memory_bytes=max(0, outcome.peak_bytes - baseline_bytes),
         isolation=level,
+        opcode_count=outcome.opcode_count,
     )
 
 

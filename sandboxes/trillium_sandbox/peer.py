@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import NoReturn
 
+    from trillium_sandbox.opcodes import OpcodeCount
+
 MAX_FRAME_BYTES = 32 << 20
 _PLAIN = frozenset({int, str, float, bool, bytes, type(None)})
 _OPAQUE = frozenset({"module", "frame", "traceback", "code"})
@@ -48,6 +50,7 @@ class Peer:
         self.names = names
         self.is_lost = False
         self.raised: Exception | None = None
+        self.counted: OpcodeCount | None = None
         self._held = bytearray()
         self._exported: list[object] = []
 
@@ -100,9 +103,11 @@ class Peer:
         except BaseException as error:
             reply = encode(("raise", _exception_names(error), _describe(error)))
         if self.names is not None:
-            # The candidate may be killed any time after its answer: its output goes out before.
+            # The candidate may be killed any time after its answer: all else goes out before.
             with contextlib.suppress(BaseException):
                 sys.stdout.flush()
+            if self.counted is not None:
+                self.counted.save()
         self._send(reply)
 
     def _export(self, value: object) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import struct
+from typing import NamedTuple
 
 from trillium_sandbox import linux
 
@@ -37,7 +38,13 @@ _KILL_PROCESS = 0x80000000
 _ALLOW = 0x7FFF0000
 _ERRNO = 0x00050000
 
-_Block = list[bytes]
+_ANSWERS = {
+    "allow": _ALLOW,
+    "refuse": _ERRNO | errno.EPERM,
+    "unknown": _ERRNO | errno.ENOSYS,
+    "no terminal": _ERRNO | errno.ENOTTY,
+    "end": _KILL_PROCESS,
+}
 
 
 class Filter:
@@ -64,77 +71,90 @@ class Filter:
 def build() -> bytes:
     """Return the filter as BPF instructions, with a stand-in for the child's process id.
 
-    The numbers are searched as a binary tree over ranges of equal answers, six steps deep.
+    The numbers are searched as a binary tree over ranges of equal answers, seven steps deep. Every
+    child has the kernel compile this: the answers stand once, at the end, and all jump to them.
     """
-    numbers = linux.NUMBERS
-    refuse = [_instruction(_RETURN, _ERRNO | errno.EPERM)]
-    allow = [_instruction(_RETURN, _ALLOW)]
-    conditional = _conditional()
-    blocks = {number: conditional.get(name, allow) for name, number in numbers.items()}
-    segments: list[tuple[int, _Block]] = []
+    blocks = _conditional()
+    labels = {number: name if name in blocks else "allow" for name, number in linux.NUMBERS.items()}
+    segments: list[tuple[int, str]] = []
     for number in range(_LAST_KNOWN):
-        block = blocks.get(number, refuse)
-        if not segments or segments[-1][1] != block:
-            segments.append((number, block))
-    segments.append((_LAST_KNOWN, [_instruction(_RETURN, _ERRNO | errno.ENOSYS)]))
-    program = [
-        _instruction(_LOAD_WORD, 4),
-        _instruction(_JUMP_EQUAL, _AUDIT_ARCH[linux.MACHINE], 1, 0),
-        _instruction(_RETURN, _KILL_PROCESS),
-        _instruction(_LOAD_WORD, 0),
+        label = labels.get(number, "refuse")
+        if not segments or segments[-1][1] != label:
+            segments.append((number, label))
+    segments.append((_LAST_KNOWN, "unknown"))
+    steps = [
+        _Step(_LOAD_WORD, 4),
+        _Step(_JUMP_EQUAL, _AUDIT_ARCH[linux.MACHINE], "", "end"),
+        _Step(_LOAD_WORD, 0),
         *_search(segments),
     ]
-    return b"".join(program)
+    for name, block in blocks.items():
+        steps += [block[0]._replace(label=name), *block[1:]]
+    steps += [_Step(_RETURN, answer, label=name) for name, answer in _ANSWERS.items()]
+    return _assemble(steps)
 
 
-def _conditional() -> dict[str, _Block]:
-    own = (_SELF,)
-    return {
+class _Step(NamedTuple):
+    """One instruction; a jump names the labels it leads to, and nothing for the next step."""
+
+    code: int
+    constant: int
+    if_true: str = ""
+    if_false: str = ""
+    label: str = ""
+
+
+def _assemble(steps: list[_Step]) -> bytes:
+    places = {step.label: at for at, step in enumerate(steps) if step.label}
+    return b"".join(
+        struct.pack(
+            "<HBBI",
+            step.code,
+            places[step.if_true] - at - 1 if step.if_true else 0,
+            places[step.if_false] - at - 1 if step.if_false else 0,
+            step.constant,
+        )
+        for at, step in enumerate(steps)
+    )
+
+
+def _conditional() -> dict[str, list[_Step]]:
+    blocks = {
         "clone": [
             _argument(0),
-            _instruction(_JUMP_ANY_BIT, _CLONE_NAMESPACES, 1, 0),
-            _instruction(_JUMP_ANY_BIT, _CLONE_THREAD, 1, 0),
-            _instruction(_RETURN, _ERRNO | errno.EPERM),
-            _instruction(_RETURN, _ALLOW),
+            _Step(_JUMP_ANY_BIT, _CLONE_NAMESPACES, "refuse", ""),
+            _Step(_JUMP_ANY_BIT, _CLONE_THREAD, "allow", "refuse"),
         ],
         # glibc falls back to clone, whose flags a filter can read.
-        "clone3": [_instruction(_RETURN, _ERRNO | errno.ENOSYS)],
-        "fcntl": _only(1, _FCNTL_REFUSED, found=_ERRNO | errno.EPERM, otherwise=_ALLOW),
-        "ioctl": _only(1, _IOCTL_ALLOWED, otherwise=_ERRNO | errno.ENOTTY),
-        "prctl": _only(0, _PRCTL_ALLOWED),
-        "kill": _only(0, own),
-        "tgkill": _only(0, own),
-        "prlimit64": _only(0, (0, *own)),
-        "socketpair": _only(0, (_AF_UNIX,)),
+        "clone3": [_Step(_RETURN, _ANSWERS["unknown"])],
+        "fcntl": _compare(1, _FCNTL_REFUSED, "refuse", "allow"),
+        "ioctl": _compare(1, _IOCTL_ALLOWED, "allow", "no terminal"),
+        "prctl": _compare(0, _PRCTL_ALLOWED, "allow", "refuse"),
+        "kill": _compare(0, (_SELF,), "allow", "refuse"),
+        "tgkill": _compare(0, (_SELF,), "allow", "refuse"),
+        "prlimit64": _compare(0, (0, _SELF), "allow", "refuse"),
+        "socketpair": _compare(0, (_AF_UNIX,), "allow", "refuse"),
     }
+    return {name: block for name, block in blocks.items() if name in linux.NUMBERS}
 
 
-def _only(
-    argument: int,
-    values: tuple[int, ...],
-    *,
-    found: int = _ALLOW,
-    otherwise: int = _ERRNO | errno.EPERM,
-) -> _Block:
-    tests = [
-        _instruction(_JUMP_EQUAL, value, len(values) - at, 0) for at, value in enumerate(values)
-    ]
-    ends = [_instruction(_RETURN, otherwise), _instruction(_RETURN, found)]
-    return [_argument(argument), *tests, *ends]
+def _compare(argument: int, values: tuple[int, ...], found: str, otherwise: str) -> list[_Step]:
+    tests = [_Step(_JUMP_EQUAL, value, found) for value in values]
+    return [_argument(argument), *tests[:-1], tests[-1]._replace(if_false=otherwise)]
 
 
-def _search(segments: list[tuple[int, _Block]]) -> _Block:
-    if len(segments) == 1:
-        return segments[0][1]
+def _search(segments: list[tuple[int, str]], label: str = "") -> list[_Step]:
+    """Return a tree of comparisons over at least two ranges, labelled by where it begins."""
     middle = len(segments) // 2
-    low, high = _search(segments[:middle]), _search(segments[middle:])
-    return [_instruction(_JUMP_GREATER_EQUAL, segments[middle][0], len(low), 0), *low, *high]
+    low, high = segments[:middle], segments[middle:]
+    to_low = low[0][1] if len(low) == 1 else ""
+    to_high = high[0][1] if len(high) == 1 else f"from {high[0][0]}"
+    steps = [_Step(_JUMP_GREATER_EQUAL, high[0][0], to_high, to_low, label)]
+    steps += _search(low) if len(low) > 1 else []
+    steps += _search(high, to_high) if len(high) > 1 else []
+    return steps
 
 
-def _argument(index: int) -> bytes:
+def _argument(index: int) -> _Step:
     # struct seccomp_data: nr, arch, instruction pointer, then six 64-bit arguments, low word first
-    return _instruction(_LOAD_WORD, 16 + 8 * index)
-
-
-def _instruction(code: int, constant: int, if_true: int = 0, if_false: int = 0) -> bytes:
-    return struct.pack("<HBBI", code, if_true, if_false, constant)
+    return _Step(_LOAD_WORD, 16 + 8 * index)

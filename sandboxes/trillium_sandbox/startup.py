@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import _sitebuiltins
 import builtins
+import contextlib
 import fcntl
 import os
 import resource
 import sys
 
-from trillium_sandbox import landlock, linux, namespaces
+from trillium_sandbox import landlock, linux, namespaces, walls
 from trillium_sandbox.child import Jail, prepare
 
 # fmt: off
@@ -21,6 +22,7 @@ _PRELOADED = (
 )
 # fmt: on
 _FIRST_FREE = 10
+_FEWER_USERS = 0x6A00
 
 
 def build_jail(level: int, box: str, disk_bytes: int) -> Jail:
@@ -33,15 +35,7 @@ def build_jail(level: int, box: str, disk_bytes: int) -> Jail:
     builtins.exit = builtins.quit = _sitebuiltins.Quitter("exit", "Ctrl-D")
     _lead_oom_killer()
     memory = _address_space()
-    first_id = None
-    if level >= 2:
-        first_id = namespaces.enter(disk_bytes)
-        box = namespaces.BOX
-    elif level == 1 and os.geteuid() == 0:
-        first_id = namespaces.OUTSIDE_IDS
-        os.setgroups([])
-        _check_readable(first_id)
-        os.chmod(box, 0o777)
+    box, first_id = _enter(level, box, disk_bytes)
     os.environ.update(HOME=box, TMPDIR=box)
     os.chdir(box)
     jail = Jail(level, box, first_id, disk_bytes)
@@ -52,6 +46,27 @@ def build_jail(level: int, box: str, disk_bytes: int) -> Jail:
     if level >= 1 and landlock.version():
         jail.ruleset = rules(jail)
     return jail
+
+
+def _enter(level: int, box: str, disk_bytes: int) -> tuple[str, int | None]:
+    """Go behind the walls of `level`; return the work folder and the first user of our own."""
+    if level == 2:
+        return namespaces.BOX, namespaces.enter(disk_bytes)
+    if level == 0 or os.geteuid() != 0:
+        return box, None
+    first_id = namespaces.new_users()
+    if not namespaces.are_mapped(first_id):  # a container with users of its own has fewer
+        first_id = _FEWER_USERS
+    os.setgroups([])
+    if level == 1:
+        os.chmod(box, 0o777)
+    else:
+        box = namespaces.BOX
+        missing = walls.missing(level, first_id)
+        if missing:
+            raise OSError(f"no hardened container: {'; '.join(missing)}")
+    _check_readable(first_id)
+    return box, first_id
 
 
 def rules(jail: Jail) -> int:
@@ -70,26 +85,56 @@ def clear_low_descriptors(*descriptors: int) -> list[int]:
     return moved
 
 
-def empty_folder(folder: str) -> None:
+def empty_folder(folder: str, users: tuple[int, ...] = ()) -> None:
     """Empty a folder without recursion and without following links, whatever its modes.
 
-    Folders are dissolved from the top: their entries move up, so no path ever grows long.
+    With `users`, as each of them in turn, for a process that may become them but has no other
+    power over their files. Raises OSError when something stays.
     """
-    number = 0
-    while True:
-        with os.scandir(folder) as entries:
-            found = list(entries)
-        if not found:
-            return
-        for entry in found:
-            if not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.path)
-                continue
-            os.chmod(entry.path, 0o700)
-            for name in os.listdir(entry.path):
-                os.rename(f"{entry.path}/{name}", f"{folder}/.{number}")
-                number += 1
-            os.rmdir(entry.path)
+    n_steps = 1
+    while n_steps:
+        n_steps = 0
+        for user in users:
+            os.seteuid(user)
+            try:
+                n_steps += _dissolve(folder)
+            finally:
+                os.seteuid(0)
+        if not users:
+            n_steps = _dissolve(folder)
+    if os.listdir(folder):
+        raise OSError("the work folder cannot be emptied")
+
+
+def _dissolve(folder: str) -> int:
+    """Remove files and take one layer off every folder; return the number of changes.
+
+    What is inside moves up, so no path ever grows long, whatever was built here.
+    """
+    n_steps = 0
+    prefix = f"{folder}/.{os.urandom(8).hex()}-"
+    with os.scandir(folder) as entries:
+        found = list(entries)
+    for top in found:
+        if not top.is_dir(follow_symlinks=False):
+            os.unlink(top.path)
+            n_steps += 1
+            continue
+        with contextlib.suppress(PermissionError):  # another user's
+            os.chmod(top.path, 0o777)
+        with contextlib.suppress(PermissionError), os.scandir(top.path) as entries:
+            for entry in list(entries):
+                with contextlib.suppress(PermissionError):
+                    if entry.is_dir(follow_symlinks=False):
+                        os.chmod(entry.path, 0o777)  # it cannot change its parent otherwise
+                        os.rename(entry.path, f"{prefix}{n_steps}")
+                    else:
+                        os.unlink(entry.path)
+                    n_steps += 1
+        with contextlib.suppress(OSError):  # not empty yet
+            os.rmdir(top.path)
+            n_steps += 1
+    return n_steps
 
 
 def _check_readable(user: int) -> None:

@@ -31,6 +31,7 @@ _FIELDS = (
     "stdin",
     "expected_stdout",
     "limits",
+    "count_opcodes",
 )
 
 
@@ -42,6 +43,8 @@ class Request:
     stdio: run it on `stdin`; `pass` when it exits with 0 and prints `expected_stdout`.
     function: load it, then run every test in the judge's process, where `entry_point` (or the
     first name of the candidate that a test uses) calls over to the candidate's.
+    `count_opcodes` fills the reply's `opcode_count`; the program then takes 20 to 60 times as long,
+    within the same limits.
     """
 
     id: str
@@ -52,6 +55,7 @@ class Request:
     stdin: bytes = b""
     expected_stdout: bytes | None = None
     limits: Limits = field(default_factory=Limits)
+    count_opcodes: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a combination that could only be a mistake."""
@@ -67,6 +71,8 @@ class Request:
             raise RequestError(f"mode {self.mode} takes no expected_stdout; use stdio")
         if self.entry_point is not None and not self.entry_point.isidentifier():
             raise RequestError(f"entry_point = {self.entry_point!r} (a Python name)")
+        if type(self.count_opcodes) is not bool:
+            raise RequestError(f"count_opcodes = {self.count_opcodes!r} (true or false)")
         if len(self.tests) > MAX_TESTS:
             raise RequestError(f"{len(self.tests)} tests (at most {MAX_TESTS}); split the request")
         size = len(self.source) + len(self.stdin) + sum(map(len, self.tests))
@@ -94,6 +100,7 @@ class Request:
             stdin=_encode(_optional_text(row, "stdin") or "", "stdin"),
             expected_stdout=None if expected is None else _encode(expected, "expected_stdout"),
             limits=Limits.from_json(row.get("limits") or {}, limits or Limits()),
+            count_opcodes=row.get("count_opcodes", False),
         )
 
 
@@ -105,7 +112,8 @@ class Reply:
     memory less that of an empty program. `isolation` is the level that held (levels.py).
     `integrity` says whether the program could have written its own verdict: `split`, it could not;
     `token`, the verdict rests on something the program's process said (an exit code, or a name of
-    the candidate beside the entry point that a test relied on).
+    the candidate beside the entry point that a test relied on). `opcode_count` is None where it was
+    not asked for, and where the program's process ended without saying; a program can falsify it.
     """
 
     id: str

@@ -10,22 +10,24 @@ import struct
 LENGTH = struct.Struct("<I")
 """Before every message between judge and candidate: its size in bytes."""
 
-REQUEST = struct.Struct("<cQddQQQQQIIII")
+REQUEST = struct.Struct("<cQddQQQQQIIII?")
 """Supervisor to child: a letter; ticket, wall and CPU seconds; CPU (kernel), memory, disk, thread
-and output limits; the number of tests and the first to run; the sizes of two texts, which follow.
+and output limits; the number of tests and the first to run; the sizes of two texts, which follow;
+whether opcodes shall be counted.
 
 P a program alone: source, standard input. T tests, for a judge: codec bytes of (entry point,
 tests), nothing. F a candidate for that judge: source, entry point. S settings: the disk and output
 limits hold for what follows; no texts."""
 
-BEGIN = struct.Struct("<cddQQQII")
+BEGIN = struct.Struct("<cddQQQII?")
 """Child to zygote: the request's letter, wall and CPU seconds, ticket, disk and output limits,
-number of tests, first test."""
+number of tests, first test, whether opcodes are counted."""
 
-DONE = struct.Struct("<cQddqQcQQQ")
+DONE = struct.Struct("<cQddqQcQQQQ")
 """Zygote to supervisor: D, ticket, elapsed and CPU seconds, wait status, peak resident bytes, what
-stopped it (w wall_s, c cpu_s, j no judge, - nothing), the sizes of three outputs: the candidate's
-two, the judge's errors. The judge's records follow; outputs of non-zero size come as files."""
+stopped it (w wall_s, c cpu_s, j no judge, - nothing), the number of opcodes (0 when not
+counted), the sizes of three outputs: the candidate's two, the judge's errors. The judge's records
+follow; outputs of non-zero size come as files."""
 
 RECORD = struct.Struct("<cd")
 """Judge to zygote: a letter, the time at which the next test begins (monotonic, seconds).

@@ -37,6 +37,8 @@ _ENVIRONMENT = {
     "TZ": "UTC",
     "PYTHONHASHSEED": "0",
     "MALLOC_ARENA_MAX": "1",
+    # Each child would look up the functions it calls, on pages of the linker's that none other has.
+    "LD_BIND_NOW": "1",
 }
 # A bare package object, so that the zygote loads its own few modules and not the package's front.
 _BOOT = """import sys
@@ -73,6 +75,7 @@ class Outcome:
     records: bytes
     outputs: tuple[bytes, bytes, bytes]
     sizes: tuple[int, int, int]
+    opcode_count: int | None = None
 
 
 @dataclass
@@ -250,6 +253,7 @@ def _frame(letter: bytes, job: Job, text: bytes, more: bytes) -> bytes:
         job.first_test,
         len(text),
         len(more),
+        job.request.count_opcodes,
     )
     return b"".join((header, text, more))
 
@@ -257,7 +261,11 @@ def _frame(letter: bytes, job: Job, text: bytes, more: bytes) -> bytes:
 def _read_outcome(packet: bytes, files: list[int]) -> Outcome:
     if len(packet) < DONE.size or packet[:1] != b"D":
         raise ConnectionResetError("the zygote sent nonsense")
-    _, ticket, wall_s, cpu_s, status, peak_bytes, stopped, *sizes = DONE.unpack_from(packet)
+    _, ticket, wall_s, cpu_s, status, peak_bytes, stopped, n_opcodes, *sizes = DONE.unpack_from(
+        packet
+    )
+    if len(files) != sum(size > 0 for size in sizes):
+        raise ConnectionResetError("the zygote sent no output where it owed one")
     waiting = iter(files)
     outputs = [os.pread(next(waiting), size, 0) if size else b"" for size in sizes]
     return Outcome(
@@ -270,4 +278,5 @@ def _read_outcome(packet: bytes, files: list[int]) -> Outcome:
         packet[DONE.size :],
         (outputs[0], outputs[1], outputs[2]),
         (sizes[0], sizes[1], sizes[2]),
+        n_opcodes or None,
     )

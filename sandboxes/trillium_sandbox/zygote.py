@@ -20,10 +20,11 @@ import time
 
 from trillium_sandbox import landlock, namespaces
 from trillium_sandbox.bench import Bench
-from trillium_sandbox.child import Jail, lock_down, new_output, run_script
+from trillium_sandbox.child import Jail, lock_down, new_output, new_tally, run_script
 from trillium_sandbox.codec import encode
 from trillium_sandbox.descriptors import hold, read_exactly, standard_input
 from trillium_sandbox.judge import run_candidate, run_judge
+from trillium_sandbox.opcodes import COUNT
 from trillium_sandbox.startup import build_jail, clear_low_descriptors, empty_folder, rules
 from trillium_sandbox.wire import BEGIN, DONE, NO_JUDGE, REQUEST
 
@@ -77,7 +78,10 @@ class Zygote:
         self.calls = _socket.socketpair()
         self.bench = Bench(replies)
         self.outputs = [new_output(jail.output_bytes) for _ in range(3)]
+        self.tally = new_tally()
         self.empty_box = _look(jail.box)
+        first_id = jail.first_id or 0
+        self.users = first_id + namespaces.CANDIDATE_ID, first_id + namespaces.JUDGE_ID
 
     def serve(self) -> None:
         """Run requests until the supervisor hangs up."""
@@ -104,7 +108,7 @@ class Zygote:
             os.close(watch)
             os.waitpid(child, 0)
             return False
-        (letter, wall_s, cpu_s, ticket, disk_bytes, output_bytes, n_tests, first) = (
+        (letter, wall_s, cpu_s, ticket, disk_bytes, output_bytes, n_tests, first, counts) = (
             BEGIN.unpack_from(record)
         )
         if len(record) > BEGIN.size:
@@ -123,14 +127,15 @@ class Zygote:
         else:
             result = self._run_alone(child, watch, wall_s, cpu_s)
         os.close(watch)
-        self._answer(ticket, time.monotonic() - started, result)
+        elapsed = time.monotonic() - started
+        self._answer(ticket, elapsed, result, self._count_opcodes() if counts else 0)
         self._renew(letter == b"F")
         return True
 
     def _set_sizes(self, disk_bytes: int, output_bytes: int) -> None:
         self.bench.dismiss()
-        if self.jail.level >= 2:
-            namespaces.resize_box(disk_bytes)
+        if self.jail.level == 2:
+            namespaces.resize_box(disk_bytes)  # a container's is as large as it was made
         self.jail.disk_bytes = disk_bytes
         self.jail.output_bytes = output_bytes
         self._renew_outputs(3)
@@ -191,13 +196,19 @@ class Zygote:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child, _SIGKILL)
 
-    def _answer(self, ticket: int, elapsed: float, result: _Result) -> None:
+    def _count_opcodes(self) -> int:
+        (n_opcodes,) = COUNT.unpack(os.pread(self.tally, COUNT.size, 0))
+        os.close(self.tally)
+        self.tally = new_tally()
+        return int(n_opcodes)
+
+    def _answer(self, ticket: int, elapsed: float, result: _Result, n_opcodes: int) -> None:
         # The offset says how much was written; a program can move it, not past the sealed size.
         sizes = [
             min(os.lseek(output, 0, os.SEEK_CUR), os.fstat(output).st_size)
             for output in self.outputs
         ]
-        message = DONE.pack(b"D", ticket, elapsed, *result[:4], *sizes) + result[4]
+        message = DONE.pack(b"D", ticket, elapsed, *result[:4], n_opcodes, *sizes) + result[4]
         used = [output for output, size in zip(self.outputs, sizes, strict=True) if size]
         files = struct.pack(f"{len(used)}i", *used)
         rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, files)] if used else []
@@ -210,7 +221,13 @@ class Zygote:
             self.calls = _socket.socketpair()
         if self.jail.level < 2:
             empty_folder(self.jail.box)
-        elif _look(self.jail.box) != self.empty_box:
+        elif _look(self.jail.box) == self.empty_box:
+            return
+        elif self.jail.level >= 3:
+            self.bench.dismiss()
+            empty_folder(self.jail.box, self.users)
+            self.empty_box = _look(self.jail.box)
+        else:
             self.bench.dismiss()
             namespaces.replace_box(self.jail.disk_bytes)
             os.chdir(self.jail.box)
@@ -228,26 +245,29 @@ class Zygote:
         if header is None:
             os._exit(0)
         letter, ticket, wall_s, cpu_s, *rest = REQUEST.unpack(header)
-        numbers, n_tests, first = tuple(rest[:5]), rest[5], rest[6]
+        numbers, n_tests, first, counts = tuple(rest[:5]), rest[5], rest[6], rest[9]
         text = read_exactly(self.requests, rest[7]) or b""
         more = read_exactly(self.requests, rest[8]) or b""
-        begin = BEGIN.pack(letter, wall_s, cpu_s, ticket, numbers[2], numbers[4], n_tests, first)
+        begin = BEGIN.pack(
+            letter, wall_s, cpu_s, ticket, numbers[2], numbers[4], n_tests, first, counts
+        )
+        tally = self.tally if counts else self.null
         if letter == b"P":
             hold(
                 standard_input(more, self.null),
                 *self.outputs[:2],
-                self.null,
+                tally,
                 self.bench.records_write,
             )
             lock_down(self.jail, numbers, namespaces.CANDIDATE_ID)
             os.write(4, begin)
-            os.closerange(3, 5)
-            os._exit(run_script(text))
+            os.closerange(4 if counts else 3, 5)
+            os._exit(run_script(text, 3 if counts else None))
         os.write(self.bench.records_write, begin)
         os.umask(0)  # the two of a pair have users of their own and share the work folder
         if letter == b"F":
-            hold(self.null, *self.outputs[:2], self.calls[1].fileno(), self.null)
-            run_candidate(self.jail, numbers, text, more.decode() or None)
+            hold(self.null, *self.outputs[:2], self.calls[1].fileno(), tally)
+            run_candidate(self.jail, numbers, text, more.decode() or None, counts=counts)
         elif letter == b"T":
             hold(
                 self.null,

@@ -1,4 +1,8 @@
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from trillium_sandbox import RequestError
@@ -61,7 +65,7 @@ def test_a_line_that_is_no_text_is_named(tmp_path):
     requests = tmp_path / "requests.jsonl"
     requests.write_bytes(b"\xff\n")
     assert str(run(str(requests)).exception) == (
-        f"{requests}:1: is no UTF-8 text; give a file of JSON lines"
+        f"{requests}:1: is no UTF-8 text; correct the line or drop it"
     )
 
 
@@ -87,3 +91,69 @@ def test_the_probe_prints_every_level(arguments):
         assert [row["level"] for row in json.loads(result.stdout)] == [0, 1, 2, 3, 4, 5]
     else:
         assert "2 namespaces" in result.stdout
+
+
+COMMANDS = {
+    "trillium": [str(Path(sys.executable).with_name("trillium")), "sandbox"],
+    "module": [sys.executable, "-m", "trillium_sandbox"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_bad_input_ends_with_2_and_a_failure_of_the_sandbox_with_1(command, tmp_path):
+    def end(*arguments):
+        ended = subprocess.run(
+            [*COMMANDS[command], *arguments], capture_output=True, text=True, check=False
+        )
+        assert ended.stdout == ""
+        return ended.returncode, ended.stderr.removeprefix("trillium: ")
+
+    requests = tmp_path / "requests.jsonl"
+    requests.write_text(line() + "{}\n")
+    assert end("batch", str(requests)) == (
+        2,
+        f"{requests}:2: id = None (a non-empty text); correct the line or drop it\n",
+    )
+    requests.write_text(line())
+    assert end("batch", str(requests), "--min-level", "9")[0] == 2
+    code, said = end("batch", str(requests), "--runtime", "runsc")
+    assert (code, "is for the backend docker" in said) == (2, True)
+    code, said = end("batch", str(requests), "--backend", "http", "--url", "http://127.0.0.1:9")
+    assert (code, said.partition(" (")[0]) == (
+        1,
+        "http://127.0.0.1:9: no sandbox service answers there",
+    )
+    code, said = end("serve", "--host", "0.0.0.0", "--port", "0")
+    assert (code, "add --no-token knowingly" in said) == (2, True)
+    (tmp_path / "token").write_text("\n")
+    code, said = end("serve", "--token-file", str(tmp_path / "token"))
+    assert (code, "holds no token" in said) == (2, True)
+    code, said = end("batch", str(requests), "--cache", str(requests))
+    assert (code, "cannot be used as a result cache" in said) == (1, True)
+
+
+def test_a_batch_on_a_service_with_a_cache_runs_each_program_once(
+    start_service, tmp_path, monkeypatch
+):
+    (tmp_path / "token").write_text("s3cret")
+    service = start_service("--token-file", str(tmp_path / "token"))
+    clock = line(source="import time; print(time.time_ns())")
+    options = ["--backend", "http", "--url", service.url, "--cache", str(tmp_path / "cache")]
+    first = run("-", *options, "--token-file", str(tmp_path / "token"), lines=clock + clock)
+    monkeypatch.setenv("TRILLIUM_SANDBOX_TOKEN", "s3cret")
+    again = run("-", *options, lines=clock)
+    assert (first.exit_code, again.exit_code) == (0, 0)
+    assert again.stdout.splitlines() == first.stdout.splitlines()[:1]
+
+
+def test_a_batch_is_answered_while_it_runs(tmp_path):
+    requests = tmp_path / "requests.jsonl"
+    slow = line(source="while True: pass", limits={"wall_s": 60, "cpu_s": 60})
+    requests.write_text(line() + slow)
+    with subprocess.Popen(
+        [*COMMANDS["module"], "batch", str(requests)],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONUNBUFFERED": ""},
+    ) as process:
+        assert json.loads(process.stdout.readline())["stdout"] == "1\n"
+        process.kill()

@@ -1,11 +1,14 @@
 import datetime
 import math
+import struct
+import sys
+import tracemalloc
 from collections import Counter, OrderedDict, defaultdict, deque
 from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trillium_sandbox.codec import MAX_DEPTH, CodecError, decode, encode
 
@@ -78,6 +81,58 @@ def test_any_bytes_decode_to_a_value_or_are_refused(data):
     except CodecError:
         return
     assert same(decode(encode(value)), value)
+
+
+TAGS = st.sampled_from([bytes([tag]) for tag in b"NTFEiIfcsbarlketzdognDQwy@h"])
+COUNTS = st.sampled_from([0, 1, 2, 3, 7, 150, 1 << 16, 1 << 31, 0xFFFFFFFF]).map(
+    struct.Struct("<I").pack
+)
+TEXTS = st.sampled_from([b"1E+999999", b"date 2024-02-30", b"datetime 1", b"time 25", b"NaN", b""])
+
+
+@pytest.mark.property
+@settings(max_examples=400)
+@given(st.lists(TAGS | COUNTS | TEXTS | st.binary(max_size=9), max_size=40).map(b"".join))
+def test_bytes_that_look_like_values_decode_or_are_refused(data):
+    try:
+        value = decode(data)
+    except CodecError:
+        return
+    encode(value)
+
+
+@pytest.mark.property
+@settings(max_examples=60)
+@given(st.lists(TAGS | COUNTS | st.binary(max_size=4096), max_size=40).map(b"".join))
+def test_decoding_takes_memory_in_proportion_to_the_bytes(data):
+    tracemalloc.start()
+    try:
+        decode(data)
+    except CodecError:
+        pass
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 300 * len(data) + (1 << 20)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, deque])
+def test_the_deepest_value_crosses_from_a_usual_stack(kind):
+    value: object = 0
+    for _ in range(MAX_DEPTH):
+        value = kind([value])
+    coded = encode(value)
+    assert encode(decode(coded)) == coded
+
+
+def test_a_stack_with_no_room_left_is_no_crash():
+    coded = b"t\x01\0\0\0" * MAX_DEPTH + b"N"
+
+    def sink(n_frames):
+        return decode(coded) if n_frames == 0 else sink(n_frames - 1)
+
+    with pytest.raises(CodecError, match="than the stack here allows"):
+        sink(sys.getrecursionlimit() - 300)
 
 
 @pytest.mark.property

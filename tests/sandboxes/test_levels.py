@@ -1,5 +1,8 @@
-from trillium_sandbox import LEVELS, probe
-from trillium_sandbox.levels import describe_level
+import subprocess
+import sys
+
+from trillium_sandbox import LEVELS, Probe, probe
+from trillium_sandbox.levels import describe_level, probe_docker
 
 
 def test_levels_are_numbered_from_0_to_5():
@@ -18,7 +21,36 @@ def test_a_probe_answers_for_every_level_with_a_reason():
     assert "namespaces" in probes[2].reason
 
 
-def test_the_doctor_hears_the_highest_level_and_no_advice_where_it_is_enough():
+def test_the_doctor_hears_the_highest_level_and_no_advice_where_it_is_enough(monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
     answer = describe_level()
     assert answer["found"].startswith("level 2 (namespaces): ")
     assert answer["advice"] == ""
+
+
+def test_without_an_engine_levels_3_to_5_are_refused_with_the_reason(monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
+    reason = probe_docker()[0].reason
+    assert reason.startswith(
+        "no engine answers at tcp://127.0.0.1:9 (Connection refused); start one ("
+    )
+    assert probe_docker() == [Probe(level, False, reason) for level in (3, 4, 5)]
+
+
+def test_without_the_docker_extra_the_reason_names_it():
+    program = (
+        "import sys\nsys.modules['docker'] = None\nfrom trillium_sandbox.levels import probe\n"
+        "print(probe()[3].reason)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout == 'the docker backend needs docker (pip install "trillium[docker]")\n'
+
+
+def test_an_engine_holds_level_3_and_says_which_runtimes_it_lacks(docker_image):
+    container, gvisor, vm = probe_docker()
+    assert container.available
+    assert container.reason.startswith("container, seccomp, Landlock")
+    assert not gvisor.available or "kernel" in gvisor.reason
+    assert not vm.available or "kernel" in vm.reason

@@ -3,6 +3,8 @@
 import signal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from trillium_sandbox import Limits, Request
 from trillium_sandbox.outcomes import (
     failed_to_start,
@@ -13,8 +15,8 @@ from trillium_sandbox.outcomes import (
     read_pair,
     read_turn,
 )
-from trillium_sandbox.wire import RECORD
-from trillium_sandbox.worker import Job, Outcome
+from trillium_sandbox.wire import DONE, RECORD
+from trillium_sandbox.worker import Job, Outcome, _read_outcome
 
 KILLED = int(signal.SIGKILL)
 TESTS = ("assert f(1)", "assert f(2)", "assert f(3)")
@@ -123,3 +125,31 @@ def test_memory_is_reported_above_an_empty_program():
         read_alone(script, outcome(status=0, peak=9 << 20), 2, 8 << 20).peak_memory_bytes == 1 << 20
     )
     assert read_alone(script, outcome(status=0, peak=7 << 20), 2, 8 << 20).peak_memory_bytes == 0
+
+
+LETTERS = st.text(st.sampled_from("srPpfemxlaZ"), max_size=12)
+ENDINGS = st.sampled_from([0, 256, KILLED, int(signal.SIGXCPU), int(signal.SIGSEGV)])
+
+
+@pytest.mark.property
+@given(LETTERS, ENDINGS, st.sampled_from([b"-", b"w", b"c"]))
+def test_whatever_a_judge_records_is_read_as_verdicts_that_it_owed(letters, status, stopped):
+    reply = judged(letters, status=status, stopped=stopped)
+    assert len(reply.tests) <= len(TESTS)
+    whole = give_up(reply, job().request)
+    assert len(whole.tests) == len(TESTS)
+    n_passes = letters.count("P") + letters.count("p")
+    assert whole.tests.count("pass") <= n_passes
+    if whole.status == "pass":
+        assert "r" in letters
+        assert n_passes >= len(TESTS)
+
+
+@pytest.mark.property
+@given(st.binary(max_size=200) | st.binary(max_size=200).map(lambda tail: bytes(DONE.size) + tail))
+def test_a_packet_that_is_no_outcome_means_that_the_zygote_is_lost(packet):
+    try:
+        read = _read_outcome(b"D" + packet, [])
+    except ConnectionResetError:
+        return
+    assert read.sizes == (0, 0, 0)

@@ -58,6 +58,8 @@ def test_any_bytes_fit_into_source_base64():
         ({"limits": {"wall_s": float("nan")}}, "limits.wall_s = nan"),
         ({"limits": {"output_bytes": 1 << 40}}, "limits.output_bytes = 1099511627776 (at most"),
         ({"limits": [1]}, "limits = [1] (an object"),
+        ({"count_opcodes": 1}, "count_opcodes = 1 (true or false)"),
+        ({"count_opcodes": None}, "count_opcodes = None (true or false)"),
         ({"source": "\ud800"}, "source holds half a surrogate pair; use source_base64"),
     ],
 )
@@ -65,6 +67,11 @@ def test_a_bad_field_is_named(changes, message):
     with pytest.raises(RequestError) as error:
         Request.from_json(ROW | changes)
     assert message in str(error.value)
+
+
+def test_counting_is_off_unless_it_is_asked_for():
+    assert not Request.from_json(ROW).count_opcodes
+    assert Request.from_json(ROW | {"count_opcodes": True}).count_opcodes
 
 
 def test_a_bad_entry_point_is_named():

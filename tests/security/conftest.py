@@ -1,5 +1,6 @@
 """The arena: a hostile program between honest ones, and what must hold on the host afterwards."""
 
+import contextlib
 import os
 import socket
 import threading
@@ -7,7 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from trillium_sandbox import Backend, Limits, Reply, Request, open_backend
+from trillium_sandbox import Limits, Reply, Request
+from trillium_sandbox.docker import daemon
+from trillium_sandbox.docker.backend import DockerBackend
+from trillium_sandbox.embedded import EmbeddedBackend
 
 CANARY = "canary-7f3a9c1e55d0"
 LIMITS = Limits(wall_s=1.5, cpu_s=0.6, memory_bytes=96 << 20, disk_bytes=4 << 20)
@@ -17,12 +21,21 @@ HONEST_TESTS = ("assert add(2, 3) == 5", "assert add('a', 'b') == 'ab'", "assert
 SECRETIVE = f"secret = '{CANARY}-source'\nopen('left', 'w').write(secret)\nprint(secret)".encode()
 LOOK_AROUND = b"import os\nprint(os.listdir('.'), os.listdir(os.environ['TMPDIR']))"
 
+MOST_CHILDREN = 2
+"""Of a zygote: the child that waits for the next request, which is the zygote's own code, and the
+judge that waits for the next candidate with the same tests."""
+
 Attack = Callable[..., Reply]
 
 
-@pytest.fixture(scope="session")
-def arena() -> Iterator[Backend]:
-    with open_backend("embedded", n_workers=2) as backend:
+@pytest.fixture(scope="session", params=["embedded", "docker"])
+def arena(request: pytest.FixtureRequest) -> Iterator[EmbeddedBackend | DockerBackend]:
+    if request.param == "embedded":
+        with EmbeddedBackend(2, n_workers=2) as backend:
+            yield backend
+        return
+    request.getfixturevalue("docker_image")
+    with DockerBackend(n_workers=2) as backend:
         yield backend
 
 
@@ -47,7 +60,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def attack(arena: Backend, planted: Path) -> Attack:
+def attack(arena: EmbeddedBackend | DockerBackend, planted: Path) -> Attack:
     """Return a function that runs a program among honest neighbours and checks the host."""
 
     def run(
@@ -70,9 +83,16 @@ def attack(arena: Backend, planted: Path) -> Attack:
             stdin=stdin,
             limits=limits,
         )
-        honest = [Request(f"honest-{n}", "function", HONEST, HONEST_TESTS, "add") for n in range(4)]
-        secretive = [Request(f"secretive-{n}", "script", SECRETIVE) for n in range(2)]
-        after = [Request(f"after-{n}", "script", LOOK_AROUND) for n in range(2)]
+        # The same disk: a container has only one size.
+        theirs = Limits(disk_bytes=limits.disk_bytes)
+        honest = [
+            Request(f"honest-{n}", "function", HONEST, HONEST_TESTS, "add", limits=theirs)
+            for n in range(4)
+        ]
+        secretive = [
+            Request(f"secretive-{n}", "script", SECRETIVE, limits=theirs) for n in range(2)
+        ]
+        after = [Request(f"after-{n}", "script", LOOK_AROUND, limits=theirs) for n in range(2)]
         replies = {
             reply.id: reply
             for reply in arena.run([*secretive, honest[0], hostile, *honest[1:], *after])
@@ -83,7 +103,7 @@ def attack(arena: Backend, planted: Path) -> Attack:
     return run
 
 
-def _check_host(arena: Backend, replies: dict[str, Reply]) -> None:
+def _check_host(arena: EmbeddedBackend | DockerBackend, replies: dict[str, Reply]) -> None:
     for name, reply in replies.items():
         if name.startswith("honest"):
             assert (reply.status, reply.integrity) == ("pass", "split"), reply
@@ -91,12 +111,26 @@ def _check_host(arena: Backend, replies: dict[str, Reply]) -> None:
             assert reply.stdout == b"[] []\n", reply
         if not name.startswith("secretive"):
             assert CANARY not in str(reply), f"{name} found a planted secret"
-        assert reply.isolation >= 2
+        assert reply.isolation == arena.level >= 2
+    if isinstance(arena, DockerBackend):
+        _check_containers(arena)
+        return
     for launcher in arena.worker_pids:
         (zygote,) = _children(launcher)
-        # Only the child that waits for the next request, which is the zygote's own code, and the
-        # judge that waits for the next candidate with the same tests.
-        assert len(_children(zygote)) <= 2, "a process was left behind"
+        assert len(_children(zygote)) <= MOST_CHILDREN, "a process was left behind"
+
+
+def _check_containers(arena: DockerBackend) -> None:
+    with contextlib.closing(daemon.connect()) as api:
+        assert arena.containers
+        for container in arena.containers:
+            rows = api.top(container, "-eo pid,ppid")["Processes"]
+            parents = {int(pid): int(parent) for pid, parent in rows}
+            (supervisor,) = (pid for pid, parent in parents.items() if parent not in parents)
+            (zygote,) = (pid for pid, parent in parents.items() if parent == supervisor)
+            children = [pid for pid, parent in parents.items() if parent == zygote]
+            assert len(children) <= MOST_CHILDREN, "a process was left behind"
+            assert len(parents) == 2 + len(children)
 
 
 def _children(process: int) -> list[int]:

@@ -113,6 +113,25 @@ DISK = {
         "    open(n + '.py', 'w').write('raise SystemExit')",
         {"ok"},
     ),
+    "leaves a tree that nobody may enter": (
+        "import os\nos.makedirs('a/' * 50)\n"
+        "for n in range(50, 0, -1): os.chmod('a/' * n, 0)\nos.mkdir('b', 0)",
+        {"ok"},
+    ),
+    "leaves names like those of a sweeper": (
+        "import os\nfor n in range(9):\n    os.makedirs(f'.{n}/{n}/{n}')\n"
+        "    open(f'{n}', 'w').close()\n    os.makedirs(f'd/.{n}')",
+        {"ok"},
+    ),
+    "leaves sticky folders": (
+        "import os\nos.makedirs('a/b')\nopen('a/b/c', 'w').close()\n"
+        "for p in ('a/b', 'a'): os.chmod(p, 0o1555)",
+        {"ok"},
+    ),
+    "leaves names that are no text": (
+        "import os\nos.mkdir(b'\\xff\\n')\nopen(b'\\xff\\n/' + b'\\xfe' * 200, 'w').close()",
+        {"ok"},
+    ),
     "moves its own folder away": (
         "import os\nos.rename(os.getcwd(), '/gone')",
         {"error"},
@@ -123,6 +142,14 @@ DISK = {
 @pytest.mark.parametrize(("source", "statuses"), DISK.values(), ids=DISK)
 def test_a_disk_filler_leaves_nothing_behind(attack, source, statuses):
     assert attack(source).status in statuses
+
+
+def test_a_tree_that_candidate_and_test_build_into_one_another_is_removed(attack):
+    build = "import os\nfor _ in range(9):\n    os.mkdir('x', 0o777)\n    os.chdir('x')\n"
+    source = "def f():\n" + "".join(f"    {line}\n" for line in build.splitlines())
+    test = f"{build}f()\n" + build + "for _ in range(18):\n    os.chdir('..')\n    os.chmod('x', 0)"
+    reply = attack(source, tests=(test, "assert f() is None"), entry_point="f")
+    assert not reply.sandbox_failure
 
 
 def test_the_disk_limit_of_one_request_is_not_the_next_ones(attack):
