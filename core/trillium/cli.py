@@ -64,6 +64,8 @@ app.add_typer(objectives_app, name="objectives")
 def main() -> None:
     """Run the command line; this is what the `trillium` script calls."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    # Bars of libraries; our own know whether the output is a terminal.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     # Said on import, about an optional kernel that nobody asked for.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     app()
@@ -146,11 +148,38 @@ def show_run(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> N
 @runs_app.command("compare")
 def compare_runs(
     folders: Annotated[list[Path], typer.Argument(help="Two or more run folders.")],
+    html: Annotated[
+        Path | None, typer.Option(help="A page to write: curves, evaluations and samples too.")
+    ] = None,
 ) -> None:
-    """Show where the settings and figures of runs differ."""
+    """Show where the settings and figures of runs differ; with --html, all they can be told by."""
     from trillium.compare import compare
 
     typer.echo(compare(folders))
+    if html is not None:
+        from trillium.files import write_atomically
+        from trillium.report import render_report
+        from trillium.report.compare_runs import compare_page
+
+        write_atomically(html, render_report(compare_page(folders)))
+        typer.echo(f"page: {html}")
+
+
+@runs_app.command("browse")
+def browse_runs(
+    targets: Annotated[list[Path], typer.Argument(help="Run folders, or preference files.")],
+    output: Annotated[Path, typer.Option(help="The page.")] = Path("browse.html"),
+    tokenizer: Annotated[
+        str | None, typer.Option(help="For token ids; default: the run's base model.")
+    ] = None,
+    max_samples: Annotated[int, typer.Option(min=1, help="Samples on the page.")] = 2000,
+) -> None:
+    """Write one searchable page of the pairs, trees and trajectories in runs or files."""
+    from trillium.files import write_atomically
+    from trillium.report.browse import browse
+
+    write_atomically(output, browse(targets, tokenizer=tokenizer, max_samples=max_samples))
+    typer.echo(f"page: {output}")
 
 
 def _attach_commands() -> None:
@@ -192,3 +221,6 @@ def _say(sentence: str) -> None:
 
 
 _attach_commands()
+
+if __name__ == "__main__":  # python -m trillium.cli, where no script is on the path
+    main()

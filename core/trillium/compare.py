@@ -2,12 +2,42 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from trillium.errors import ConfigError, DataError
-from trillium.manifest import Manifest, read_manifest
+from trillium.manifest import read_manifest
 from trillium.progress import format_duration
 from trillium.yamlfile import read_yaml
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Hold what a run folder says of itself: settings by dotted key, figures by stage."""
+
+    folder: Path
+    settings: Mapping[str, str]
+    figures: Mapping[str, int | float]
+
+
+def read_runs(folders: Sequence[Path]) -> list[RunFacts]:
+    """Read the runs to compare.
+
+    Raises ConfigError for fewer than two folders, DataError when one is no run.
+    """
+    if len(folders) < 2:
+        raise ConfigError("runs compare: needs at least two run folders; name another one")
+    found = []
+    for folder in folders:
+        manifest = read_manifest(folder)
+        settings = dict(flatten(read_yaml(folder / "config.yaml").values))
+        settings["seed"] = str(manifest.seed)
+        figures: dict[str, int | float] = {}
+        for name, record in manifest.stages.items():
+            figures[f"{name}: seconds"] = record.seconds
+            figures |= {f"{name}: {key}": value for key, value in record.counts.items()}
+        found.append(RunFacts(folder, settings, figures))
+    return found
 
 
 def summarise(folder: Path) -> str:
@@ -59,15 +89,11 @@ def compare(folders: Sequence[Path]) -> str:
 
     Raises ConfigError for fewer than two folders, DataError when one is no run.
     """
-    if len(folders) < 2:
-        raise ConfigError("runs compare: needs at least two run folders; name another one")
-    manifests = [read_manifest(folder) for folder in folders]
-    settings = [dict(_flatten(read_yaml(folder / "config.yaml").values)) for folder in folders]
-    for setting, manifest in zip(settings, manifests, strict=True):
-        setting["seed"] = str(manifest.seed)
-    figures = [dict(_figures(manifest)) for manifest in manifests]
+    runs = read_runs(folders)
     header = ["", *(str(folder) for folder in folders)]
-    rows = [header, *_differing(settings), *_differing(figures)]
+    settings = [run.settings for run in runs]
+    figures = [{name: _figure(value) for name, value in run.figures.items()} for run in runs]
+    rows = [header, *differing(settings), *differing(figures)]
     if len(rows) == 1:
         return "no differences in settings or figures"
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
@@ -77,23 +103,18 @@ def compare(folders: Sequence[Path]) -> str:
     )
 
 
-def _differing(columns: Sequence[Mapping[str, str]]) -> list[list[str]]:
+def differing(columns: Sequence[Mapping[str, str]]) -> list[list[str]]:
+    """Return a row per name whose values are not all equal: the name, then every value."""
     names = dict.fromkeys(name for column in columns for name in column)
     rows = [[name, *(column.get(name, "-") for column in columns)] for name in names]
     return [row for row in rows if len(set(row[1:])) > 1]
 
 
-def _figures(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    for name, record in manifest.stages.items():
-        yield f"{name}: seconds", _figure(record.seconds)
-        for key, value in record.counts.items():
-            yield f"{name}: {key}", _figure(value)
-
-
-def _flatten(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:
+def flatten(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every value of nested settings as text, under its key.path."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+            yield from flatten(inner, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, json.dumps(value, ensure_ascii=False)
 

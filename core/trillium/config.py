@@ -65,13 +65,14 @@ def dump_config(config: BaseModel) -> str:
     return dump_yaml(config.model_dump(mode="json"))
 
 
-def find_run_file(name: str, *, package: str) -> Path:
+def find_run_file(name: str, *, package: str, command: str = "") -> Path:
     """Return the file that `name` means: a path, `preset:NAME`, or the bare name of a preset.
 
-    Presets are `presets/*.yaml` inside `package`, so they exist in an installed wheel too. Raises
-    ConfigError with the list of presets when nothing fits.
+    Presets are `presets/*.yaml` inside `package`, those of another `command` than its first one
+    `presets/COMMAND/*.yaml`, so they exist in an installed wheel too. Raises ConfigError with the
+    list of presets when nothing fits.
     """
-    presets = list_presets(package)
+    presets = list_presets(package, command=command)
     if name.startswith(_PRESET):
         preset = presets.get(name.removeprefix(_PRESET))
     else:
@@ -83,16 +84,17 @@ def find_run_file(name: str, *, package: str) -> Path:
         preset = presets.get(name)
     if preset is None:
         known = ", ".join(presets) or "none"
+        of = command and f" {command}"
         raise ConfigError(
-            f"{name}: no such file or preset (presets of {package}: {known}); "
+            f"{name}: no such file or preset (presets of {package}{of}: {known}); "
             "give a path to a YAML file or one of these names"
         )
     return preset
 
 
-def list_presets(package: str) -> dict[str, Path]:
-    """Return the presets inside an installed package, by name."""
-    folder = Path(str(resources.files(package))) / "presets"
+def list_presets(package: str, *, command: str = "") -> dict[str, Path]:
+    """Return the presets of a command inside an installed package, by name."""
+    folder = Path(str(resources.files(package))) / "presets" / command
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 

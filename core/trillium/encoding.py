@@ -18,10 +18,14 @@ Truncation = Literal["drop", "keep_start", "keep_end"]
 
 @dataclass(frozen=True)
 class EncodedRow:
-    """Hold the paths of one row and whether a token straddles the end of its prompt."""
+    """Hold the paths of one row and whether a token straddles the end of its prompt.
+
+    `steps` count the scored tokens of each span of each path.
+    """
 
     paths: tuple[TokenPath, ...]
     is_merged: bool
+    steps: tuple[tuple[int, ...], ...]
 
 
 class Encoder:
@@ -69,7 +73,11 @@ class Encoder:
             own and own[0][0] < len(self._ids[path.text[: path.spans[0][0]]])
             for path, own in zip(row, spans, strict=True)
         )
-        return EncodedRow(paths, is_merged)
+        steps = tuple(
+            _count_scored(encoded, own, skipped=len(encoded.ids) - len(self._ids[path.text]))
+            for path, own, encoded in zip(row, spans, paths, strict=True)
+        )
+        return EncodedRow(paths, is_merged, steps)
 
     def _token_span(self, path: Rendered, span: tuple[int, int]) -> tuple[int, int]:
         whole = self._ids[path.text]
@@ -122,6 +130,13 @@ def truncate(
         )
         for path in paths
     )
+
+
+def _count_scored(
+    path: TokenPath, spans: Sequence[tuple[int, int]], *, skipped: int
+) -> tuple[int, ...]:
+    """Return the scored tokens in each span; `skipped` tokens stand in front of the text."""
+    return tuple(sum(path.scored[skipped + start : skipped + end]) for start, end in spans)
 
 
 def _boundary_texts(path: Rendered) -> Iterable[str]:

@@ -6,6 +6,7 @@ Nothing here imports torch, so that it can be read and printed at once.
 import functools
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -92,6 +93,12 @@ def memory_bytes() -> int:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _read("/sys/fs/cgroup/memory.max").strip()
     return min(total, int(limit)) if limit.isdigit() else total
+
+
+def peak_memory_bytes() -> int:
+    """Return the peak resident memory of this process, without its children."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _cpuinfo(field: str) -> str:

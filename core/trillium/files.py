@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,8 @@ from trillium.errors import BackendError, ConfigError
 log = logging.getLogger(__name__)
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# What torch says when its file takes fewer bytes than it wrote; the cause is lost inside.
+_SHORT_WRITE = ("unexpected pos", "failed writing file", "iostream error")
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_SUCH_PLACE = {
     errno.EEXIST,
@@ -49,11 +51,31 @@ def explain_failed_write(path: Path) -> Iterator[None]:
             ) from error
         if error.errno not in _DISK_FULL:
             raise
-        free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
-        raise BackendError(
-            f"{path}: the disk or a quota is full ({free / 2**20:.0f} MiB free); "
-            "everything finished before is kept; free some space and run the same command again"
-        ) from error
+        raise disk_full_error(path) from error
+
+
+def disk_full_error(path: Path) -> BackendError:
+    """Return what to raise when `path` could not be written for want of space."""
+    free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
+    return BackendError(
+        f"{path}: the disk or a quota is full ({free / 2**20:.0f} MiB free); "
+        "everything finished before is kept; free some space and run the same command again"
+    )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether a failed write ran out of space, also when a library wrapped the cause."""
+    current: BaseException | None = error
+    while current is not None:
+        if isinstance(current, OSError) and current.errno in _DISK_FULL:
+            return True
+        text = str(current)
+        if any(words in text for words in _SHORT_WRITE):
+            return True
+        if any(f"os error {code}" in text or os.strerror(code) in text for code in _DISK_FULL):
+            return True
+        current = current.__cause__ or current.__context__
+    return False
 
 
 def _obstacle(path: Path) -> str:
@@ -164,18 +186,23 @@ class RowsFile:
 
     def append(self, row: Mapping[str, object]) -> None:
         """Write one row and put it on disk; on a full disk the file keeps only whole rows."""
-        line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        self.extend([row])
+
+    def extend(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Write rows and put them on disk at once; on a full disk the file keeps none of them."""
+        lines = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+        content = lines.encode()
         with explain_failed_write(self.path):
             try:
                 written = 0
-                while written < len(line):
-                    written += os.write(self._descriptor, line[written:])
+                while written < len(content):
+                    written += os.write(self._descriptor, content[written:])
                 os.fsync(self._descriptor)
             except OSError:
                 os.ftruncate(self._descriptor, self._size)
                 raise
-        self._size += len(line)
-        self.finished.add(str(row[self._key]))
+        self._size += len(content)
+        self.finished.update(str(row[self._key]) for row in rows)
 
     def close(self) -> None:
         """Close the file; it stays where it is."""

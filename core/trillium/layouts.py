@@ -5,17 +5,18 @@ the flattening of the trees is array arithmetic: segments (a node, or a node of 
 in rows, and tokens, slots and entries follow from the segments.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
 from trillium.errors import ShapeError
+from trillium.families import merge_trees
+from trillium.tree_labels import stack_columns, stack_labels
 from trillium.trees import Layout, TokenTree, TreeBatch, path_digest
 
 _Ints = NDArray[np.int64]
@@ -23,26 +24,38 @@ _Bools = NDArray[np.bool_]
 
 
 def collate(
-    trees: Sequence[TokenTree], *, layout: Layout, pad_id: int, row_tokens: int | None = None
+    trees: Sequence[TokenTree],
+    *,
+    layout: Layout,
+    pad_id: int,
+    row_tokens: int | None = None,
+    families: Sequence[Sequence[int]] | None = None,
 ) -> TreeBatch:
     """Arrange `trees` in rows; trees and paths keep the caller's order in every layout.
 
     `padded`: a row per path, padded on the right. `shared`: a row per tree, its nodes depth first.
     `packed`: trees first-fit-decreasing into rows of at most `row_tokens`, which it requires; in
-    the other layouts `row_tokens` is only the limit a row must keep. Raises ShapeError when there
-    is no tree, a row exceeds the limit, or the trees disagree on labels or columns.
+    the other layouts `row_tokens` is only the limit a row must keep. Trees of one of the
+    `families`, lists of indices that name every tree once, are computed as one tree. Raises
+    ShapeError when there is no tree, a row exceeds the limit, or the trees disagree on labels or
+    columns.
     """
     if not trees:
         raise ShapeError("collate: no tree (needs at least one); check the data set is not empty")
-    forest = _flatten(trees)
+    families = families or [[index] for index in range(len(trees))]
+    forest = _flatten(trees, families)
     segments = _place(forest, layout, row_tokens)
-    _check_limit(trees, forest, segments, layout, row_tokens)
+    _check_limit(trees, families, forest, segments, layout, row_tokens)
     return _fill(trees, forest, segments, layout, pad_id)
 
 
 @dataclass(frozen=True)
 class _Forest:
-    """All nodes of all trees side by side, each tree depth first; paths as lists of nodes."""
+    """All nodes of all trees side by side, each tree depth first; paths as lists of nodes.
+
+    A tree here is a family; `scored` says of each token whether any path scores it, `path_scored`
+    which tokens a path itself scores.
+    """
 
     ids: _Ints
     scored: _Bools
@@ -54,7 +67,8 @@ class _Forest:
     tree_tokens: _Ints  # one value per tree
     path_node: _Ints  # nodes from root to leaf, path after path
     path_n_nodes: _Ints  # one value per path
-    path_tree: _Ints
+    path_scored: _Bools  # tokens from root to leaf, path after path
+    path_tree: _Ints  # the caller's tree
 
     @property
     def start(self) -> _Ints:
@@ -73,25 +87,26 @@ class _Segments:
     path_segment: _Ints  # as _Forest.path_node, in segments
 
 
-def _flatten(trees: Sequence[TokenTree]) -> _Forest:
-    orders = [_preorder(tree) for tree in trees]
-    nodes = [tree.nodes[i] for tree, order in zip(trees, orders, strict=True) for i in order]
+def _flatten(trees: Sequence[TokenTree], families: Sequence[Sequence[int]]) -> _Forest:
+    bodies = [merge_trees([trees[index] for index in members]) for members in families]
+    orders = [_preorder(body) for body in bodies]
+    nodes = [body.nodes[i] for body, order in zip(bodies, orders, strict=True) for i in order]
     parent: list[int] = []
     position: list[int] = []
-    path_node: list[int] = []
-    path_n_nodes: list[int] = []
-    for tree, order in zip(trees, orders, strict=True):
+    lines: list[list[list[int]]] = [[] for _ in trees]
+    for body, order, members in zip(bodies, orders, families, strict=True):
         place = {old: len(parent) + new for new, old in enumerate(order)}
         for old in order:
-            up = tree.nodes[old].parent
+            up = body.nodes[old].parent
             parent.append(place[up] if up >= 0 else -1)
-            position.append(position[place[up]] + len(tree.nodes[up].ids) if up >= 0 else 0)
-        for index in range(tree.n_paths):
-            line = tree.lineage(index)
-            path_node.extend(place[old] for old in line)
-            path_n_nodes.append(len(line))
+            position.append(position[place[up]] + len(body.nodes[up].ids) if up >= 0 else 0)
+        paths = iter(range(body.n_paths))
+        for member in members:
+            for index in islice(paths, trees[member].n_paths):
+                lines[member].append([place[old] for old in body.lineage(index)])
     length = _ints(len(node.ids) for node in nodes)
-    node_tree = np.repeat(np.arange(len(trees)), [len(order) for order in orders])
+    node_tree = np.repeat(np.arange(len(bodies)), [len(order) for order in orders])
+    paths_scored = (tree.path(index).scored for tree in trees for index in range(tree.n_paths))
     return _Forest(
         ids=_ints(chain.from_iterable(node.ids for node in nodes)),
         scored=np.fromiter(chain.from_iterable(node.scored for node in nodes), np.bool_),
@@ -101,8 +116,9 @@ def _flatten(trees: Sequence[TokenTree]) -> _Forest:
         leave=_ints(_subtree_ends(parent)),
         tree=node_tree,
         tree_tokens=np.bincount(node_tree, weights=length).astype(np.int64),
-        path_node=_ints(path_node),
-        path_n_nodes=_ints(path_n_nodes),
+        path_node=_ints(chain.from_iterable(chain.from_iterable(lines))),
+        path_n_nodes=_ints(len(line) for own in lines for line in own),
+        path_scored=np.fromiter(chain.from_iterable(paths_scored), np.bool_),
         path_tree=np.repeat(np.arange(len(trees)), [tree.n_paths for tree in trees]),
     )
 
@@ -172,6 +188,7 @@ def _first_fit_decreasing(sizes: _Ints, row_tokens: int | None) -> tuple[_Ints, 
 
 def _check_limit(
     trees: Sequence[TokenTree],
+    families: Sequence[Sequence[int]],
     forest: _Forest,
     segments: _Segments,
     layout: Layout,
@@ -181,10 +198,10 @@ def _check_limit(
     if row_tokens is None or end.max() <= row_tokens:
         return
     worst = int(end.argmax())
+    first = trees[families[forest.tree[segments.node[worst]]][0]]
     raise ShapeError(
-        f"collate: tree {trees[forest.tree[segments.node[worst]]].id} needs a row of {end[worst]} "
-        f"tokens in layout {layout} (row_tokens is {row_tokens}); raise row_tokens or lower "
-        "max_length"
+        f"collate: tree {first.id} needs a row of {end[worst]} tokens in layout {layout} "
+        f"(row_tokens is {row_tokens}); raise row_tokens or lower max_length"
     )
 
 
@@ -211,7 +228,11 @@ def _fill(
     scored = forest.scored[source]
     n_slots = np.bincount(np.repeat(np.arange(len(length)), length)[scored], minlength=len(length))
     path_segment = segments.path_segment
-    entry_path = np.repeat(np.arange(len(forest.path_n_nodes)), forest.path_n_nodes)
+    path = np.repeat(np.arange(len(forest.path_n_nodes)), forest.path_n_nodes)
+    # Of the slots on its way a path takes those that it scores itself.
+    is_own = forest.path_scored[forest.scored[_path_tokens(forest)]]
+    entry_slot = _ranges(_starts(n_slots)[path_segment], n_slots[path_segment])[is_own]
+    entry_path = np.repeat(path, n_slots[path_segment])[is_own]
     return TreeBatch(
         layout=layout,
         input_ids=_grid(shape, flat, forest.ids[source], pad_id),
@@ -220,54 +241,36 @@ def _fill(
         leave=_grid(shape, flat, np.repeat(leave, length), -1),
         predictor=torch.from_numpy(before[scored]),
         target=torch.from_numpy(forest.ids[source][scored]),
-        entry_slot=torch.from_numpy(_ranges(_starts(n_slots)[path_segment], n_slots[path_segment])),
-        entry_path=torch.from_numpy(np.repeat(entry_path, n_slots[path_segment])),
+        entry_slot=torch.from_numpy(entry_slot),
+        entry_path=torch.from_numpy(entry_path),
         n_paths=len(forest.path_n_nodes),
         path_tree=torch.from_numpy(forest.path_tree),
-        labels=_stack_labels(trees),
-        columns=_stack_columns(trees),
+        labels=stack_labels(trees),
+        columns=stack_columns(trees),
         path_digests=_digests(forest),
         tree_ids=tuple(tree.id for tree in trees),
+        steps=(
+            tuple(chain.from_iterable(tree.steps for tree in trees))
+            if all(tree.steps for tree in trees)
+            else ()
+        ),
     )
 
 
+def _path_tokens(forest: _Forest) -> _Ints:
+    """Return the places in `ids` of each path's tokens, from root to leaf, path after path."""
+    return _ranges(forest.start[forest.path_node], forest.length[forest.path_node])
+
+
 def _digests(forest: _Forest) -> tuple[str, ...]:
-    node_length = forest.length[forest.path_node]
-    source = _ranges(forest.start[forest.path_node], node_length)
-    ids, scored = forest.ids[source], forest.scored[source]
-    path_ends = np.cumsum(node_length)[np.cumsum(forest.path_n_nodes) - 1].tolist()
+    ids, scored = forest.ids[_path_tokens(forest)], forest.path_scored
+    node_ends = np.cumsum(forest.length[forest.path_node])
+    path_ends = node_ends[np.cumsum(forest.path_n_nodes) - 1].tolist()
     path_starts = [0, *path_ends[:-1]]
     return tuple(
         path_digest(ids[start:end], scored[start:end])
         for start, end in zip(path_starts, path_ends, strict=True)
     )
-
-
-def _stack_labels(trees: Sequence[TokenTree]) -> dict[str, Float[Tensor, " path"]]:
-    _check_same_keys(trees, [tree.labels for tree in trees], "labels")
-    return {
-        name: _floats(value for tree in trees for value in tree.labels[name])
-        for name in trees[0].labels
-    }
-
-
-def _stack_columns(trees: Sequence[TokenTree]) -> dict[str, Float[Tensor, " tree"]]:
-    _check_same_keys(trees, [tree.columns for tree in trees], "columns")
-    return {name: _floats(tree.columns[name] for tree in trees) for name in trees[0].columns}
-
-
-def _check_same_keys(
-    trees: Sequence[TokenTree], mappings: Iterable[Mapping[str, object]], kind: str
-) -> None:
-    expected = trees[0]
-    names: set[str] | None = None
-    for tree, mapping in zip(trees, mappings, strict=True):
-        names = set(mapping) if names is None else names
-        if set(mapping) != names:
-            raise ShapeError(
-                f"collate: tree {tree.id} has {kind} {sorted(mapping)}, tree {expected.id} has "
-                f"{sorted(names)}; give every row of a data set the same fields"
-            )
 
 
 def _grid(shape: tuple[int, int], flat: _Ints, values: _Ints, fill: int) -> Tensor:
@@ -283,10 +286,6 @@ def _ranges(starts: _Ints, lengths: _Ints) -> _Ints:
 
 def _starts(lengths: _Ints) -> _Ints:
     return np.cumsum(lengths) - lengths
-
-
-def _floats(values: Iterable[float]) -> Tensor:
-    return torch.tensor(list(values), dtype=torch.float32)
 
 
 def _ints(values: Iterable[int]) -> _Ints:

@@ -9,16 +9,24 @@ here knows tokens; `tokenize` turns rows into trees, `rowfiles` reads and writes
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from trillium.errors import DataError
-from trillium.fields import Fields, Message, Text, as_float, is_number
+from trillium.fields import Fields, Message, Text
 from trillium.problems import Place
+from trillium.record_texts import (
+    Reply,
+    check_reply,
+    label_fields,
+    pair_labels,
+    read_further,
+    read_text,
+    split_prompt,
+)
 
 # On disk a ranking's labels are plural, in a tree they are named for one path.
-_RANKING_LABELS = {"rewards": "reward", "ranks": "rank"}
+_RANKING_LABELS = {"rewards": "reward", "ranks": "rank", "labels": "label"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +81,8 @@ class PairRow(Row):
     """Hold a chosen and a rejected response to one prompt.
 
     A prompt that is missing is the common start of the two conversations or strings. Numeric fields
-    `chosen_X` and `rejected_X` (or `X_chosen` and `X_rejected`) become the label X.
+    `chosen_X` and `rejected_X` (or `X_chosen` and `X_rejected`) become the label X. The rejected
+    response may answer another prompt, `rejected_prompt`; `further` are responses beside the pair.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("prompt", "chosen", "rejected")
@@ -82,6 +91,8 @@ class PairRow(Row):
     chosen: Text
     rejected: Text
     labels: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    rejected_prompt: Text | None = None
+    further: Mapping[str, Reply] = field(default_factory=dict)
 
     @classmethod
     def from_record(cls, fields: Fields) -> "PairRow":
@@ -98,7 +109,7 @@ class PairRow(Row):
         elif not fields.has("prompt") or (
             isinstance(fields.record["prompt"], str) and not isinstance(chosen, str)
         ):
-            prompt, chosen, rejected = _split_prompt(fields, chosen, rejected)
+            prompt, chosen, rejected = split_prompt(fields, chosen, rejected)
         else:
             prompt = fields.text("prompt")
             size = len(prompt)
@@ -109,14 +120,16 @@ class PairRow(Row):
             ):
                 chosen, rejected = chosen[size:], rejected[size:]
         for name, text in (("chosen", chosen), ("rejected", rejected)):
-            _check_reply(fields, name, text, prompt)
-        labels = _pair_labels(fields.record)
-        spare = {f for name in labels for f in _label_fields(name)}
+            check_reply(fields, name, text, prompt)
+        labels = pair_labels(fields.record)
+        spare = {f for name in labels for f in label_fields(name)}
         return cls(
             prompt=prompt,
             chosen=chosen,
             rejected=rejected,
             labels=labels,
+            rejected_prompt=read_text(fields, "rejected_prompt", prompt),
+            further=read_further(fields, prompt),
             id=fields.row_id(),
             columns=fields.columns({*cls.needs, *spare}),
             tools=fields.tools(),
@@ -131,7 +144,43 @@ class PairRow(Row):
         }
         for name, (chosen, rejected) in self.labels.items():
             record[f"chosen_{name}"], record[f"rejected_{name}"] = chosen, rejected
+        if self.rejected_prompt is not None:
+            record["rejected_prompt"] = text_to_json(self.rejected_prompt)
+        for name, reply in self.further.items():
+            record[name] = text_to_json(reply.completion)
+            if reply.prompt != self.prompt:
+                record[f"{name}_prompt"] = text_to_json(reply.prompt)
         return record
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionRow(Row):
+    """Hold one response without a verdict, as supervised data has them."""
+
+    needs: ClassVar[tuple[str, ...]] = ("prompt", "completion")
+
+    prompt: Text
+    completion: Text
+
+    @classmethod
+    def from_record(cls, fields: Fields) -> "CompletionRow":
+        """Read a response."""
+        prompt, completion = fields.text("prompt"), fields.text("completion")
+        check_reply(fields, "completion", completion, prompt)
+        return cls(
+            prompt=prompt,
+            completion=completion,
+            id=fields.row_id(),
+            columns=fields.columns(set(cls.needs)),
+            tools=fields.tools(),
+            template_kwargs=fields.mapping("chat_template_kwargs"),
+        )
+
+    def _own_record(self) -> dict[str, object]:
+        return {
+            "prompt": text_to_json(self.prompt),
+            "completion": text_to_json(self.completion),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +197,7 @@ class LabelledRow(Row):
     def from_record(cls, fields: Fields) -> "LabelledRow":
         """Read a labelled response."""
         prompt, completion = fields.text("prompt"), fields.text("completion")
-        _check_reply(fields, "completion", completion, prompt)
+        check_reply(fields, "completion", completion, prompt)
         return cls(
             prompt=prompt,
             completion=completion,
@@ -169,7 +218,10 @@ class LabelledRow(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class RankingRow(Row):
-    """Hold several responses to one prompt with `rewards` (higher is better), `ranks`, or both."""
+    """Hold several responses to one prompt with `rewards` (higher is better), `ranks` or `labels`.
+
+    At least one of the three; a label says in [0, 1] how good a response is.
+    """
 
     needs: ClassVar[tuple[str, ...]] = ("prompt", "completions", "rewards or ranks")
 
@@ -182,7 +234,7 @@ class RankingRow(Row):
         """Read a ranking."""
         prompt, completions = fields.text("prompt"), fields.texts("completions")
         for index, completion in enumerate(completions):
-            _check_reply(fields, f"completions[{index}]", completion, prompt)
+            check_reply(fields, f"completions[{index}]", completion, prompt)
         given = [name for name in _RANKING_LABELS if fields.has(name)]
         if not given:
             fields.missing("rewards")
@@ -219,7 +271,7 @@ class TrajectoryRow(Row):
     def from_record(cls, fields: Fields) -> "TrajectoryRow":
         """Read a trajectory."""
         messages = fields.messages("messages")
-        _check_reply(fields, "messages", messages, messages)
+        check_reply(fields, "messages", messages, messages)
         return cls(
             messages=messages,
             reward=fields.number("reward") if fields.has("reward") else None,
@@ -234,64 +286,6 @@ class TrajectoryRow(Row):
         return record if self.reward is None else {**record, "reward": self.reward}
 
 
-def require_columns(rows: Sequence[Row], names: Iterable[str]) -> None:
-    """Raise DataError that lists every row without one of the columns `names`."""
-    for name in names:
-        without = [row.id for row in rows if name not in row.columns]
-        if without:
-            shown = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
-            raise DataError(
-                f'data set: column "{name}" is missing in {len(without)} of {len(rows)} rows '
-                f"({shown}); add a number to each, or choose an objective that does not need it"
-            )
-
-
 def text_to_json(text: Text) -> object:
     """Return a string as it is and a conversation as a list of records."""
     return text if isinstance(text, str) else [message.to_record() for message in text]
-
-
-def _split_prompt(fields: Fields, chosen: Text, rejected: Text) -> tuple[Text, Text, Text]:
-    """Split off the common start, as TRL's extract_prompt does, leaving each reply a message."""
-    is_text = isinstance(chosen, str)
-    limit = min(len(chosen), len(rejected)) - (0 if is_text else 1)
-    size = next((i for i in range(limit) if chosen[i] != rejected[i]), limit)
-    if is_text and size and chosen[size - 1] == " ":
-        size -= 1
-    if not size:
-        fields.complain(
-            'field "prompt" is missing and "chosen" and "rejected" share no start (needs prompt, '
-            "chosen, rejected); drop the line or add the field"
-        )
-    return chosen[:size], chosen[size:], rejected[size:]
-
-
-def _check_reply(fields: Fields, name: str, text: Text, prompt: Text) -> None:
-    if isinstance(text, str) or fields.problems:
-        return
-    if isinstance(prompt, str):
-        fields.complain(
-            f'fields "prompt" and "{name}" are a string and a conversation (needs twice the same '
-            "kind); correct the line"
-        )
-    if not any(message.role == "assistant" for message in text):
-        fields.complain(
-            f'field "{name}" has no assistant message (needs at least one); drop the line or add '
-            "the reply"
-        )
-
-
-def _label_fields(name: str) -> tuple[str, ...]:
-    return (f"chosen_{name}", f"rejected_{name}", f"{name}_chosen", f"{name}_rejected")
-
-
-def _pair_labels(record: Mapping[str, object]) -> dict[str, tuple[float, ...]]:
-    labels = {}
-    for key in record:
-        name = key.removeprefix("chosen_").removesuffix("_chosen")
-        before = (record.get(f"chosen_{name}"), record.get(f"rejected_{name}"))
-        after = (record.get(f"{name}_chosen"), record.get(f"{name}_rejected"))
-        for values in (before, after):
-            if name != key and all(is_number(value) for value in values):
-                labels[name] = tuple(as_float(value) for value in values)
-    return labels

@@ -1,11 +1,11 @@
 """Rows of every kind to rendered paths: plain strings directly, conversations by their template."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
-from trillium.fields import Text
+from trillium.record_texts import Reply
 from trillium.records import Row
 from trillium.rendering import ChatTemplate, Conversation, Rendered, ScoredTurns
 from trillium.search_records import Step, TreeRow
@@ -13,12 +13,21 @@ from trillium.search_records import Step, TreeRow
 
 @dataclass(frozen=True)
 class Sample:
-    """Hold a row as a prompt, the replies that make its paths, and a label value per path."""
+    """Hold a row as the replies that make its paths, and a label value per path.
+
+    A search row has no replies: its steps make the paths. `scores_prompt`: the prompt counts too,
+    as a step before the reply.
+    """
 
     row: Row
-    prompt: Text
-    completions: Sequence[Text]
+    replies: Sequence[Reply]
     labels: Mapping[str, tuple[float, ...]]
+    scores_prompt: bool = False
+
+    @property
+    def has_steps(self) -> bool:
+        """Say whether the paths are cut into steps."""
+        return self.scores_prompt or isinstance(self.row, TreeRow)
 
 
 class RowRenderer:
@@ -37,7 +46,10 @@ class RowRenderer:
         """Render each path of a row; raises Unusable or DataError when that cannot be done."""
         if isinstance(sample.row, TreeRow):
             return self._render_search(sample.row)
-        return [self._render_reply(sample, completion) for completion in sample.completions]
+        rendered = [self._render_reply(sample.row, reply) for reply in sample.replies]
+        if sample.scores_prompt:
+            return [replace(r, spans=((0, r.spans[0][0]), *r.spans)) for r in rendered]
+        return rendered
 
     def _chat(self) -> ChatTemplate:
         self._template = self._template or ChatTemplate(self._tokenizer)
@@ -46,14 +58,14 @@ class RowRenderer:
     def _eos(self) -> str:
         return str(self._tokenizer.eos_token or "")
 
-    def _render_reply(self, sample: Sample, completion: Text) -> Rendered:
-        prompt, row = sample.prompt, sample.row
+    def _render_reply(self, row: Row, reply: Reply) -> Rendered:
+        prompt, completion = reply.prompt, reply.completion
         if isinstance(prompt, str):
             assert isinstance(completion, str)
             text = prompt + _ended(completion, self._eos() if self._add_eos else "")
             return Rendered(text, ((len(prompt), len(text)),), is_plain=True)
-        reply = () if isinstance(completion, str) else completion
-        talk = Conversation(prompt, reply, row.tools, row.template_kwargs)
+        turns = () if isinstance(completion, str) else completion
+        talk = Conversation(prompt, turns, row.tools, row.template_kwargs)
         if isinstance(completion, str):
             return self._chat().render_continued(talk, completion, add_eos=self._add_eos)
         return self._chat().render(talk, self._turns, add_eos=self._add_eos)

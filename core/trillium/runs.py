@@ -26,13 +26,15 @@ from pydantic import BaseModel
 
 from trillium.config import dump_config
 from trillium.environment import describe_environment
-from trillium.errors import DataError
+from trillium.errors import BackendError, DataError
 from trillium.files import (
     FolderLock,
     RowsFile,
+    disk_full_error,
     explain_failed_write,
     hash_json,
     hash_path,
+    is_disk_full,
     remove,
     sync_folder,
     write_atomically,
@@ -116,8 +118,13 @@ class Run:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Unlock the folder; unfinished stages stay as they are and continue next time."""
+        """Unlock the folder; unfinished stages stay as they are and continue next time.
+
+        Raises BackendError when what ends the run is a full disk, whichever library found it.
+        """
         self.close()
+        if error is not None and not isinstance(error, BackendError) and is_disk_full(error):
+            raise disk_full_error(self.folder) from error
 
     def _begin(self, name: str, input_hash: str) -> None:
         attempt = self.manifest.attempts.get(name)

@@ -18,7 +18,14 @@ from transformers import PreTrainedTokenizerBase
 from trillium.encoding import EncodedRow, Encoder, Truncation, truncate
 from trillium.errors import DataError
 from trillium.fields import Text
-from trillium.records import LabelledRow, PairRow, RankingRow, TrajectoryRow
+from trillium.record_texts import Reply
+from trillium.records import (
+    CompletionRow,
+    LabelledRow,
+    PairRow,
+    RankingRow,
+    TrajectoryRow,
+)
 from trillium.rendering import ChatTemplate, Rendered, ScoredTurns, Unusable
 from trillium.row_rendering import RowRenderer, Sample
 from trillium.search_records import TreeRow
@@ -60,10 +67,42 @@ class TokenizedDataset:
 
 
 def tokenize_pairs(
-    rows: Sequence[PairRow], tokenizer: PreTrainedTokenizerBase, config: TokenizeConfig
+    rows: Sequence[PairRow],
+    tokenizer: PreTrainedTokenizerBase,
+    config: TokenizeConfig,
+    *,
+    further: Sequence[str] = (),
+    scores_prompt: bool = False,
 ) -> TokenizedDataset:
-    """Make trees with the paths chosen, rejected; pairs of equal tokens are dropped and counted."""
-    samples = [Sample(row, row.prompt, (row.chosen, row.rejected), row.labels) for row in rows]
+    """Make trees with the paths chosen, rejected, and those of the row's replies `further` names.
+
+    Pairs of equal tokens are dropped and counted. Labels are those of pairs, so they are left out
+    where a tree has further paths. `scores_prompt`: prompts count too, each path's first step.
+    """
+    samples = [
+        Sample(
+            row,
+            (
+                Reply(row.prompt, row.chosen),
+                Reply(
+                    row.prompt if row.rejected_prompt is None else row.rejected_prompt,
+                    row.rejected,
+                ),
+                *(row.further[name] for name in further),
+            ),
+            {} if further else row.labels,
+            scores_prompt,
+        )
+        for row in rows
+    ]
+    return _tokenize(samples, tokenizer, config)
+
+
+def tokenize_completions(
+    rows: Sequence[CompletionRow], tokenizer: PreTrainedTokenizerBase, config: TokenizeConfig
+) -> TokenizedDataset:
+    """Make trees of one path without a label."""
+    samples = [Sample(row, (Reply(row.prompt, row.completion),), {}) for row in rows]
     return _tokenize(samples, tokenizer, config)
 
 
@@ -71,7 +110,9 @@ def tokenize_labelled(
     rows: Sequence[LabelledRow], tokenizer: PreTrainedTokenizerBase, config: TokenizeConfig
 ) -> TokenizedDataset:
     """Make trees of one path with the label `label`."""
-    samples = [Sample(row, row.prompt, (row.completion,), {"label": (row.label,)}) for row in rows]
+    samples = [
+        Sample(row, (Reply(row.prompt, row.completion),), {"label": (row.label,)}) for row in rows
+    ]
     return _tokenize(samples, tokenizer, config)
 
 
@@ -79,7 +120,10 @@ def tokenize_rankings(
     rows: Sequence[RankingRow], tokenizer: PreTrainedTokenizerBase, config: TokenizeConfig
 ) -> TokenizedDataset:
     """Make trees with one path per response, in the row's order, and its labels."""
-    samples = [Sample(row, row.prompt, row.completions, row.labels) for row in rows]
+    samples = [
+        Sample(row, [Reply(row.prompt, each) for each in row.completions], row.labels)
+        for row in rows
+    ]
     return _tokenize(samples, tokenizer, config)
 
 
@@ -91,7 +135,7 @@ def tokenize_trajectories(
     for row in rows:
         first = next(i for i, message in enumerate(row.messages) if message.role == "assistant")
         labels = {} if row.reward is None else {"reward": (row.reward,)}
-        samples.append(Sample(row, row.messages[:first], (row.messages[first:],), labels))
+        samples.append(Sample(row, (Reply(row.messages[:first], row.messages[first:]),), labels))
     return _tokenize(samples, tokenizer, config)
 
 
@@ -99,7 +143,7 @@ def tokenize_trees(
     rows: Sequence[TreeRow], tokenizer: PreTrainedTokenizerBase, config: TokenizeConfig
 ) -> TokenizedDataset:
     """Make the trees of search rows; steps that tokenise alike are shared."""
-    samples = [Sample(row, row.prompt, (), row.labels) for row in rows]
+    samples = [Sample(row, (), row.labels) for row in rows]
     return _tokenize(samples, tokenizer, config)
 
 
@@ -147,11 +191,12 @@ def _tokenize(
     labels = _shared_names([sample.labels for sample in kept])
     trees: list[TokenTree] = []
     for sample, row in zip(kept, encoded, strict=True):
-        fitted = _fit(sample, row, config, ledger, bos_id=tokenizer.bos_token_id)
+        fitted = _fit(sample, row, config, ledger, tokenizer)
         if fitted is None:
             continue
+        steps = _cut_steps(row.steps, fitted) if sample.has_steps else ()
         try:
-            trees.append(_grow(sample, fitted, labels, columns))
+            trees.append(_grow(sample, fitted, labels, columns, steps))
         except DataError as error:
             ledger.complain(sample.row, str(error))
     ledger.check_problems()
@@ -163,8 +208,7 @@ def _fit(
     row: EncodedRow,
     config: TokenizeConfig,
     ledger: "Ledger",
-    *,
-    bos_id: int | None,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> tuple[TokenPath, ...] | None:
     for index, path in enumerate(row.paths):
         if not path.n_scored:
@@ -174,13 +218,14 @@ def _fit(
                 "the row, or check scored_turns and add_eos",
             )
             return None
-    paths: tuple[TokenPath, ...] | None = row.paths
+    whole = _share_start(sample, row.paths, tokenizer)
+    paths: tuple[TokenPath, ...] | None = whole
     if config.max_length is not None:
         paths = truncate(
-            row.paths,
+            whole,
             max_length=config.max_length,
             policy=config.truncation,
-            keep_first=row.paths[0].ids[0] == bos_id,
+            keep_first=whole[0].ids[0] == tokenizer.bos_token_id or whole != row.paths,
         )
     if paths is None:
         ledger.drop(sample.row, TOO_LONG)
@@ -188,19 +233,53 @@ def _fit(
     if isinstance(sample.row, PairRow) and paths[0] == paths[1]:
         ledger.drop(sample.row, "identical")
         return None
-    ledger.n_truncated += paths != row.paths
+    ledger.n_truncated += paths != whole
     ledger.n_merged += row.is_merged
     return paths
 
 
+def _share_start(
+    sample: Sample, paths: tuple[TokenPath, ...], tokenizer: PreTrainedTokenizerBase
+) -> tuple[TokenPath, ...]:
+    """Put BOS, else EOS, before replies to different prompts that begin differently.
+
+    The paths of a tree share at least their first token.
+    """
+    start = tokenizer.bos_token_id
+    start = tokenizer.eos_token_id if start is None else start
+    has_one_prompt = all(reply.prompt == sample.replies[0].prompt for reply in sample.replies)
+    if has_one_prompt or start is None or len({path.ids[0] for path in paths}) == 1:
+        return paths
+    return tuple(TokenPath((start, *path.ids), (False, *path.scored)) for path in paths)
+
+
+def _cut_steps(
+    steps: Sequence[tuple[int, ...]], paths: Sequence[TokenPath]
+) -> tuple[tuple[int, ...], ...]:
+    """Shorten steps to the scored tokens that truncation left."""
+    cut = []
+    for counts, path in zip(steps, paths, strict=True):
+        left, kept = path.n_scored, []
+        for count in counts:
+            kept.append(min(count, left))
+            left -= kept[-1]
+        cut.append(tuple(kept))
+    return tuple(cut)
+
+
 def _grow(
-    sample: Sample, paths: Sequence[TokenPath], labels: Sequence[str], columns: Sequence[str]
+    sample: Sample,
+    paths: Sequence[TokenPath],
+    labels: Sequence[str],
+    columns: Sequence[str],
+    steps: tuple[tuple[int, ...], ...],
 ) -> TokenTree:
     return TokenTree.from_paths(
         sample.row.id,
         paths,
         {name: sample.labels[name] for name in labels},
         {name: sample.row.columns[name] for name in columns},
+        steps,
     )
 
 

@@ -8,7 +8,7 @@ tensors of a `TreeBatch`.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -59,7 +59,8 @@ class TokenTree:
 
     Parents come before children and node 0 is the root. `leaves[p]` is the node that ends path p,
     in the order the objective expects (a pair: chosen, rejected). `labels` hold one value per path,
-    `columns` one value per tree.
+    `columns` one value per tree. `steps` cut the scored tokens of each path into runs, by count:
+    the steps of a search, or prompt and reply; empty where paths have no parts.
     """
 
     id: str
@@ -67,6 +68,7 @@ class TokenTree:
     leaves: tuple[int, ...]
     labels: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     columns: Mapping[str, float] = field(default_factory=dict)
+    steps: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         """Raise DataError when the nodes are no tree or a label has not one value per path."""
@@ -79,6 +81,7 @@ class TokenTree:
         paths: Sequence[TokenPath],
         labels: Mapping[str, tuple[float, ...]] | None = None,
         columns: Mapping[str, float] | None = None,
+        steps: tuple[tuple[int, ...], ...] = (),
     ) -> "TokenTree":
         """Merge the common prefixes of `paths` into a radix tree over (token, scored) pairs.
 
@@ -90,7 +93,7 @@ class TokenTree:
         nodes: list[Node] = []
         leaves = [-1] * len(paths)
         _grow(nodes, leaves, paths, list(range(len(paths))), start=0, parent=-1)
-        return cls(id, tuple(nodes), tuple(leaves), labels or {}, columns or {})
+        return cls(id, tuple(nodes), tuple(leaves), labels or {}, columns or {}, steps)
 
     @property
     def n_paths(self) -> int:
@@ -137,7 +140,8 @@ class TreeBatch:
     A slot is one scored token: of a node in `shared` and `packed`, of a path in `padded`. The
     hidden state at flat index `predictor` (row * n_columns + column) predicts its token `target`.
     Path p is the sum of a slot statistic over the entries with entry_path == p, in token order.
-    `path_digests` name paths by content, so a cache serves every layout.
+    `path_digests` name paths by content, so a cache serves every layout. `steps` are those of the
+    trees, path by path; empty when a tree has none.
     """
 
     layout: Layout
@@ -155,6 +159,7 @@ class TreeBatch:
     columns: Mapping[str, Float[Tensor, " tree"]]
     path_digests: tuple[str, ...]
     tree_ids: tuple[str, ...]
+    steps: tuple[tuple[int, ...], ...] = ()
 
     @property
     def n_trees(self) -> int:
@@ -163,25 +168,18 @@ class TreeBatch:
 
     def to(self, device: torch.device | str) -> "TreeBatch":
         """Return the same batch with every tensor on `device`."""
-        return replace(
-            self,
-            input_ids=self.input_ids.to(device),
-            position_ids=self.position_ids.to(device),
-            enter=self.enter.to(device),
-            leave=self.leave.to(device),
-            predictor=self.predictor.to(device),
-            target=self.target.to(device),
-            entry_slot=self.entry_slot.to(device),
-            entry_path=self.entry_path.to(device),
-            path_tree=self.path_tree.to(device),
-            labels={name: values.to(device) for name, values in self.labels.items()},
-            columns={name: values.to(device) for name, values in self.columns.items()},
-        )
+        moved = {key: x.to(device) for key, x in vars(self).items() if torch.is_tensor(x)}
+        labels = {key: x.to(device) for key, x in self.labels.items()}
+        columns = {key: x.to(device) for key, x in self.columns.items()}
+        return TreeBatch(**{**vars(self), **moved, "labels": labels, "columns": columns})
 
-    def attention_mask(self) -> Bool[Tensor, "row 1 token token"] | None:
+    def attention_mask(
+        self, *, window: int | None = None
+    ) -> Bool[Tensor, "row 1 token token"] | None:
         """Return who may attend whom (True: may); None for `padded`, where causality is enough.
 
         Right padding comes after every real token, so a causal model needs no mask for `padded`.
+        With `window`, a token looks back at most so many positions, itself included.
         """
         if self.layout == "padded":
             return None
@@ -189,9 +187,10 @@ class TreeBatch:
         inside = (enter[:, None, :] <= enter[:, :, None]) & (
             enter[:, :, None] < self.leave[:, None, :]
         )
-        earlier = position[:, None, :] <= position[:, :, None]
+        back = position[:, :, None] - position[:, None, :]
+        near = back >= 0 if window is None else (back >= 0) & (back < window)
         itself = torch.eye(enter.shape[1], dtype=torch.bool, device=enter.device)
-        return ((inside & earlier) | itself)[:, None]
+        return ((inside & near) | itself)[:, None]
 
 
 def path_digest(ids: NDArray[np.int64], scored: NDArray[np.bool_]) -> str:
@@ -234,6 +233,13 @@ def _check_tree(tree: TokenTree) -> None:
             raise DataError(
                 f'{where}: label "{name}" has {len(values)} values for {tree.n_paths} paths; '
                 "give one per path"
+            )
+    if tree.steps:
+        scored = [tree.path(index).n_scored for index in range(tree.n_paths)]
+        if [sum(counts) for counts in tree.steps] != scored:
+            raise DataError(
+                f"{where}: steps {tree.steps} do not add up to the scored tokens of its paths "
+                f"({scored}); give the counts of every path"
             )
 
 

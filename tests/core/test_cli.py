@@ -52,6 +52,12 @@ def test_help_loads_no_heavy_package_and_names_every_command() -> None:
         assert f" {command} " in reply.stdout, command
 
 
+def test_the_module_runs_without_the_script() -> None:
+    command = [sys.executable, "-m", "trillium.cli", "assets", "list"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "smollm2-135m-instruct" in found.stdout
+
+
 def test_exceptions_become_exit_codes() -> None:
     assert [exit_code(kind("x")) for kind in (ConfigError, DataError, ShapeError)] == [2, 2, 2]
     assert exit_code(BackendError("x")) == 1
@@ -154,8 +160,10 @@ def test_a_message_that_no_terminal_can_encode_is_escaped(tmp_path: Path) -> Non
     assert "\\udcff: is not a run folder" in err
 
 
+# A suite in the background of a shell ignores SIGINT, and so would its children.
 PROGRAM = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from trillium.cli import app, main
 @app.command()
 def endless() -> None:

@@ -85,6 +85,18 @@ def test_rows_come_back_as_they_went_in(tmp_path: Path) -> None:
         assert stream.finished == {"a", "b"}
 
 
+def test_rows_written_together_are_as_if_written_one_by_one(tmp_path: Path) -> None:
+    rows = [{"id": "a"}, {"id": "b", "text": "é\n"}]
+    with RowsFile(tmp_path / "together", key="id") as stream:
+        stream.extend(rows)
+        stream.extend([])
+        assert stream.finished == {"a", "b"}
+    with RowsFile(tmp_path / "apart", key="id") as stream:
+        for row in rows:
+            stream.append(row)
+    assert (tmp_path / "together").read_bytes() == (tmp_path / "apart").read_bytes()
+
+
 @pytest.mark.parametrize("n_torn", [1, 5, 9])
 def test_a_torn_last_row_is_dropped_and_the_bytes_end_up_the_same(
     tmp_path: Path, n_torn: int

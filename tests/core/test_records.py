@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset
 from trillium.errors import DataError
 from trillium.fields import Message
-from trillium.records import LabelledRow, PairRow, RankingRow, TrajectoryRow, require_columns
+from trillium.records import LabelledRow, PairRow, RankingRow, TrajectoryRow
 from trillium.rowfiles import parse_rows
 from trillium.search_records import Step, TreeRow
 
@@ -263,14 +263,3 @@ def test_explicit_spans_lie_within_the_text() -> None:
     assert row.messages[0].scored == ((0, 2),)
     with pytest.raises(DataError, match="within its 3 characters"):
         parse_rows([{"messages": [bad]}], TrajectoryRow, where="rows")
-
-
-def test_a_missing_column_is_named_with_the_rows_that_lack_it() -> None:
-    rows = [
-        pair(id="a", prompt="p", chosen="c", rejected="r", margin=1),
-        pair(id="b", prompt="p", chosen="c", rejected="r"),
-    ]
-
-    require_columns(rows[:1], ["margin"])
-    with pytest.raises(DataError, match=r'column "margin" is missing in 1 of 2 rows \(b\)'):
-        require_columns(rows, ["margin"])

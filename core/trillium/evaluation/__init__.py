@@ -5,7 +5,7 @@ from a seed in the arguments.
 """
 
 from trillium.evaluation.comparison import Comparison, compare
-from trillium.evaluation.intervals import Interval, bootstrap_mean
+from trillium.evaluation.intervals import Interval, bootstrap_mean, format_interval
 from trillium.evaluation.pass_at_k import pass_at_k, pass_at_k_by_task
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Interval",
     "bootstrap_mean",
     "compare",
+    "format_interval",
     "pass_at_k",
     "pass_at_k_by_task",
 ]

@@ -42,6 +42,12 @@ def bootstrap_mean(
     return Interval(mean=float(sample.mean()), low=float(low), high=float(high), level=level)
 
 
+def format_interval(interval: Interval, *, sign: bool = False) -> str:
+    """Return a mean with its interval: 0.412 [0.35, 0.47]."""
+    plus = "+" if sign else ""
+    return f"{interval.mean:{plus}.3f} [{interval.low:{plus}.2f}, {interval.high:{plus}.2f}]"
+
+
 def _resampled_means(
     sample: npt.NDArray[np.float64], random: np.random.Generator, n_resamples: int
 ) -> npt.NDArray[np.float64]:

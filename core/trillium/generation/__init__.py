@@ -1,8 +1,9 @@
 """Completions from a policy: one interface, several engines.
 
-`SamplingConfig`, `Completion`, `PromptBatch` and `plan_batches` cost nothing to import; the engines
-live in their own modules: `in_process.TransformersGenerator` for a model in this process,
-`server.ServerGenerator` for one behind an OpenAI-compatible server.
+What is imported here, and `config`, cost nothing to import; the engines live in their own modules:
+`in_process.TransformersGenerator` for a model in this process, `vllm_engine.VllmGenerator` for one
+in vLLM, `server.ServerGenerator` for one behind an OpenAI-compatible server, `on_ray.RayGenerator`
+for actors of a cluster. `engines.open_engine` opens what a run file asks for.
 """
 
 from trillium.generation.interface import (
@@ -11,6 +12,7 @@ from trillium.generation.interface import (
     PromptBatch,
     SamplingConfig,
     assemble,
+    generate_batches,
     plan_batches,
 )
 
@@ -20,5 +22,6 @@ __all__ = [
     "PromptBatch",
     "SamplingConfig",
     "assemble",
+    "generate_batches",
     "plan_batches",
 ]

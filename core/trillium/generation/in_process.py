@@ -1,34 +1,47 @@
 """Sampling from a transformers model in this process.
 
-Each prompt is prefilled once for all of its samples; then the cache is repeated and one token per
-row is decoded at a time. Rows that are finished leave the batch as soon as enough of them are.
-The policy's dtype is kept, probabilities are float32. Same batch, same machine, same tokens.
+A batch is drawn through a pool of at most `max_rows` rows (`pool`). Longest prompts come first. A
+prompt is read once; its keys and values are copied for each of its samples that enters, and freed
+with the last. A row that is finished leaves after the step, and the next sample takes its place: at
+once where its prompt has been read, otherwise when an eighth of the rows is free, so that prompts
+are read several at a time. Every step is one forward pass over the rows under way, and one wait for
+the device, for the tokens. With nobody left to enter, the pool shrinks to its last row.
+
+A row's noise depends on the batch, its place there and its step: not on when it entered, nor beside
+whom. A batch larger than the pool (`batch_rows`) is what keeps the pool full; it begins with an
+empty pool, so that the same batch gives the same bits. The policy's dtype is kept.
 """
 
+import math
+from array import array
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
 from peft import PeftModel
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trillium.errors import BackendError
-from trillium.generation.cache import growing_cache
 from trillium.generation.interface import (
+    BatchedGenerator,
     Completion,
     Finish,
     PromptBatch,
     SamplingConfig,
-    assemble,
-    plan_batches,
 )
-from trillium.generation.sampling import choose_tokens, token_logps
+from trillium.generation.pool import ReadPrompts, open_pool, read_prompts, send
+from trillium.generation.sampling import draw_tokens
 from trillium.generation.stops import StopFinder
 
+# Share of the rows that is free before further prompts are read.
+_REFILL_SHARE = 0.125
+# Tokens of prompts, padding included, that one forward pass reads.
+_READ_TOKENS = 8192
 
-class TransformersGenerator:
+
+class TransformersGenerator(BatchedGenerator):
     """Continue prompts with a causal language model, with or without adapters."""
 
     def __init__(
@@ -37,49 +50,21 @@ class TransformersGenerator:
         tokenizer: PreTrainedTokenizerBase,
         *,
         max_rows: int = 64,
-        compact_share: float = 0.125,
+        batch_rows: int | None = None,
         on_tokens: Callable[[int], None] | None = None,
     ) -> None:
         """Decode at most `max_rows` completions together.
 
+        Plans hold `batch_rows` completions in a batch, by default `max_rows`. With more, finished
+        rows make room for others; but a batch is what an interrupted stage repeats.
         `on_tokens` is told after every step how many tokens it added, for progress and rates.
-        Finished rows are dropped once they are `compact_share` of the rows; above 1 they never are.
         """
+        super().__init__(max_rows=batch_rows or max_rows)
         self._model = model
         self._tokenizer = tokenizer
-        self._max_rows = max_rows
-        self._compact_share = compact_share
+        self._n_rows = max_rows
         self._on_tokens = on_tokens
         self._end_ids = _end_ids(model, tokenizer)
-
-    def plan(
-        self, prompts: Sequence[Sequence[int]], *, n_samples: int, seed: int
-    ) -> tuple[PromptBatch, ...]:
-        """Return the batches that together draw `n_samples` completions of each prompt."""
-        return plan_batches(prompts, n_samples=n_samples, seed=seed, max_rows=self._max_rows)
-
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        n_samples: int,
-        temperature: float,
-        top_p: float,
-        max_new_tokens: int,
-        stop: Sequence[str],
-        seed: int,
-    ) -> list[list[Completion]]:
-        """Return `n_samples` completions per prompt, in the order of the prompts."""
-        sampling = SamplingConfig(
-            n_samples=n_samples,
-            temperature=temperature,
-            top_p=top_p,
-            max_new_tokens=max_new_tokens,
-            stop=tuple(stop),
-        )
-        batches = self.plan(prompts, n_samples=n_samples, seed=seed)
-        results = [self.generate_batch(batch, sampling) for batch in batches]
-        return assemble(len(prompts), batches, results)
 
     @torch.inference_mode()
     def generate_batch(
@@ -89,98 +74,33 @@ class TransformersGenerator:
 
         Raises BackendError when the policy's logits are not numbers.
         """
+        stops = StopFinder(self._decode, sampling.stop)
+        draw = _Draw(self._model, batch, sampling, n_rows=self._n_rows, pad_id=self._pad_id)
         was_training = self._model.training
         self._model.eval()
         try:
-            rows = self._decode_rows(batch, sampling)
+            while not draw.is_done:
+                n_taken = draw.step(self._end_ids, stops)
+                if self._on_tokens is not None:
+                    self._on_tokens(n_taken)
         finally:
             self._model.train(was_training)
-        stops = StopFinder(self._decode, sampling.stop)
-        completions = [self._complete(row, stops, sampling) for row in rows]
+        completions = [self._complete(row, stops, sampling) for row in draw.rows]
         n_samples = batch.n_samples
         return [
             completions[start : start + n_samples]
             for start in range(0, len(completions), n_samples)
         ]
 
+    @property
+    def _pad_id(self) -> int:
+        return int(self._tokenizer.pad_token_id or 0)
+
     def _decode(self, ids: Sequence[int]) -> str:
         text = self._tokenizer.decode(
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return str(text)
-
-    def _decode_rows(self, batch: PromptBatch, sampling: SamplingConfig) -> list["_Row"]:
-        rows = [_Row() for _ in range(len(batch.prompts) * batch.n_samples)]
-        stops = StopFinder(self._decode, sampling.stop)
-        # One number per row and step whoever is still alive: a row's draws are its own.
-        noise = torch.Generator().manual_seed(batch.seed)
-        state = self._prefill(batch)
-        for step in range(sampling.max_new_tokens):
-            uniforms = torch.rand(len(rows), generator=noise, dtype=torch.float64)
-            if step:
-                state.logits = self._forward(state)
-            if bool(state.logits.isnan().any()):
-                raise BackendError(
-                    f"generate: the policy's logits are not numbers at token {step} (a trained "
-                    "policy has finite ones); its training diverged, so lower the learning rate"
-                )
-            tokens = choose_tokens(
-                state.logits,
-                uniforms[state.rows].to(state.logits.device),
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
-            )
-            logps = token_logps(state.logits, tokens).tolist()
-            state.tokens = tokens
-            n_taken = 0
-            for row, token, logp in zip(state.rows, tokens.tolist(), logps, strict=True):
-                n_taken += rows[row].take(token, logp, self._end_ids, stops)
-            if self._on_tokens is not None:
-                self._on_tokens(n_taken)
-            if all(row.is_stopped for row in rows):
-                break
-            state.drop_finished(rows, self._compact_share)
-        return rows
-
-    def _prefill(self, batch: PromptBatch) -> "_State":
-        device = self._model.device
-        n_longest = max(len(prompt) for prompt in batch.prompts)
-        pad = self._tokenizer.pad_token_id or 0
-        padding = [n_longest - len(prompt) for prompt in batch.prompts]
-        ids = [[pad] * n + list(prompt) for n, prompt in zip(padding, batch.prompts, strict=True)]
-        n_padding = torch.tensor(padding, device=device)
-        columns = torch.arange(n_longest, device=device)
-        cache = growing_cache(self._model.config)
-        logits = self._model(
-            input_ids=torch.tensor(ids, device=device),
-            attention_mask=_mask(n_padding, n_longest),
-            position_ids=(columns - n_padding[:, None]).clamp(min=0),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        cache.batch_repeat_interleave(batch.n_samples)
-        return _State(
-            cache=cache,
-            n_padding=n_padding.repeat_interleave(batch.n_samples),
-            n_columns=n_longest,
-            logits=logits.repeat_interleave(batch.n_samples, dim=0),
-            rows=list(range(len(ids) * batch.n_samples)),
-        )
-
-    def _forward(self, state: "_State") -> Float[Tensor, "row vocab"]:
-        position_ids = (state.n_columns - state.n_padding)[:, None]
-        state.n_columns += 1
-        logits: Tensor = self._model(
-            input_ids=state.tokens[:, None],
-            attention_mask=_mask(state.n_padding, state.n_columns),
-            position_ids=position_ids,
-            past_key_values=state.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        return logits
 
     def _complete(self, row: "_Row", stops: StopFinder, sampling: SamplingConfig) -> Completion:
         text = self._decode(row.ids)
@@ -195,46 +115,153 @@ class TransformersGenerator:
 
 @dataclass
 class _Row:
+    place: int  # in the batch, which decides its noise
+    prompt: int
     ids: list[int] = field(default_factory=list)
     logp: float = 0.0
     is_stopped: bool = False
+    is_done: bool = False
 
-    def take(self, token: int, logp: float, end_ids: frozenset[int], stops: StopFinder) -> bool:
-        """Append a token, unless this row is done and only waits to leave the batch; say which."""
-        if self.is_stopped:
-            return False
+    def take(self, token: int, logp: float, end_ids: frozenset[int], stops: StopFinder) -> None:
+        """Append a token."""
+        if math.isnan(logp):
+            raise BackendError(
+                f"generate: the policy's logits are not numbers at token {len(self.ids)} (a "
+                "trained policy has finite ones); its training diverged, so lower the learning rate"
+            )
         self.ids.append(token)
         self.logp += logp
         self.is_stopped = token in end_ids or stops.is_hit(self.ids)
-        return True
 
 
-@dataclass
-class _State:
-    cache: DynamicCache
-    n_padding: Int[Tensor, " row"]
-    n_columns: int
-    logits: Float[Tensor, "row vocab"]
-    rows: list[int]  # which completion each row of the tensors belongs to
-    tokens: Int[Tensor, " row"] = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+class _Draw:
+    """The drawing of one batch: rows that wait, rows in the pool, rows that are done."""
 
-    def drop_finished(self, rows: Sequence[_Row], compact_share: float) -> None:
-        """Remove finished rows from all tensors once they are worth the copying."""
-        alive = [place for place, row in enumerate(self.rows) if not rows[row].is_stopped]
-        if len(self.rows) - len(alive) < max(1.0, compact_share * len(self.rows)):
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        batch: PromptBatch,
+        sampling: SamplingConfig,
+        *,
+        n_rows: int,
+        pad_id: int,
+    ) -> None:
+        self._model, self._batch, self._sampling, self._pad_id = model, batch, sampling, pad_id
+        n_samples = batch.n_samples
+        self.rows = [_Row(place, place // n_samples) for place in range(self._n_completions)]
+        self._n_rows = min(n_rows, len(self.rows))
+        longest = max(map(len, batch.prompts))
+        self._pool = open_pool(
+            model, n_rows=self._n_rows, max_tokens=longest + sampling.max_new_tokens
+        )
+        by_length = sorted(self.rows, key=lambda row: -len(batch.prompts[row.prompt]))
+        self._waiting = deque(by_length)
+        self._live: list[_Row] = []
+        self._read: ReadPrompts | None = None
+        self._sources: dict[int, int] = {}  # where in `_read` each prompt is
+        self._noise = _Noise(batch.seed, len(self.rows))
+
+    @property
+    def _n_completions(self) -> int:
+        return len(self._batch.prompts) * self._batch.n_samples
+
+    @property
+    def is_done(self) -> bool:
+        """Say whether no row waits and none is under way."""
+        return not self._waiting and not self._live
+
+    def step(self, end_ids: frozenset[int], stops: StopFinder) -> int:
+        """Draw one more token for every row, old and new; returns how many were drawn."""
+        logits = []
+        self._pool.expect(min(self._n_rows, len(self._live) + len(self._waiting)))
+        if self._live:
+            logits.append(self._pool.step([row.ids[-1] for row in self._live]))
+        logits += self._admit()
+        sampling, device = self._sampling, self._model.device
+        uniforms = torch.tensor(
+            [self._noise.uniform(len(row.ids), row.place) for row in self._live],
+            dtype=torch.float64,
+        )
+        drawn = draw_tokens(
+            torch.cat(logits) if len(logits) > 1 else logits[0],
+            uniforms.to(device, non_blocking=True),
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+        )
+        n_taken = 0
+        for row, token, logp in zip(self._live, drawn.tokens, drawn.logps, strict=True):
+            # One that is done and waits to leave draws as well; nobody looks.
+            if not row.is_done:
+                row.take(token, logp, end_ids, stops)
+                row.is_done = row.is_stopped or len(row.ids) == sampling.max_new_tokens
+                n_taken += 1
+        self._release()
+        return n_taken
+
+    def _admit(self) -> list[Tensor]:
+        """Let rows enter while there is room; returns the logits of their first tokens."""
+        logits = []
+        while self._waiting and len(self._live) < self._n_rows:
+            n_free = self._n_rows - len(self._live)
+            if self._live and not self._pool.can_refill:
+                break
+            if self._waiting[0].prompt not in self._sources:
+                if self._live and n_free < _REFILL_SHARE * self._n_rows:
+                    break
+                self._read_next(n_free)
+            assert self._read is not None
+            entering = []
+            while self._waiting and self._waiting[0].prompt in self._sources and n_free:
+                entering.append(self._waiting.popleft())
+                n_free -= 1
+            sources = [self._sources[row.prompt] for row in entering]
+            logits.append(self._read.logits[send(sources, self._model.device)])
+            self._pool.enter(self._read, sources)
+            self._live += entering
+            is_used_up = not self._pool.can_refill
+            if is_used_up or not self._waiting or self._waiting[0].prompt not in self._sources:
+                self._read, self._sources = None, {}
+        return logits
+
+    def _read_next(self, n_free: int) -> None:
+        """Read the prompts of the next rows: of all that fit, within the tokens of one pass."""
+        places = list(dict.fromkeys(row.prompt for row in list(self._waiting)[:n_free]))
+        if self._pool.can_refill:
+            longest = len(self._batch.prompts[places[0]])
+            places = places[: max(1, _READ_TOKENS // longest)]
+        prompts = [self._batch.prompts[place] for place in places]
+        self._read = read_prompts(self._model, prompts, self._pad_id)
+        self._sources = {place: source for source, place in enumerate(places)}
+
+    def _release(self) -> None:
+        """Let rows that are done leave; the last ones move to their places."""
+        kept = [place for place, row in enumerate(self._live) if not row.is_done]
+        n_leaving = len(self._live) - len(kept)
+        if not n_leaving or (kept and n_leaving < self._pool.least_leaving * len(self._live)):
             return
-        kept = torch.tensor(alive, device=self.tokens.device)
-        self.cache.batch_select_indices(kept)
-        self.n_padding, self.tokens = self.n_padding[kept], self.tokens[kept]
-        self.rows = [self.rows[place] for place in alive]
+        staying = [place for place in kept if place < len(kept)]
+        moving = kept[len(staying) :]
+        taken = set(staying)
+        order = [place if place in taken else moving.pop() for place in range(len(kept))]
+        self._pool.keep(order)
+        self._live = [self._live[place] for place in order]
 
 
-def _mask(n_padding: Int[Tensor, " row"], n_columns: int) -> Int[Tensor, "row column"] | None:
-    # Without padding the causal rule says it all, and attention kernels are faster without a mask.
-    if not bool(n_padding.any()):
-        return None
-    columns = torch.arange(n_columns, device=n_padding.device)
-    return (columns >= n_padding[:, None]).long()
+class _Noise:
+    """A uniform number for each row and step of a batch, whenever it is asked for."""
+
+    def __init__(self, seed: int, n_rows: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+        self._n_rows = n_rows
+        self._steps: list[array[float]] = []
+
+    def uniform(self, step: int, row: int) -> float:
+        """Return the number of a row's step, drawing the steps up to it first."""
+        while len(self._steps) <= step:
+            drawn = torch.rand(self._n_rows, generator=self._generator, dtype=torch.float64)
+            self._steps.append(array("d", drawn.tolist()))
+        return self._steps[step][row]
 
 
 def _end_ids(

@@ -6,7 +6,8 @@ imports torch.
 """
 
 import hashlib
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol, runtime_checkable
 
@@ -46,13 +47,15 @@ class Completion:
     `ids` are all sampled tokens, the end-of-text token and those of a stop string included, so that
     they can be scored as written. `text` has no special tokens and, unless it is kept, no stop
     string. `logp` is the sum of the tokens' log-probabilities in nats under the policy at
-    temperature 1; None when the backend does not tell.
+    temperature 1; None when the backend does not tell. `is_encoded_again` marks ids that are this
+    tokenizer's reading of the text, because the backend did not say what it sampled.
     """
 
     ids: tuple[int, ...]
     text: str
     finish: Finish
     logp: float | None = None
+    is_encoded_again: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,70 @@ class Generator(Protocol):
     ) -> list[list[Completion]]:
         """Return `n_samples` completions per prompt, in the order of the prompts."""
         ...
+
+
+@runtime_checkable
+class BatchesGenerator(Generator, Protocol):
+    """A generator that works on several batches at a time, a bounded number of them."""
+
+    def generate_batches(
+        self, batches: Sequence[PromptBatch], sampling: SamplingConfig
+    ) -> Iterator[list[list[Completion]]]:
+        """Yield what `generate_batch` returns for each batch, in order."""
+        ...
+
+
+def generate_batches(
+    generator: Generator, batches: Sequence[PromptBatch], sampling: SamplingConfig
+) -> Iterator[list[list[Completion]]]:
+    """Yield the completions of each batch, in order, several at a time where that is possible."""
+    if isinstance(generator, BatchesGenerator):
+        yield from generator.generate_batches(batches, sampling)
+        return
+    for batch in batches:
+        yield generator.generate_batch(batch, sampling)
+
+
+class BatchedGenerator(ABC):
+    """A generator that needs only say how one batch is drawn; plans hold `max_rows` completions."""
+
+    def __init__(self, *, max_rows: int) -> None:
+        """Draw at most `max_rows` completions in a batch."""
+        self._max_rows = max_rows
+
+    @abstractmethod
+    def generate_batch(
+        self, batch: PromptBatch, sampling: SamplingConfig
+    ) -> list[list[Completion]]:
+        """Return `batch.n_samples` completions per prompt; `sampling.n_samples` is not read."""
+
+    def plan(
+        self, prompts: Sequence[Sequence[int]], *, n_samples: int, seed: int
+    ) -> tuple[PromptBatch, ...]:
+        """Return the batches that together draw `n_samples` completions of each prompt."""
+        return plan_batches(prompts, n_samples=n_samples, seed=seed, max_rows=self._max_rows)
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        n_samples: int,
+        temperature: float,
+        top_p: float,
+        max_new_tokens: int,
+        stop: Sequence[str],
+        seed: int,
+    ) -> list[list[Completion]]:
+        """Return `n_samples` completions per prompt, in the order of the prompts."""
+        sampling = SamplingConfig(
+            n_samples=n_samples,
+            temperature=temperature,
+            top_p=top_p,
+            max_new_tokens=max_new_tokens,
+            stop=tuple(stop),
+        )
+        batches = self.plan(prompts, n_samples=n_samples, seed=seed)
+        return assemble(len(prompts), batches, list(generate_batches(self, batches, sampling)))
 
 
 def plan_batches(

@@ -4,108 +4,63 @@ Prompts travel as token ids, so that what the server continues is what was rende
 server draws the samples: equal seeds give equal samples only as far as the server keeps that.
 """
 
-import http.client
-import json
-import os
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 from transformers import PreTrainedTokenizerBase
 
-from trillium.errors import BackendError, ConfigError
+from trillium.errors import BackendError
+from trillium.generation.config import ServerConfig
+from trillium.generation.connection import ServerConnection
 from trillium.generation.interface import (
+    BatchedGenerator,
     Completion,
     Finish,
     PromptBatch,
     SamplingConfig,
-    assemble,
-    plan_batches,
 )
+from trillium.generation.parallel import map_ahead
 from trillium.generation.stops import StopFinder
 
-# Busy and broken for the moment; anything else will not get better by asking again.
-_RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
-
-class ServerConfig(BaseModel):
-    """Where the server is and how patient to be with it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    url: str = Field(
-        pattern="^https?://.", description="with the version, as in http://127.0.0.1:8000/v1"
-    )
-    model: str = Field(description="name of the model or adapter on the server")
-    api_key_variable: str = Field(
-        default="", description="environment variable with the key; a run's files never hold it"
-    )
-    timeout_s: float = Field(default=300.0, gt=0, description="seconds for one answer")
-    n_retries: int = Field(default=4, ge=0, description="further attempts for one request")
-    backoff_s: float = Field(default=1.0, ge=0, description="pause before the first; then doubled")
-    max_rows: int = Field(default=64, gt=0, description="completions asked for per request")
-    returns_token_ids: bool = Field(
-        default=True, description="ask for sampled ids (vLLM); without, the text is encoded again"
-    )
-
-
-class ServerGenerator:
+class ServerGenerator(BatchedGenerator):
     """Continue prompts by asking a server.
 
     Without `returns_token_ids`, ids are this tokenizer's encoding of the text: fine for training on
-    the text, but not always the tokens that were sampled, and without the end-of-text token.
+    the text, but not always the tokens that were sampled, and without the end-of-text token. Such
+    completions say `is_encoded_again`.
     """
 
-    def __init__(self, config: ServerConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Ask the server of `config`; nothing is sent yet. Raises ConfigError without its key."""
+    def __init__(
+        self, config: ServerConfig, tokenizer: PreTrainedTokenizerBase, *, model: str | None = None
+    ) -> None:
+        """Ask the server of `config` for its model, or for another one by name.
+
+        Nothing is sent yet. Raises ConfigError without the server's key.
+        """
+        super().__init__(max_rows=config.max_rows)
         self._config = config
+        self._model = model or config.model
         self._tokenizer = tokenizer
-        self._api_key = ""
-        if config.api_key_variable:
-            self._api_key = os.environ.get(config.api_key_variable, "")
-            if not self._api_key:
-                raise ConfigError(
-                    f"api_key_variable={config.api_key_variable}: is not set (the key for "
-                    f"{config.url} was expected in it); export it"
-                )
+        self._connection = ServerConnection(config)
 
-    def plan(
-        self, prompts: Sequence[Sequence[int]], *, n_samples: int, seed: int
-    ) -> tuple[PromptBatch, ...]:
-        """Return the batches that together draw `n_samples` completions of each prompt."""
-        return plan_batches(prompts, n_samples=n_samples, seed=seed, max_rows=self._config.max_rows)
+    def generate_batches(
+        self, batches: Sequence[PromptBatch], sampling: SamplingConfig
+    ) -> Iterator[list[list[Completion]]]:
+        """Yield the completions of each batch, in order; a few requests are under way at a time."""
+        draw = partial(self._draw, sampling=sampling)
+        return map_ahead(draw, batches, n_ahead=self._config.n_requests)
 
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        n_samples: int,
-        temperature: float,
-        top_p: float,
-        max_new_tokens: int,
-        stop: Sequence[str],
-        seed: int,
-    ) -> list[list[Completion]]:
-        """Return `n_samples` completions per prompt, in the order of the prompts."""
-        sampling = SamplingConfig(
-            n_samples=n_samples,
-            temperature=temperature,
-            top_p=top_p,
-            max_new_tokens=max_new_tokens,
-            stop=tuple(stop),
-        )
-        batches = self.plan(prompts, n_samples=n_samples, seed=seed)
-        results = [self.generate_batch(batch, sampling) for batch in batches]
-        return assemble(len(prompts), batches, results)
+    def _draw(self, batch: PromptBatch, sampling: SamplingConfig) -> list[list[Completion]]:
+        return self.generate_batch(batch, sampling)
 
     def generate_batch(
         self, batch: PromptBatch, sampling: SamplingConfig
     ) -> list[list[Completion]]:
         """Return `batch.n_samples` completions per prompt; `sampling.n_samples` is not read."""
         request: dict[str, object] = {
-            "model": self._config.model,
+            "model": self._model,
             "prompt": [list(prompt) for prompt in batch.prompts],
             "n": batch.n_samples,
             "temperature": sampling.temperature,
@@ -121,7 +76,8 @@ class ServerGenerator:
             request["return_token_ids"] = True
         if sampling.keep_stop:
             request["include_stop_str_in_output"] = True
-        choices = sorted(self._ask(request).choices, key=lambda choice: choice.index)
+        answer = self._connection.post("completions", request, _Answer)
+        choices = sorted(answer.choices, key=lambda choice: choice.index)
         n_expected = len(batch.prompts) * batch.n_samples
         if [choice.index for choice in choices] != list(range(n_expected)):
             raise BackendError(
@@ -143,55 +99,15 @@ class ServerGenerator:
                     "set returns_token_ids = false to encode the text again"
                 )
             ids = self._tokenizer.encode(choice.text, add_special_tokens=False)
+        if max(ids, default=0) >= len(self._tokenizer):
+            raise BackendError(
+                f"{self._config.url}: sampled token {max(ids)} (the policy's tokenizer has "
+                f"{len(self._tokenizer)}); serve the model that policy.base names"
+            )
         finish: Finish = "length" if choice.finish_reason == "length" else "stop"
         stops = StopFinder(lambda ids: "", sampling.stop)
         text = stops.cut(choice.text, keep_stop=sampling.keep_stop)
-        return Completion(ids=tuple(ids), text=text, finish=finish)
-
-    def _ask(self, request: dict[str, object]) -> "_Answer":
-        body = json.dumps(request).encode()
-        pause_s = self._config.backoff_s
-        for attempt in range(self._config.n_retries + 1):
-            try:
-                return self._post(body)
-            except _PassingError as error:
-                if attempt == self._config.n_retries:
-                    raise BackendError(
-                        f"{self._config.url}: {error} after {attempt + 1} attempts (an "
-                        "OpenAI-compatible completions server was expected); check that it runs"
-                    ) from error
-            time.sleep(pause_s)
-            pause_s *= 2
-        raise AssertionError("the last attempt returns or raises")
-
-    def _post(self, body: bytes) -> "_Answer":
-        config = self._config
-        headers = {"Content-Type": "application/json"}
-        if self._api_key:
-            headers["Authorization"] = f"Bearer {self._api_key}"
-        url = f"{config.url.rstrip('/')}/completions"
-        try:
-            request = urllib.request.Request(url, data=body, headers=headers, method="POST")
-            with urllib.request.urlopen(request, timeout=config.timeout_s) as reply:
-                return _Answer.model_validate_json(reply.read())
-        except urllib.error.HTTPError as error:
-            said = error.read(500).decode(errors="replace").strip()
-            if error.code in _RETRIED_STATUS:
-                raise _PassingError(f"status {error.code}: {said}") from error
-            raise BackendError(
-                f"{url}: status {error.code}: {said} (200 was expected); correct the request"
-            ) from error
-        except ValueError as error:
-            raise BackendError(
-                f"{url}: the answer is not what the protocol says: {error} "
-                "(OpenAI's completions format was expected); check the address"
-            ) from error
-        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-            raise _PassingError(str(error)) from error
-
-
-class _PassingError(Exception):
-    """A failure that may be over by the next attempt."""
+        return Completion(tuple(ids), text, finish, is_encoded_again=choice.token_ids is None)
 
 
 class _Choice(BaseModel):

@@ -7,7 +7,7 @@ is never filled, so it cannot be read by accident.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from trillium.errors import ShapeError
@@ -111,30 +111,45 @@ class PairTokens:
 class SideStream:
     """Hold completions of the original model that the policy should go on producing.
 
-    Logits predict the `target` of the same position; `scored` says which positions count.
+    `logps` are the policy's sums over scored tokens and `lengths` their counts. `kl` is the sum
+    over scored tokens of D(original || policy), both at the temperature of the distillation; it is
+    there only where a part of the loss distils.
     """
 
-    policy_logits: Float[Tensor, "row token vocab"]
-    teacher_logits: Float[Tensor, "row token vocab"]
-    target: Int[Tensor, "row token"]
-    scored: Bool[Tensor, "row token"]
+    logps: Float[Tensor, " row"]
+    lengths: Int[Tensor, " row"]
+    kl: Float[Tensor, " row"] | None = None
+
+
+Shape = Literal["pair", "single", "list", "steps", "pair_token", "token", "rollout", "embedding"]
 
 
 @dataclass(frozen=True)
 class Needs:
     """Declare what an objective reads; the trainer runs the forwards that follow, and no others.
 
+    The shape is that of the log-probabilities: PairLogps, SingleLogps, ListLogps, ListSteps,
+    PairTokens, or a row of numbers per token; `rollout` and `embedding` come from recipes alone.
+    With `logratios` they arrive as one argument, policy minus reference.
+
     `mismatched`: responses paired with other prompts, for KTO's estimate of the KL. `batch_tokens`:
     the mean number of chosen tokens per pair over the whole optimizer batch. `labels` are values
-    per path, `columns` values per tree; both arrive as keyword tensors of the same name. `further`
-    are inputs that only a recipe can supply, such as scores of further sequences.
+    per path, `columns` values per tree; both arrive as keyword tensors of the same name. `paths`
+    names the responses of a row beyond those of its shape. `prompts`: prompts are scored too.
+    `computed` are arguments that the trainer makes of further paths, single tokens, hidden states,
+    trained heads and the columns `behind`. `further` are inputs that only a recipe can supply.
     """
 
-    shape: Literal["pair", "single", "list", "token", "rollout", "embedding"]
+    shape: Shape
     reference: bool = False
     lengths: bool = False
     mismatched: bool = False
     batch_tokens: bool = False
+    logratios: bool = False
+    prompts: bool = False
     labels: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    computed: tuple[str, ...] = ()
+    behind: tuple[str, ...] = ()
     further: tuple[str, ...] = ()

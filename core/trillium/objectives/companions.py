@@ -8,14 +8,12 @@ n = count of scored tokens, ls(z) = log sigmoid(z).
 
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
 from trillium.errors import ShapeError
 from trillium.objectives.batch import PairLogps, SideStream, SingleLogps
-from trillium.objectives.numerics import token_kl
 from trillium.objectives.pairwise import dpo
 
 
@@ -185,6 +183,8 @@ def c3po(
     *,
     near_scope: SideStream,
     out_of_scope: SideStream,
+    tokens_per_near: float | None = None,
+    tokens_per_out: float | None = None,
     beta: float = 0.1,
     kd_lambda: float = 0.0,
     temp: float = 1.0,
@@ -198,22 +198,29 @@ def c3po(
 
     CE is a mean over all scored tokens of a stream, KL a sum over those of a row and a mean over
     rows; both streams hold completions of the original model. Their sizes are their own, so Q is
-    one number per stream, added to every pair. Defaults are the released configuration.
+    one number per stream, added to every pair. `tokens_per_near` and `tokens_per_out` are the mean
+    counts of scored tokens over the optimizer batch; None means those of this batch. Defaults are
+    the released configuration.
     The released code shifts its distillation mask by one against the logits; here they are aligned.
     """
     near, out = (
-        retention(stream, kd_lambda=kd_lambda, temp=temp) for stream in (near_scope, out_of_scope)
+        retention(stream, kd_lambda=kd_lambda, temp=temp, tokens_per_row=n_tokens)
+        for stream, n_tokens in ((near_scope, tokens_per_near), (out_of_scope, tokens_per_out))
     )
     return dpo(policy, reference, beta=beta) + sigma_hard * near + sigma_soft * out
 
 
-def retention(stream: SideStream, *, kd_lambda: float, temp: float) -> Float[Tensor, ""]:
+def retention(
+    stream: SideStream, *, kd_lambda: float, temp: float, tokens_per_row: float | None = None
+) -> Float[Tensor, ""]:
     """Return the Q of C3PO for one stream."""
-    logps = stream.policy_logits.log_softmax(-1)
-    cross_entropy = -logps.gather(-1, stream.target[..., None]).squeeze(-1)
-    kl = token_kl(stream.teacher_logits / temp, stream.policy_logits / temp)
-    per_token, per_row = (
-        torch.where(stream.scored, each, 0.0).sum(-1) for each in (cross_entropy, kl)
-    )
-    distillation = temp**2 * per_row.mean()
-    return (1 - kd_lambda) * per_token.sum() / stream.scored.sum() + kd_lambda * distillation
+    if tokens_per_row is None:
+        tokens_per_row = stream.lengths.double().mean().item()
+    cross_entropy = -stream.logps.mean() / tokens_per_row
+    if kd_lambda == 0:
+        return cross_entropy
+    if stream.kl is None:
+        raise ShapeError(
+            f"c3po: kd_lambda is {kd_lambda} and the divergences are missing; pass stream.kl"
+        )
+    return (1 - kd_lambda) * cross_entropy + kd_lambda * temp**2 * stream.kl.mean()

@@ -1,30 +1,24 @@
 """One frozen configuration per objective: its hyper-parameters, their bounds and defaults.
 
 The fields of a configuration are the keyword arguments of the objective's function, except the
-few that choose what it reads (`reference_free`, `normalize_by_ref`). A run file is checked against
-the union `ObjectiveConfig`, by `name`.
+few that choose what it reads (`table.CHOOSES_INPUTS`). The objectives of plain pairs and KTO are
+here, the others in `recipe_configs`. A run file is checked against the union `ObjectiveConfig`, by
+`name`.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
-Beta = Annotated[float, Field(gt=0, description="Strength of the pull towards the reference.")]
-Scale = Annotated[float, Field(gt=0, description="Scale of the compared scores.")]
-Smoothing = Annotated[
-    float,
-    Field(ge=0, lt=0.5, description="Share of the loss that believes the label flipped."),
-]
-Weight = Annotated[float, Field(ge=0, description="Weight of the objective's second term.")]
-Link = Annotated[
-    Literal["sigmoid", "hinge"], Field(description="What turns the compared scores into a loss.")
-]
-
-
-class FrozenConfig(BaseModel):
-    """Refuse unknown keys, infinities and changes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+from trillium.objectives import recipe_configs as recipe
+from trillium.objectives.config_fields import (
+    Beta,
+    FrozenConfig,
+    Link,
+    Scale,
+    Smoothing,
+    Weight,
+)
 
 
 class DPOConfig(FrozenConfig):
@@ -33,6 +27,10 @@ class DPOConfig(FrozenConfig):
     name: Literal["dpo"] = "dpo"
     beta: Beta = 0.1
     label_smoothing: Smoothing = 0.0
+    smoothing_from: Literal["config", "row"] = Field(
+        default="config",
+        description="One smoothing for all pairs, or the column label_smoothing of each.",
+    )
     reference_free: bool = Field(default=False, description="Compare without a reference.")
 
 
@@ -108,6 +106,10 @@ class ORPOConfig(FrozenConfig):
 
     name: Literal["orpo"] = "orpo"
     lam: Weight = 0.1
+    nll: Literal["response", "batch", "sequence"] = Field(
+        default="response",
+        description="Likelihood per response, or one mean over all tokens, or with prompts.",
+    )
 
 
 class CPOConfig(FrozenConfig):
@@ -221,7 +223,28 @@ def _refuse_recipes(value: object) -> object:
     )
 
 
+RowConfig = (
+    PairConfig
+    | KTOConfig
+    | recipe.PoFTConfig
+    | recipe.DOVEConfig
+    | recipe.SLiCConfig
+    | recipe.TripleConfig
+    | recipe.RationaleConfig
+    | recipe.XPOConfig
+    | recipe.SRPOConfig
+    | recipe.C3POConfig
+    | recipe.LiPOConfig
+    | recipe.PROConfig
+    | recipe.TreeTPOConfig
+    | recipe.TDPOConfig
+    | recipe.SparsePOConfig
+    | recipe.OREOConfig
+    | recipe.DegreeConfig
+)
+"""Configurations of the objectives that train from rows of a file."""
+
 ObjectiveConfig = Annotated[
-    PairConfig | KTOConfig, Field(discriminator="name"), BeforeValidator(_refuse_recipes)
+    RowConfig, Field(discriminator="name"), BeforeValidator(_refuse_recipes)
 ]
 """The configuration of any objective that the trainer can feed; the field `name` says which."""

@@ -1,7 +1,7 @@
 """Objectives on vectors: preference embeddings, degrees of preference, trajectory embeddings."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Real
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid, relu
 
@@ -46,7 +46,7 @@ def spo_degree(
     reference: PairLogps,
     *,
     degree_logits: Float[Tensor, "pair degree"],
-    degree_label: Int[Tensor, " pair"],
+    degree_label: Real[Tensor, " pair"],
     beta: float = 0.1,
     gamma: float = 0.1,
 ) -> Float[Tensor, " pair"]:
@@ -54,10 +54,11 @@ def spo_degree(
 
         loss = -ls(beta * (u_w - u_l)) + gamma * cross entropy(degree_logits, degree_label)
 
-    Degree k means that k key phrases were deleted from the policy's own text.
+    Degree k means that k key phrases were deleted from the policy's own text; `degree_label` holds
+    whole numbers that count from 0, and `n_degrees` is how many there are.
     Reading: the released repository is empty; only the idea of the degrees is confirmed.
     """
-    degree = cross_entropy(degree_logits, degree_label, reduction="none")
+    degree = cross_entropy(degree_logits, degree_label.long(), reduction="none")
     return dpo(policy, reference, beta=beta) + gamma * degree
 
 

@@ -7,13 +7,31 @@ objective itself would rank right. Nothing here carries a gradient.
 from dataclasses import dataclass
 from typing import assert_never
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from trillium.objectives import configs
-from trillium.objectives.batch import PairLogps, SingleLogps
+from trillium.objectives import recipe_configs as recipe
+from trillium.objectives.batch import ListLogps, ListSteps, PairLogps, SingleLogps
+from trillium.objectives.listwise import per_list, same_list
 from trillium.objectives.numerics import log_odds
 from trillium.objectives.pairwise import f_prime
+
+RewardedPairs = (
+    configs.PairConfig
+    | recipe.DOVEConfig
+    | recipe.SLiCConfig
+    | recipe.TripleConfig
+    | recipe.RationaleConfig
+    | recipe.XPOConfig
+    | recipe.SRPOConfig
+    | recipe.C3POConfig
+    | recipe.DegreeConfig
+    | recipe.TDPOConfig
+    | recipe.SparsePOConfig
+)
+"""Configurations of the objectives that compare two responses, whatever else they read."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +53,7 @@ class PairRewards:
 
 
 def pair_rewards(
-    config: configs.PairConfig, policy: PairLogps, reference: PairLogps | None
+    config: RewardedPairs, policy: PairLogps, reference: PairLogps | None
 ) -> PairRewards:
     """Return the implicit rewards of each pair under a pairwise objective.
 
@@ -46,8 +64,11 @@ def pair_rewards(
     fdpo                    beta * f'(u)
     ln_dpo                  beta * u/n
     simpo                   beta * S/n
-    cpo                     beta * S
+    cpo, tpo_triple         beta * S            (tpo_l: beta * S/n)
+    slic                    S
     orpo, asft              log(p/(1-p))        p = exp(S/n)
+    dove, rationale_dpo, xpo, srpo, c3po, spo_degree, tdpo, sparsepo
+                            beta * u            without masks, divergences and further terms
     """
     match config:
         case configs.DPOConfig(reference_free=True) | configs.HingeConfig(normalize_by_ref=False):
@@ -80,6 +101,23 @@ def pair_rewards(
         case configs.ORPOConfig() | configs.ASFTConfig():
             mean = policy.per_token()
             return PairRewards(log_odds(mean.chosen.detach()), log_odds(mean.rejected.detach()))
+        case recipe.TripleConfig(variant="tpo_l"):
+            return _scaled(policy.per_token(), config.beta)
+        case recipe.TripleConfig():
+            return _scaled(policy, config.beta)
+        case recipe.SLiCConfig():
+            return _scaled(policy, 1.0)
+        case (
+            recipe.DOVEConfig()
+            | recipe.RationaleConfig()
+            | recipe.XPOConfig()
+            | recipe.SRPOConfig()
+            | recipe.C3POConfig()
+            | recipe.DegreeConfig()
+            | recipe.TDPOConfig()
+            | recipe.SparsePOConfig()
+        ):
+            return _scaled(policy.against(reference), config.beta)
         case _:
             assert_never(config)
 
@@ -93,3 +131,18 @@ def single_rewards(
 
 def _scaled(pair: PairLogps, factor: float) -> PairRewards:
     return PairRewards(factor * pair.chosen.detach(), factor * pair.rejected.detach())
+
+
+def order_accuracy(
+    s: Float[Tensor, " response"], label: Float[Tensor, " response"], policy: ListLogps | ListSteps
+) -> Float[Tensor, " list"]:
+    """Return the share of each list's pairs of different labels that the scores put in order.
+
+    A list whose labels are all the same has NaN: it says nothing.
+    """
+    group = policy.group
+    better = same_list(group) & (label[:, None] > label[None, :])
+    upper, lower = better.nonzero(as_tuple=True)
+    is_right = (s[upper] > s[lower]).to(s.dtype)
+    n_pairs = per_list(torch.ones_like(is_right), group[upper], policy.n_lists)
+    return per_list(is_right, group[upper], policy.n_lists) / n_pairs

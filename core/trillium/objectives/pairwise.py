@@ -26,13 +26,14 @@ def dpo(
     reference: PairLogps | None,
     *,
     beta: float = 0.1,
-    label_smoothing: float = 0.0,
+    label_smoothing: float | Float[Tensor, " pair"] = 0.0,
 ) -> Float[Tensor, " pair"]:
     """Score each pair with the DPO loss (arXiv 2305.18290, Eq. 7).
 
         z    = beta * (u_w - u_l)
         loss = -(1-eps) ls(z) - eps ls(-z)        eps = label_smoothing (the authors' cDPO note)
 
+    One smoothing per pair is that of MCTS-DPO (arXiv 2405.00451, Eq. 6), from visit counts.
     Without a reference, u is the policy's own log-probability (`reference_free`).
     TRL 1.16 has the same loss as `sigmoid`, but ignores `label_smoothing` there and has no
     reference-free form.

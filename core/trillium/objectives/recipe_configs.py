@@ -1,14 +1,15 @@
-"""Configurations of the objectives that a recipe feeds, because the plain trainer cannot.
+"""Configurations of the objectives that read more than the log-probabilities of a pair.
 
-They read more than log-probabilities of pairs or single responses: further sequences, lists, token
-statistics, samples, embeddings. The fields are the keyword arguments of the functions.
+Further responses, lists, steps, single tokens, hidden states, samples or embeddings. The fields are
+the keyword arguments of the functions, except the few that choose what is read
+(`table.CHOOSES_INPUTS`).
 """
 
 from typing import Literal
 
 from pydantic import Field
 
-from trillium.objectives.configs import Beta, FrozenConfig, Scale, Weight
+from trillium.objectives.config_fields import Beta, FrozenConfig, Scale, Weight
 
 
 class SLiCConfig(FrozenConfig):
@@ -17,6 +18,9 @@ class SLiCConfig(FrozenConfig):
     name: Literal["slic"] = "slic"
     delta: float = Field(default=1.0, gt=0, description="Margin in nats.")
     lam: Weight = 0.1
+    imitate: Literal["target", "chosen"] = Field(
+        default="target", description="Each row's own supervised target, or the chosen response."
+    )
 
 
 class DOVEConfig(FrozenConfig):
@@ -61,6 +65,11 @@ class SRPOConfig(FrozenConfig):
     name: Literal["srpo"] = "srpo"
     beta: Beta = 0.1
     alpha: float = Field(default=0.5, ge=0, le=1, description="Share of the reviser's loss.")
+    revision: str = Field(
+        default="Write a better reply.",
+        min_length=1,
+        description="What the reviser is told after a response.",
+    )
 
 
 class C3POConfig(FrozenConfig):
@@ -106,6 +115,10 @@ class LiPOConfig(FrozenConfig):
         "softmax",
     ] = Field(default="lambda", description="Which listwise loss.")
     beta: Beta = 0.05
+    labels_from: Literal["labels", "rewards", "ranks"] = Field(
+        default="labels",
+        description="The rows' own labels in [0, 1], or made of their rewards or ranks.",
+    )
 
 
 class PROConfig(FrozenConfig):
@@ -125,6 +138,9 @@ class TreeTPOConfig(FrozenConfig):
     )
     beta: Beta = 0.5
     normalize_steps: bool = Field(default=False, description="Divide by the weights of the steps.")
+    step_weights: Literal["similarity", "uniform"] = Field(
+        default="similarity", description="1 + cosine to the best path's step, or 1."
+    )
 
 
 class TDPOConfig(FrozenConfig):
@@ -145,6 +161,12 @@ class SparsePOConfig(FrozenConfig):
     beta: Beta = 0.1
     l1_u: float = Field(default=0.0, ge=0, description="Price of the masks on log-ratios.")
     l1_d: float = Field(default=0.0, ge=0, description="Price of the masks on divergences.")
+    masks: Literal["common", "independent", "mapo"] = Field(
+        default="common",
+        description="Learned, one for both uses or one for each; or from activations.",
+    )
+    mask_dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout of learned masks.")
+    mask_weight_decay: float = Field(default=0.01, ge=0, description="Of learned masks alone.")
 
 
 class OREOConfig(FrozenConfig):
@@ -152,6 +174,19 @@ class OREOConfig(FrozenConfig):
 
     name: Literal["oreo"] = "oreo"
     beta: Beta = 0.03
+    alpha: float = Field(
+        default=0.01, ge=0, description="Weight of the divergence from the reference; 0: none."
+    )
+    divergence: Literal["reverse", "forward", "sampled"] = Field(
+        default="reverse",
+        description="D(policy || reference), D(reference || policy), or that of own tokens alone.",
+    )
+    level: Literal["token", "step", "response"] = Field(
+        default="token", description="What a state comes before: every token, a step, the response."
+    )
+    value_learning_rate: float | None = Field(
+        default=None, gt=0, description="Rate of the value head; null: that of the policy."
+    )
 
 
 class RTOConfig(FrozenConfig):
@@ -233,6 +268,7 @@ class DegreeConfig(FrozenConfig):
     name: Literal["spo_degree"] = "spo_degree"
     beta: Beta = 0.1
     gamma: Weight = 0.1
+    n_degrees: int = Field(default=3, ge=2, description="Degrees that the head tells apart.")
 
 
 class OPPOConfig(FrozenConfig):

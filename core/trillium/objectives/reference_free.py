@@ -4,6 +4,7 @@ Each function returns one loss per pair, not reduced. With w for chosen and l fo
 S = sum of token log-probabilities in nats, n = count of scored tokens, ls(z) = log sigmoid(z).
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -40,17 +41,35 @@ def simpo(
     return -(1 - label_smoothing) * logsigmoid(z) - label_smoothing * logsigmoid(-z)
 
 
-def orpo(policy: PairLogps, *, lam: float = 0.1) -> Float[Tensor, " pair"]:
+def orpo(
+    policy: PairLogps,
+    *,
+    lam: float = 0.1,
+    nll: Literal["response", "batch", "sequence"] = "response",
+    tokens_per_pair: float | None = None,
+    policy_prompt: PairLogps | None = None,
+) -> Float[Tensor, " pair"]:
     """Score each pair with ORPO: likelihood plus the log-odds ratio (arXiv 2403.07691, Eq. 6-7).
 
-        loss = -S_w/n_w - lam * ls(log odds_w - log odds_l)        odds = p/(1-p), p = exp(S/n)
+        loss = NLL - lam * ls(log odds_w - log odds_l)        odds = p/(1-p), p = exp(S/n)
+        response:  NLL = -S_w / n_w          sequence:  NLL = -(P_w + S_w) / tokens_per_pair
+        batch:     NLL = -S_w / tokens_per_pair
 
-    Differs from TRL 1.16 and the released code: their likelihood term includes the prompt's tokens
-    and is one mean over the batch; ours is the paper's, per response.
+    P is the sum over the prompt's tokens but the first, which nothing predicts; tokens_per_pair is
+    the mean count of the tokens summed (normalised as in `cpo`; None means over these pairs). The
+    odds are those of the response in every form.
+    Differs from TRL 1.16 and the released code (xfactlab/orpo@0f0abfe src/orpo_trainer.py), which
+    take `sequence`; under --disable_prompt_loss the code takes `batch`. Its lam is 1.
     """
     mean = policy.per_token()
+    likelihood = mean.chosen
+    if nll == "batch":
+        likelihood = policy.chosen / _tokens_per_pair(policy, tokens_per_pair)
+    elif nll == "sequence":
+        whole = _with_prompt(policy, policy_prompt)
+        likelihood = whole.chosen / _tokens_per_pair(whole, tokens_per_pair)
     log_odds_ratio = log_odds(mean.chosen) - log_odds(mean.rejected)
-    return -mean.chosen - lam * logsigmoid(log_odds_ratio)
+    return -likelihood - lam * logsigmoid(log_odds_ratio)
 
 
 def cpo(
@@ -99,11 +118,24 @@ def absolute_odds_loss(mean: PairLogps, *, beta: float) -> Float[Tensor, " pair"
     return -logsigmoid(beta * chosen) - logsigmoid(-beta * rejected)
 
 
+def _with_prompt(policy: PairLogps, prompt: PairLogps | None) -> PairLogps:
+    """Return the log-probabilities, and where they are known the counts, of prompt and chosen."""
+    if prompt is None:
+        raise ShapeError(
+            'orpo: nll is "sequence" and the prompts are not scored; pass policy_prompt, or choose '
+            "another nll"
+        )
+    n_chosen = None
+    if policy.n_chosen is not None and prompt.n_chosen is not None:
+        n_chosen = policy.n_chosen + prompt.n_chosen
+    return replace(policy, chosen=policy.chosen + prompt.chosen, n_chosen=n_chosen)
+
+
 def _tokens_per_pair(policy: PairLogps, given: float | None) -> float | Float[Tensor, ""]:
     if given is not None:
         return given
     if policy.n_chosen is None:
         raise ShapeError(
-            "cpo: the counts of chosen tokens are missing; pass n_chosen or tokens_per_pair"
+            "likelihood: the counts of chosen tokens are missing; pass n_chosen or tokens_per_pair"
         )
     return policy.n_chosen.to(torch.float64).mean().to(policy.chosen.dtype)

@@ -1,17 +1,12 @@
-"""The literal table of objectives, and the one call that evaluates any of them.
+"""The literal table of objectives: function, configuration, needs, paper and one line of each.
 
-A row says what the function reads (`needs`), and `evaluate` hands it exactly that: a field that was
-not declared never reaches it. The README, `trillium objectives list` and the tests come from here.
+The README, `trillium objectives list` and the tests come from here; `evaluate` calls any of them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from jaxtyping import Float
-from torch import Tensor
-
-from trillium.errors import DataError, ShapeError
 from trillium.objectives import (
     companions,
     embeddings,
@@ -27,21 +22,20 @@ from trillium.objectives import (
 )
 from trillium.objectives import configs as cfg
 from trillium.objectives import recipe_configs as recipe
-from trillium.objectives.batch import Needs, PairLogps, SingleLogps
-from trillium.objectives.configs import FrozenConfig, ObjectiveConfig
-
-Logps = PairLogps | SingleLogps
-"""The log-probabilities of one model, in the shape the trainer passes."""
+from trillium.objectives.batch import Needs
+from trillium.objectives.config_fields import FrozenConfig
+from trillium.objectives.configs import ObjectiveConfig
 
 
 @dataclass(frozen=True)
 class Objective:
     """Describe one objective.
 
-    `needs` is the most that any configuration of it reads; `needs_of` is exact. `trl` says whether
+    `needs` is the most that any configuration of it reads, but for columns in place of an option;
+    `needs_of` is exact. `trl` says whether
     TRL 1.16 has the same loss (same), another one under this name (differs) or none (absent); the
-    function's docstring says how it differs. `is_trainable` says that the trainer can supply all of
-    `needs` by itself and the function returns losses; the others are for recipes.
+    function's docstring says how it differs. `is_trainable` says that the trainer supplies all of
+    `needs` from rows of a file; `recipe` names the module that trains with one of the others.
     """
 
     name: str
@@ -51,16 +45,25 @@ class Objective:
     arxiv: str
     trl: Literal["same", "differs", "absent"]
     help: str
+    recipe: str | None = None
 
     @property
     def is_trainable(self) -> bool:
         """Say whether the trainer can supply everything this objective reads."""
-        return self.needs.shape in ("pair", "single") and not self.needs.further
+        return self.needs.shape not in ("rollout", "embedding") and not self.needs.further
 
 
 _PAIR = Needs("pair", reference=True)
 _COUNTED = Needs("pair", reference=True, lengths=True)
 _FREE = Needs("pair", lengths=True)
+
+REVISIONS = (
+    "chosen_given_chosen",
+    "rejected_given_chosen",
+    "chosen_given_rejected",
+    "rejected_given_rejected",
+)
+"""The paths of SRPO beyond the pair: each response as a revision of each."""
 
 
 def _pair(*further: str) -> Needs:
@@ -99,7 +102,9 @@ _ROWS = (
               "Regress log-ratios to general preference scores, cycles included."),
     Objective("simpo", reference_free.simpo, cfg.SimPOConfig, _FREE, "2405.14734", "same",
               "Mean log-probabilities with a target margin; no reference model."),
-    Objective("orpo", reference_free.orpo, cfg.ORPOConfig, _FREE, "2403.07691", "differs",
+    Objective("orpo", reference_free.orpo, cfg.ORPOConfig,
+              Needs("pair", lengths=True, batch_tokens=True, prompts=True,
+                    computed=("policy_prompt",)), "2403.07691", "differs",
               "Supervised fine-tuning with an odds-ratio penalty, in one stage."),
     Objective("cpo", reference_free.cpo, cfg.CPOConfig,
               Needs("pair", lengths=True, batch_tokens=True), "2401.08417", "same",
@@ -111,47 +116,59 @@ _ROWS = (
               "2402.01306", "same",
               "Thumbs up or down on single responses; no pairs needed."),
     Objective("poft", unpaired.poft, recipe.PoFTConfig,
-              Needs("single", lengths=True, further=("aligned_mean_logps",)),
+              Needs("single", lengths=True, columns=("aligned_mean_logps",)),
               "2412.12865", "absent",
               "Supervised fine-tuning weighted by what aligned models find likely."),
     Objective("meet", unpaired.meet, recipe.MEETConfig,
               Needs("single", lengths=True, further=("good", "bad")), "2310.00819", "absent",
-              "One control adapter for good and one for bad responses."),
+              "One control adapter for good and one for bad responses.",
+              recipe="recipes/control.py"),
     Objective("dove", companions.dove, recipe.DOVEConfig,
-              _pair("policy_prompt", "reference_prompt"), "2404.00530", "absent",
+              Needs("pair", reference=True, prompts=True,
+                    computed=("policy_prompt", "reference_prompt")), "2404.00530", "absent",
               "DPO over instruction and response together; prompts may differ."),
     Objective("slic", companions.slic, recipe.SLiCConfig,
-              Needs("pair", further=("target",)), "2305.10425", "absent",
+              Needs("pair", paths=("target",), computed=("target",)), "2305.10425", "absent",
               "A calibration margin plus the likelihood of a supervised target."),
     Objective("tpo_triple", companions.tpo_triple, recipe.TripleConfig,
-              Needs("pair", lengths=True, further=("gold", "tokens_per_gold")),
+              Needs("pair", lengths=True, paths=("gold",),
+                    computed=("gold", "tokens_per_gold")),
               "2405.16681", "same",
               "A pair without reference plus the likelihood of a gold response."),
     Objective("rationale_dpo", companions.rationale_dpo, recipe.RationaleConfig,
-              _pair("rationale"), "2407.14477", "absent",
+              Needs("pair", reference=True, paths=("rationale",), computed=("rationale",)),
+              "2407.14477", "absent",
               "DPO plus the likelihood of a rationale for the preference."),
     Objective("xpo", companions.xpo, recipe.XPOConfig,
-              _pair("reference_sample"), "2405.21046", "absent",
+              Needs("pair", reference=True, computed=("reference_sample",),
+                    behind=("reference_is_chosen",)),
+              "2405.21046", "absent",
               "Online DPO with a bonus for leaving the reference's samples."),
     Objective("srpo", companions.srpo, recipe.SRPOConfig,
-              Needs("pair", further=("direct", "given_chosen", "given_rejected", "p_win")),
-              "2406.01660", "absent",
+              Needs("pair", reference=True, logratios=True, columns=("p_win",), paths=REVISIONS,
+                    computed=("given_chosen", "given_rejected")), "2406.01660", "absent",
               "A generator and its own reviser, robust to where samples come from."),
     Objective("c3po", companions.c3po, recipe.C3POConfig,
-              _pair("near_scope", "out_of_scope"), "2402.10893", "absent",
+              Needs("pair", reference=True, paths=("near_scope", "out_of_scope"),
+                    computed=("near_scope", "out_of_scope", "tokens_per_near", "tokens_per_out")),
+              "2402.10893", "absent",
               "Verbal feedback in scope by DPO, unchanged behaviour out of scope."),
     Objective("curry_dpo", iterations.curry_dpo, recipe.CurryConfig,
               Needs("list", further=("ratings",)), "2403.07230", "absent",
-              "A curriculum of pairs from easy to hard, then DPO in stages."),
+              "A curriculum of pairs from easy to hard, then DPO in stages.",
+              recipe="recipes/curriculum.py"),
     Objective("ofs_dpo", iterations.ofs_dpo, recipe.OFSConfig,
               _pair("fast", "slow"), "2406.05534", "absent",
-              "A fast and a slow adapter that chase each other, for streams of domains."),
+              "A fast and a slow adapter that chase each other, for streams of domains.",
+              recipe="recipes/fast_slow.py"),
     Objective("rso", iterations.rso, recipe.RSOConfig,
               Needs("rollout", further=("rewards", "uniforms")), "2309.06657", "absent",
-              "Rejection sampling of candidates towards the optimal policy."),
+              "Rejection sampling of candidates towards the optimal policy.",
+              recipe="recipes/rejection.py"),
     Objective("apo_accelerated", iterations.apo_accelerated, recipe.APOConfig,
               Needs("rollout", further=("current", "previous")), "2410.06293", "absent",
-              "Extrapolate between the policies of successive rounds."),
+              "Extrapolate between the policies of successive rounds.",
+              recipe="recipes/acceleration.py"),
     Objective("lipo", listwise.lipo, recipe.LiPOConfig,
               Needs("list", reference=True, labels=("label",)), "2402.01878", "absent",
               "Learning to rank: lambda weights and six other listwise losses."),
@@ -159,37 +176,42 @@ _ROWS = (
               Needs("list", lengths=True, labels=("reward",)), "2306.17492", "absent",
               "Each response against all worse ones, with rewards as temperatures."),
     Objective("tree_tpo", tree.tree_tpo, recipe.TreeTPOConfig,
-              Needs("list", reference=True, labels=("label",), further=("step_weight",)),
+              Needs("steps", reference=True, labels=("label",), computed=("step_weight",)),
               "2410.12854", "absent",
               "Listwise learning over the paths of a tree of steps."),
     Objective("tdpo", tokens.tdpo, recipe.TDPOConfig,
-              Needs("token", reference=True, further=("kl",)), "2404.11999", "absent",
+              Needs("pair_token", reference=True, computed=("kl",)), "2404.11999", "absent",
               "DPO with the divergence of every token held on both sides."),
     Objective("sparsepo", tokens.sparsepo, recipe.SparsePOConfig,
-              Needs("token", reference=True, further=("kl", "mask_u", "mask_d")),
+              Needs("pair_token", reference=True, computed=("kl", "mask_u", "mask_d")),
               "2410.05102", "absent",
               "Token-level DPO in which sparse masks choose what matters."),
     Objective("oreo", tokens.oreo, recipe.OREOConfig,
-              Needs("token", reference=True, further=("values", "scored", "reward")),
+              Needs("token", reference=True, labels=("reward",),
+                    computed=("values", "scored", "starts", "reverse_kl", "forward_kl")),
               "2412.16145", "absent",
               "Offline reinforcement learning of steps with a value head."),
     Objective("rto", rollouts.rto, recipe.RTOConfig,
               Needs("rollout", reference=True,
                     further=("aligned", "scored", "reward", "values")), "2404.18922", "absent",
-              "Token rewards from a DPO model, to be followed by PPO."),
+              "Token rewards from a DPO model, to be followed by PPO.",
+              recipe="recipes/token_ppo.py"),
     Objective("hypo", rollouts.hypo, recipe.HyPOConfig,
               _pair("policy_sample", "reference_sample"), "2406.01462", "absent",
-              "Offline DPO with the KL to the reference controlled online."),
+              "Offline DPO with the KL to the reference controlled online.",
+              recipe="recipes/hybrid.py"),
     Objective("p3o", rollouts.p3o, recipe.P3OConfig,
               Needs("rollout", further=("first", "second", "old_first", "old_second",
                                         "reward_first", "reward_second")),
               "2310.00212", "absent",
-              "Policy gradient on reward differences of two samples."),
+              "Policy gradient on reward differences of two samples.",
+              recipe="recipes/pairwise_ppo.py"),
     Objective("gpm", embeddings.gpm, recipe.GPMConfig,
               Needs("embedding", further=("chosen", "rejected")), "2410.02197", "absent",
               "A preference model of embeddings that can hold cycles."),
     Objective("spo_degree", embeddings.spo_degree, recipe.DegreeConfig,
-              _pair("degree_logits", "degree_label"), "2409.17791", "absent",
+              Needs("pair", reference=True, columns=("degree_label",),
+                    computed=("degree_logits",)), "2409.17791", "absent",
               "DPO plus a head that tells degrees of degradation apart."),
     Objective("oppo", embeddings.oppo, recipe.OPPOConfig,
               Needs("embedding", further=("z_star", "preferred", "other", "recon")),
@@ -201,92 +223,49 @@ _ROWS = (
 OBJECTIVES: dict[str, Objective] = {row.name: row for row in _ROWS}
 """Every objective by name, in the order of the README."""
 
-# These fields of a configuration choose inputs; all others are keyword arguments of the function.
-_CHOOSES_INPUTS = {"name", "reference_free", "normalize_by_ref"}
+CHOOSES_INPUTS = frozenset(
+    {
+        "name",
+        "reference_free",
+        "smoothing_from",
+        "normalize_by_ref",
+        "imitate",
+        "revision",
+        "labels_from",
+        "step_weights",
+        "masks",
+        "mask_dropout",
+        "mask_weight_decay",
+        "n_degrees",
+        "level",
+        "value_learning_rate",
+    }
+)
+"""Fields of a configuration that choose inputs; all others are arguments of the function."""
 
 
 def needs_of(config: ObjectiveConfig) -> Needs:
     """Return what this configuration reads: the row's needs, less what its options make unused."""
     needs = OBJECTIVES[config.name].needs
     match config:
-        case cfg.DPOConfig(reference_free=True) | cfg.HingeConfig(normalize_by_ref=False):
+        case cfg.DPOConfig():
+            columns = ("label_smoothing",) if config.smoothing_from == "row" else ()
+            return replace(needs, columns=columns, reference=not config.reference_free)
+        case cfg.HingeConfig(normalize_by_ref=False):
             return replace(needs, reference=False)
+        case cfg.ORPOConfig(nll="response"):
+            return replace(needs, batch_tokens=False, prompts=False, computed=())
+        case cfg.ORPOConfig(nll="batch"):
+            return replace(needs, prompts=False, computed=())
+        case recipe.OREOConfig():
+            unread = {"starts"} if config.level == "token" else set()
+            read = {f"{config.divergence}_kl"} if config.alpha else set()
+            unread |= {"reverse_kl", "forward_kl"} - read
+            return replace(needs, computed=tuple(x for x in needs.computed if x not in unread))
         case cfg.IPOConfig(normalize="none") | cfg.RPOConfig(sft="sum_beta"):
             return replace(needs, lengths=False)
+        case recipe.TripleConfig(variant="tpo"):
+            return replace(needs, lengths=False)
+        case recipe.SLiCConfig(imitate="chosen"):
+            return replace(needs, paths=())
     return needs
-
-
-def evaluate(
-    config: ObjectiveConfig,
-    policy: Logps,
-    reference: Logps | None = None,
-    *,
-    labels: Mapping[str, Tensor] | None = None,
-    columns: Mapping[str, Tensor] | None = None,
-    kl: Float[Tensor, ""] | None = None,
-    tokens_per_pair: float | None = None,
-) -> Float[Tensor, " example"]:
-    """Return one loss per example, handing the objective what `needs_of(config)` says and no more.
-
-    `kl` is KTO's reference point over the optimizer batch, `tokens_per_pair` the mean count of
-    chosen tokens over it (None: over this batch).
-    Raises DataError for a missing label or column, ShapeError for another shape or number.
-    """
-    needs, name = needs_of(config), config.name
-    if needs.reference:
-        _check_fit(name, policy, reference)
-    arguments: dict[str, object] = config.model_dump(exclude=_CHOOSES_INPUTS)
-    arguments |= {label: _declared(name, "label", label, labels) for label in needs.labels}
-    arguments |= {column: _declared(name, "column", column, columns) for column in needs.columns}
-    if needs.mismatched:
-        arguments["kl"] = _declared(name, "reference point", "kl", {} if kl is None else {"kl": kl})
-    if needs.batch_tokens:
-        arguments["tokens_per_pair"] = tokens_per_pair
-    models: list[Logps | None] = [_narrow(name, policy, needs)]
-    if OBJECTIVES[name].needs.reference:
-        models.append(_narrow(name, reference, needs) if reference and needs.reference else None)
-    losses = OBJECTIVES[name].function(*models, **arguments)
-    assert isinstance(losses, Tensor)  # every trainable objective returns losses
-    return losses
-
-
-def _narrow(name: str, logps: Logps, needs: Needs) -> Logps:
-    """Drop the counts of tokens unless they were declared; raise ShapeError for another shape."""
-    match logps, needs.shape:
-        case PairLogps(), "pair":
-            return logps if needs.lengths else replace(logps, n_chosen=None, n_rejected=None)
-        case SingleLogps(), "single":
-            return logps if needs.lengths else replace(logps, lengths=None)
-    raise ShapeError(
-        f"{name}: got {type(logps).__name__} (needs shape {needs.shape}); "
-        "use an objective that fits the data, or convert the rows"
-    )
-
-
-def _check_fit(name: str, policy: Logps, reference: Logps | None) -> None:
-    """Raise ShapeError when the reference is absent or of another number of examples."""
-    if reference is None:
-        raise ShapeError(
-            f"{name}: the reference log-probabilities are missing (this objective compares with a "
-            "reference); choose a reference, or an objective that needs none"
-        )
-    n_policy, n_reference = _n_examples(policy), _n_examples(reference)
-    if n_policy != n_reference:
-        raise ShapeError(
-            f"{name}: policy has {n_policy} examples, reference has {n_reference}; "
-            "both must come from the same batch"
-        )
-
-
-def _n_examples(logps: Logps) -> int:
-    return len(logps.chosen) if isinstance(logps, PairLogps) else len(logps.logps)
-
-
-def _declared(name: str, kind: str, key: str, given: Mapping[str, Tensor] | None) -> Tensor:
-    """Return a declared tensor, or raise DataError that names what is there instead."""
-    if not given or key not in given:
-        present = ", ".join(sorted(given)) if given else "none"
-        raise DataError(
-            f'{name}: {kind} "{key}" is missing (the batch has: {present}); add it to every row'
-        )
-    return given[key]

@@ -13,7 +13,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from trillium.errors import ShapeError
 from trillium.objectives.batch import PairTokens
+from trillium.objectives.numerics import largest_exponent
 
 
 def tdpo(
@@ -101,19 +103,47 @@ def oreo(
     values: Float[Tensor, "row token"],
     scored: Bool[Tensor, "row token"],
     reward: Float[Tensor, " row"],
+    starts: Bool[Tensor, "row token"] | None = None,
+    reverse_kl: Float[Tensor, "row token"] | None = None,
+    forward_kl: Float[Tensor, "row token"] | None = None,
+    divergence: Literal["reverse", "forward", "sampled"] = "reverse",
     beta: float = 0.03,
+    alpha: float = 0.01,
 ) -> Float[Tensor, " row"]:
     """Score each trajectory with OREO, value and policy on one residual (arXiv 2412.16145).
 
         A_t    = sum over i >= t of log-ratio_i
         value  = mean_t (beta * stopped A_t + V_t - R)^2
         policy = mean_t (beta * (stopped A_{t+1} + log-ratio_t) + stopped V_t - R)^2
-        loss   = value + policy
+        loss   = value + policy + alpha * mean_t divergence_t          (Eq. 8 and 9)
 
-    The released trainer also adds 0.01 times the divergence from the reference; that is left out.
+    `starts` marks the tokens that begin a step: then t counts steps, a log-ratio is the sum over
+    its step, and V_t the value before its first token (Section 3.3; with one step, the response
+    level). Without it every scored token is a step. The divergence is a mean over tokens always.
+
+    The divergence is that of Eq. 9, `reverse_kl`, D(policy || reference) over the whole vocabulary,
+    as in the recipes of the released code (jwhj/OREO@6f7403b, --kl_reg 0.01 --unbiased_kl). Its
+    --forward_kl is `forward_kl`, D(reference || policy). Without either flag its trainer has
+    `sampled`, exp(-d) + d - 1 of the log-ratio d of the trajectory's own tokens, with the exponent
+    clamped here; the policy did not sample those tokens, so it is no estimate of either.
     """
-    losses = oreo_losses(policy, reference, values=values, scored=scored, reward=reward, beta=beta)
-    return losses.value + losses.policy
+    losses = oreo_losses(
+        policy, reference, values=values, scored=scored, reward=reward, starts=starts, beta=beta
+    )
+    total = losses.value + losses.policy
+    if alpha == 0:
+        return total
+    each = {"reverse": reverse_kl, "forward": forward_kl, "sampled": None}[divergence]
+    if divergence == "sampled":
+        logratio = torch.where(scored, policy - reference, 0.0)
+        exponent = (-logratio).clamp(max=largest_exponent(logratio.dtype))
+        each = torch.expm1(exponent) + logratio
+    if each is None:
+        raise ShapeError(
+            f"oreo: alpha is {alpha:g} and the divergence from the reference is missing; pass "
+            f"{divergence}_kl, or alpha=0"
+        )
+    return total + alpha * torch.where(scored, each, 0.0).sum(-1) / scored.sum(-1)
 
 
 @dataclass(frozen=True)
@@ -132,19 +162,27 @@ def oreo_losses(
     scored: Bool[Tensor, "row token"],
     reward: Float[Tensor, " row"],
     beta: float,
+    starts: Bool[Tensor, "row token"] | None = None,
 ) -> OreoLosses:
-    """Return the value loss and the policy loss of OREO."""
+    """Return the value loss and the policy loss of OREO; the first scored token begins a step."""
     logratio = torch.where(scored, policy - reference, 0.0)
+    if starts is not None:
+        step = (starts.long().cumsum(-1) - 1).clamp(min=0)
+        n_steps = starts.sum(-1)
+        empty = logratio.new_zeros(len(logratio), int(n_steps.max()))
+        logratio = empty.scatter_add(1, step, logratio)
+        values = empty.to(values.dtype).scatter_add(1, step, torch.where(starts, values, 0.0))
+        scored = torch.arange(empty.shape[1], device=empty.device) < n_steps[:, None]
     # Each side regresses on the other, which is held still (stopped) as in the paper.
     suffix = logratio.detach().flip(-1).cumsum(-1).flip(-1)
     goal = reward[:, None]
     value = (beta * suffix + values - goal).square()
     later = suffix - logratio.detach()
-    step = (beta * (later + logratio) + values.detach() - goal).square()
+    now = (beta * (later + logratio) + values.detach() - goal).square()
     count = scored.sum(-1)
     return OreoLosses(
         value=torch.where(scored, value, 0.0).sum(-1) / count,
-        policy=torch.where(scored, step, 0.0).sum(-1) / count,
+        policy=torch.where(scored, now, 0.0).sum(-1) / count,
     )
 
 

@@ -81,14 +81,14 @@ def add_combination(policy: PeftModel, parts: Sequence[tuple[Path, float]], *, n
             entry.copy_(torch.cat([tensors[key] for tensors in saved], dim=0))
         else:
             scales = [
-                weight * _scaling(each) for (_, weight), each in zip(parts, configs, strict=True)
+                weight * scaling_of(each) for (_, weight), each in zip(parts, configs, strict=True)
             ]
             lefts = [scale * each[key] for scale, each in zip(scales, saved, strict=True)]
             entry.copy_(torch.cat(lefts, dim=1))
         entry.requires_grad_(False)
 
 
-def _scaling(config: LoraConfig) -> float:
+def scaling_of(config: LoraConfig) -> float:
     """Return what PEFT multiplies B A by."""
     return float(config.lora_alpha) / (math.sqrt(config.r) if config.use_rslora else config.r)
 

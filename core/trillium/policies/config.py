@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Quantisation = Literal["none", "nf4"]
 Precision = Literal["auto", "bfloat16", "float32"]
+Attention = Literal["auto", "sdpa", "flex"]
 
 
 class LoraSettings(BaseModel):
@@ -41,6 +42,9 @@ class PolicyConfig(BaseModel):
     )
     quantisation: Quantisation = Field(
         default="none", description="none | nf4 (4 bits, double quantised)"
+    )
+    attention: Attention = Field(
+        default="auto", description="sdpa | flex (tree masks by block; auto on a GPU)"
     )
     adapter: Path | None = Field(
         default=None, description="adapter folder to start from; null = a new one"

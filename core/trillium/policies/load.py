@@ -5,6 +5,7 @@ Everything that can be wrong with a model is found here, and said in one sentenc
 
 import importlib.util
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +32,15 @@ from trillium.assets import find_model
 from trillium.environment import cpu_flags
 from trillium.errors import BackendError, ConfigError
 from trillium.policies.adapters import add_adapter, load_adapter
-from trillium.policies.config import LoraSettings, PolicyConfig, Precision, Quantisation
+from trillium.policies.config import (
+    Attention,
+    LoraSettings,
+    PolicyConfig,
+    Precision,
+    Quantisation,
+)
+from trillium.policies.fused import fuse_layers
+from trillium.scoring.flex import register_attention
 from trillium.scoring.forward import check_head
 
 _DTYPES: dict[Precision, torch.dtype] = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -68,11 +77,11 @@ def load_policy(
             "remove policy.lora, or policy.adapter to begin a new one"
         )
     quiet_libraries()
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = torch.device(device) if device else _own_device()
     source = find_model(config.base)
     dtype = resolve_dtype(config.dtype, place)
     tokenizer = load_tokenizer(source)
-    model = _load_base(source, dtype, config.quantisation, place)
+    model = load_base(source, dtype, config.quantisation, place, attention=config.attention)
     check_head(model)
     if config.adapter is not None:
         policy = load_adapter(model, config.adapter, base_name=config.base)
@@ -101,6 +110,48 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def load_base(
+    source: str,
+    dtype: torch.dtype,
+    quantisation: Quantisation,
+    device: torch.device,
+    *,
+    attention: Attention = "auto",
+) -> PreTrainedModel:
+    """Load the frozen base of a folder or hub id, in eval mode and without dropout of its own.
+
+    Raises ConfigError when it cannot be used, BackendError when the hub cannot be reached.
+    """
+    is_local = Path(source).is_dir()
+    if is_local and not (Path(source) / "config.json").is_file():
+        raise ConfigError(
+            f"{source}: holds no model (needs config.json and safetensors); give the folder of a "
+            "model saved by transformers"
+        )
+    with _explain_loading(source, "model"):
+        config = AutoConfig.from_pretrained(source, local_files_only=is_local)
+        _remove_dropout(config)
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            config=config,
+            dtype=dtype,
+            quantization_config=_nf4(dtype) if quantisation == "nf4" else None,
+            device_map={"": str(device)},
+            attn_implementation=_choose_attention(config, attention, device),
+            local_files_only=is_local,
+        )
+    assert isinstance(model, PreTrainedModel)
+    if quantisation == "nf4":
+        _keep_storage(model)
+    model.requires_grad_(False)
+    model.eval()
+    if device.type == "cuda":
+        fuse_layers(model)
+        # cuDNN plans anew for every length, which while sampling takes longer than all else.
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    return model
+
+
 def resolve_dtype(wanted: Precision, device: torch.device) -> torch.dtype:
     """Return the dtype of the base weights; auto is bfloat16 where the device computes in it."""
     if wanted != "auto":
@@ -120,6 +171,13 @@ def checkpoint_activations(model: nn.Module) -> None:
     base.activation_checkpointing_enable({"use_reentrant": False})
 
 
+def _own_device() -> torch.device:
+    """Return the GPU of this process among those that train together, or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
 def quiet_libraries() -> None:
     """Keep progress bars and remarks of libraries off the terminal."""
     transformers_logging.disable_progress_bar()
@@ -129,35 +187,6 @@ def quiet_libraries() -> None:
         "transformers.distributed.tensor_parallel",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _load_base(
-    source: str, dtype: torch.dtype, quantisation: Quantisation, device: torch.device
-) -> PreTrainedModel:
-    is_local = Path(source).is_dir()
-    if is_local and not (Path(source) / "config.json").is_file():
-        raise ConfigError(
-            f"{source}: holds no model (needs config.json and safetensors); give the folder of a "
-            "model saved by transformers"
-        )
-    with _explain_loading(source, "model"):
-        config = AutoConfig.from_pretrained(source, local_files_only=is_local)
-        _remove_dropout(config)
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            config=config,
-            dtype=dtype,
-            quantization_config=_nf4(dtype) if quantisation == "nf4" else None,
-            device_map={"": str(device)},
-            attn_implementation=_attention(config),
-            local_files_only=is_local,
-        )
-    assert isinstance(model, PreTrainedModel)
-    if quantisation == "nf4":
-        _keep_storage(model)
-    model.requires_grad_(False)
-    model.eval()
-    return model
 
 
 def _keep_storage(model: nn.Module) -> None:
@@ -183,12 +212,25 @@ def _remove_dropout(config: PreTrainedConfig) -> None:
             setattr(config, name, 0.0)
 
 
-def _attention(config: PreTrainedConfig) -> str:
-    """Return sdpa, or eager where the model has none of it or caps its attention scores."""
+def _choose_attention(config: PreTrainedConfig, wanted: Attention, device: torch.device) -> str:
+    """Return FlexAttention on a GPU, else sdpa; eager where the model caps its scores."""
+    if wanted == "flex" and device.type == "cpu":
+        raise ConfigError(
+            "policy.attention=flex needs a GPU and none is visible; set policy.attention=auto"
+        )
     architecture = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    has_sdpa = getattr(architecture, "_supports_sdpa", True)
     is_capped = getattr(config, "attn_logit_softcapping", None) is not None
-    return "sdpa" if has_sdpa and not is_capped else "eager"
+    has_flex = getattr(architecture, "_supports_flex_attn", False) and not is_capped
+    if wanted == "flex" and not has_flex:
+        raise ConfigError(
+            f"policy.attention=flex: a model of type {config.model_type} cannot be given it (needs "
+            "plain scores, and a class that takes FlexAttention); set policy.attention=auto"
+        )
+    if is_capped or not getattr(architecture, "_supports_sdpa", True):
+        return "eager"
+    if wanted == "sdpa" or device.type == "cpu" or not has_flex:
+        return "sdpa"
+    return register_attention()
 
 
 def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:

@@ -15,6 +15,7 @@ The layers plug into PEFT by its custom module table and save, load, merge and s
 
 import importlib.util
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Float
@@ -41,8 +42,30 @@ def add_low_rank(
     scaling: float,
 ) -> Float[Tensor, "*axis out"]:
     """Return out + scaling * x A^T B^T, computed in the dtype of `out`."""
-    result: Tensor = _AddLowRank.apply(out, x, a, b, scaling)  # type: ignore[no-untyped-call]
-    return result
+    if torch.is_grad_enabled():
+        result: Tensor = _AddLowRank.apply(out, x, a, b, scaling)  # type: ignore[no-untyped-call]
+        return result
+    # Sampling pays for every call, not for arithmetic: no graph, no context.
+    rows, narrow_a, narrow_b = _narrow(out, x, a, b, scaling)
+    with _full_precision(out.device):
+        return torch.addmm(out.reshape(-1, out.shape[-1]), rows @ narrow_a.T, narrow_b.T).view(
+            out.shape
+        )
+
+
+def _narrow(
+    out: Tensor, x: Tensor, a: Tensor, b: Tensor, scaling: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return x as rows, A, and scaling * B, in the dtype of `out`."""
+    dtype = out.dtype
+    return x.reshape(-1, x.shape[-1]).to(dtype), a.to(dtype), (b * scaling).to(dtype)
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Keep autocast from rounding inside, where it is on at all: asking is cheap, entering not."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 class FastLinear(PeftLinear):
@@ -92,9 +115,8 @@ class _AddLowRank(torch.autograd.Function):
     def forward(
         ctx: FunctionCtx, out: Tensor, x: Tensor, a: Tensor, b: Tensor, scaling: float
     ) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1]).to(out.dtype)
-        narrow_a, narrow_b = a.to(out.dtype), (b * scaling).to(out.dtype)
-        with torch.autocast(out.device.type, enabled=False):
+        rows, narrow_a, narrow_b = _narrow(out, x, a, b, scaling)
+        with _full_precision(out.device):
             inner = rows @ narrow_a.T
             total = torch.addmm(out.reshape(-1, out.shape[-1]), inner, narrow_b.T)
         ctx.save_for_backward(rows, inner, narrow_a, narrow_b)
@@ -110,7 +132,7 @@ class _AddLowRank(torch.autograd.Function):
         rows, inner, narrow_a, narrow_b = ctx.saved_tensors  # type: ignore[attr-defined]
         a_dtype, b_dtype = ctx.dtypes  # type: ignore[attr-defined]
         flat = grad.reshape(-1, grad.shape[-1])
-        with torch.autocast(grad.device.type, enabled=False):
+        with _full_precision(grad.device):
             back = flat @ narrow_b
             grad_a = (back.T @ rows).to(a_dtype)
             grad_b = (flat.T @ inner).to(b_dtype).mul_(ctx.scaling)  # type: ignore[attr-defined]

@@ -35,11 +35,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a plot; a value that is not finite is left out and counted."""
+    """One line of a plot, or points; a value that is not finite is left out and counted."""
 
     name: str
     x: tuple[float, ...]
     y: tuple[float, ...]
+    is_points: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,25 @@ class SamplePairs:
 
 
 @dataclass(frozen=True)
+class SampleRow:
+    """Texts of several systems for the same prompt; None where a system has none."""
+
+    name: str
+    prompt: str
+    samples: tuple[Sample | None, ...]
+
+
+@dataclass(frozen=True)
+class SampleRows:
+    """Samples of several systems side by side, a label for each."""
+
+    title: str
+    labels: tuple[str, ...]
+    rows: tuple[SampleRow, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Settings:
     """Nested settings, shown as dotted keys and folded away until asked for."""
 
@@ -111,7 +131,7 @@ class Settings:
     values: Mapping[str, object]
 
 
-Block = Table | Curves | Bars | SamplePairs | Settings
+Block = Table | Curves | Bars | SamplePairs | SampleRows | Settings
 
 
 @dataclass(frozen=True)

@@ -61,14 +61,16 @@ def draw_curves(curves: Curves) -> str:
         figure = Figure(figsize=(6.4, 3.5), layout="constrained")
         axes = figure.add_subplot()
         for place, one in enumerate(series):
-            color, marker = _color(one.name, place), _MARKERS[place % 6]
+            # From the seventh line on colours return, with other dashes and markers.
+            turn = (place + place // 6) % 6
+            color, marker = _color(one.name, place), _MARKERS[turn]
             axes.plot(
                 one.x,
                 one.y,
                 color=color,
-                linestyle=_DASHES[place % 6],
+                linestyle="none" if one.is_points else _DASHES[turn],
                 linewidth=2.0,
-                marker=marker if len(one.x) <= 30 else None,
+                marker=marker if one.is_points or len(one.x) <= 30 else None,
                 markersize=4.5,
                 label=_label(one.name),
             )
@@ -213,7 +215,8 @@ def _finite(series: Series) -> Series:
         for x, y in zip(series.x, series.y, strict=True)
         if math.isfinite(x) and math.isfinite(y)
     ]
-    return Series(series.name, tuple(x for x, _ in points), tuple(y for _, y in points))
+    x, y = tuple(x for x, _ in points), tuple(y for _, y in points)
+    return Series(series.name, x, y, series.is_points)
 
 
 def _label(text: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from trillium.report.content import Bars, Block, Curves, ReportData, SamplePair, Settings
+from trillium.report.content import Bars, Block, Curves, ReportData, SamplePair, SampleRow, Settings
 from trillium.report.plots import count_left_out, draw_bars, draw_curves
 from trillium.report.text import (
     flatten,
@@ -50,6 +50,7 @@ def _environment() -> Environment:
         "bounds": format_bounds,
         "shown": show_invisible,
         "sides": _sides,
+        "columns": _columns,
         "settings": _settings,
         "numeric": _is_numeric_column,
     }
@@ -68,6 +69,19 @@ def _plot(block: Curves | Bars) -> Markup:
 def _sides(pair: SamplePair) -> list[list[_Line]]:
     sides = mark_changed_lines(show_invisible(pair.left.text), show_invisible(pair.right.text))
     return [[_Line(text, is_changed) for text, is_changed in side] for side in sides]
+
+
+def _columns(row: SampleRow) -> list[list[_Line]]:
+    """Return the lines of each text, marked where the first one lacks them."""
+    texts = [None if one is None else show_invisible(one.text) for one in row.samples]
+    first = texts[0]
+    columns = []
+    for place, text in enumerate(texts):
+        lines = [(line, False) for line in (text or "").split("\n")]
+        if place and first is not None and text is not None:
+            lines = mark_changed_lines(first, text)[1]
+        columns.append([_Line(line, is_changed) for line, is_changed in lines])
+    return columns
 
 
 def _settings(settings: Settings) -> list[tuple[str, str]]:

@@ -3,9 +3,17 @@
 from collections.abc import Mapping, Sequence
 
 from trillium.evaluation.comparison import Comparison
-from trillium.report.content import Bars, BarSeries, Curves, Headline, Series, Table
+from trillium.report.content import (
+    Bars,
+    BarSeries,
+    Curves,
+    Headline,
+    Section,
+    Series,
+    Table,
+)
 
-_TRAINING_PLOTS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
+TRAINING_PLOTS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("Loss", "loss (nats per pair)", (("loss", "loss"),)),
     ("Reward margin", "chosen - rejected (reward)", (("rewards/margins", "margin"),)),
     (
@@ -84,7 +92,7 @@ def training_curves(log: Sequence[Mapping[str, float]]) -> tuple[Curves, ...]:
     with the prefix `eval_` is drawn beside its training twin. What was not logged has no plot.
     """
     plots = []
-    for title, y_label, measures in _TRAINING_PLOTS:
+    for title, y_label, measures in TRAINING_PLOTS:
         series = [
             one
             for key, name in measures
@@ -105,6 +113,12 @@ def stage_bars(seconds: Mapping[str, float], *, title: str = "Time by stage") ->
         series=(BarSeries("time", tuple(seconds.values())),),
         is_horizontal=True,
     )
+
+
+def cost_section(seconds: Mapping[str, float], numbers: Sequence[tuple[str, str]]) -> Section:
+    """Return what a run took: the time of each stage, then named numbers as they are written."""
+    named = {stage.replace("_", " "): spent for stage, spent in seconds.items()}
+    return Section("Cost", (stage_bars(named), Table("Numbers", ("", "value"), tuple(numbers))))
 
 
 def _series(log: Sequence[Mapping[str, float]], key: str, name: str) -> Series:

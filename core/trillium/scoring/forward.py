@@ -8,10 +8,13 @@ import inspect
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
+from transformers.utils.generic import ModelOutput
 
 from trillium.errors import BackendError, ConfigError
+from trillium.scoring.flex import ATTENTION, block_mask, fill_blocks
 from trillium.scoring.head import Head
 from trillium.trees import TreeBatch
 
@@ -72,19 +75,40 @@ def open_model(model: nn.Module) -> LanguageModel:
 
 def hidden_at_slots(model: LanguageModel, batch: TreeBatch) -> Float[Tensor, "slot hidden"]:
     """Run the decoder and return, for each slot, the hidden state that predicts its token."""
-    mask = batch.attention_mask()
-    if mask is None:
+    return _at_slots(_decode(model, batch)[0], batch)
+
+
+def layers_at_slots(model: LanguageModel, batch: TreeBatch) -> Float[Tensor, "slot layer hidden"]:
+    """Run the decoder and return, for each slot, what every layer computed; the last is final."""
+    states = _decode(model, batch, output_hidden_states=True)["hidden_states"]
+    # The first is the embedding.
+    return torch.stack([_at_slots(state, batch) for state in states[1:]], dim=1)
+
+
+def _at_slots(states: Tensor, batch: TreeBatch) -> Float[Tensor, "slot hidden"]:
+    """Gather the states that predict each slot; rows may have been filled up to whole blocks."""
+    n_columns = batch.input_ids.shape[1]
+    flat = (
+        states[:, :n_columns].flatten(0, 1) if states.shape[1] > n_columns else states.flatten(0, 1)
+    )
+    return flat.index_select(0, batch.predictor)
+
+
+def _decode(model: LanguageModel, batch: TreeBatch, **options: bool) -> ModelOutput:
+    if batch.layout == "padded":
         # Without positions the model numbers the columns itself, and keeps its causal fast path.
-        output = model.decoder(input_ids=batch.input_ids, use_cache=False)
+        output = model.decoder(input_ids=batch.input_ids, use_cache=False, **options)
     else:
+        batch = fill_blocks(batch) if model.attention == ATTENTION else batch
         output = model.decoder(
             input_ids=batch.input_ids,
-            attention_mask=_layer_masks(model, batch, mask),
+            attention_mask=_layer_masks(model, batch),
             position_ids=batch.position_ids,
             use_cache=False,
+            **options,
         )
-    hidden: Tensor = output[0]
-    return hidden.flatten(0, 1).index_select(0, batch.predictor)
+    found: ModelOutput = output
+    return found
 
 
 def check_head(model: nn.Module, *, tolerance: float = 2e-2) -> None:
@@ -135,25 +159,30 @@ def _explain_not_finite(model: nn.Module) -> str:
 
 
 def _layer_masks(
-    model: LanguageModel, batch: TreeBatch, mask: Bool[Tensor, "row 1 token token"]
-) -> Tensor | dict[str, Tensor]:
-    """Return the mask in the form the layers read: one tensor, or one per kind of layer."""
-    window = model.window
-    if window is None:
-        return _as_bias(model, mask)
-    positions = batch.position_ids
-    near = (positions[:, :, None] - positions[:, None, :]) < window
-    windowed = _as_bias(model, mask & near[:, None])
+    model: LanguageModel, batch: TreeBatch
+) -> Tensor | BlockMask | dict[str, Tensor | BlockMask]:
+    """Return the mask in the form the layers read: one, or one per kind of layer."""
+
+    def make(window: int | None = None) -> Tensor | BlockMask:
+        is_flex = model.attention == ATTENTION
+        return block_mask(batch, window=window) if is_flex else _bias(model, batch, window=window)
+
+    if model.window is None:
+        return make()
     if not model.layer_types:
-        return windowed
-    return {"full_attention": _as_bias(model, mask), "sliding_attention": windowed}
+        return make(model.window)
+    return {"full_attention": make(), "sliding_attention": make(model.window)}
 
 
-def _as_bias(model: LanguageModel, mask: Bool[Tensor, "row 1 token token"]) -> Tensor:
+def _bias(
+    model: LanguageModel, batch: TreeBatch, *, window: int | None = None
+) -> Float[Tensor, "row 1 token token"]:
     """Return 0 where attention is allowed and the lowest number elsewhere, in the model's dtype.
 
     SDPA would turn a boolean mask into this once per layer.
     """
+    mask = batch.attention_mask(window=window)
+    assert mask is not None
     dtype = next(model.decoder.parameters()).dtype
     dtype = dtype if dtype.is_floating_point else torch.float32
     bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)

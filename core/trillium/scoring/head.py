@@ -22,9 +22,11 @@ from torch.utils.checkpoint import checkpoint
 
 from trillium.errors import ConfigError, ShapeError
 
-Statistic = Literal["logp", "entropy", "kl_to_reference", "is_argmax", "top_k"]
+Statistic = Literal["logp", "entropy", "kl_to_reference", "reverse_kl", "is_argmax", "top_k"]
+DIVERGENCES: frozenset[Statistic] = frozenset({"kl_to_reference", "reverse_kl"})
 LOGP_ONLY: frozenset[Statistic] = frozenset({"logp"})
-DEFAULT_CHUNK = 256
+# Slots whose logits are in memory at once. A GPU wants larger products.
+CHUNKS = {"cpu": 256, "cuda": 1024}
 N_TOP = 20
 
 
@@ -85,18 +87,22 @@ def token_statistics(
     *,
     statistics: frozenset[Statistic] = LOGP_ONLY,
     reference_hidden: Float[Tensor, "slot hidden"] | None = None,
-    chunk: int = DEFAULT_CHUNK,
+    kl_temperature: float = 1.0,
+    chunk: int | None = None,
 ) -> TokenStatistics:
     """Return the statistics asked for, and no others, for the distribution p at each slot.
 
         logp             log p(target)
         entropy          - sum_v p(v) log p(v)
-        kl_to_reference  sum_v q(v) (log q(v) - log p(v)), q from `reference_hidden` and this head
+        kl_to_reference  sum_v q(v) (log q(v) - log p(v)), q from `reference_hidden` and this head,
+                         both at `kl_temperature`
+        reverse_kl       sum_v p(v) (log p(v) - log q(v)), likewise
 
-    In nats. Raises ConfigError for an unknown statistic and ShapeError when `kl_to_reference` is
-    asked for without the reference's hidden states.
+    In nats. Raises ConfigError for an unknown statistic and ShapeError when a divergence is asked
+    for without the reference's hidden states.
     """
     _check(statistics, hidden, reference_hidden)
+    chunk = chunk or CHUNKS.get(hidden.device.type, CHUNKS["cpu"])
     matrix = head.frozen_matrix
     if statistics == LOGP_ONLY and matrix is not None:
         hidden = hidden.to(matrix.dtype)
@@ -105,7 +111,7 @@ def token_statistics(
     for start in range(0, max(len(target), 1), chunk):
         part = slice(start, start + chunk)
         other = None if reference_hidden is None else reference_hidden[part]
-        arguments = (head, hidden[part], target[part], statistics, other)
+        arguments = (head, hidden[part], target[part], statistics, other, kl_temperature)
         # Not under no_grad, where a checkpoint only costs time.
         if torch.is_grad_enabled():
             piece: dict[str, Tensor] = checkpoint(
@@ -137,12 +143,13 @@ def _check(
             f"token_statistics: no statistic is called {', '.join(sorted(unknown))} "
             f"(there are {', '.join(get_args(Statistic))}); ask for those"
         )
-    if "kl_to_reference" not in statistics:
+    asked = sorted(statistics & DIVERGENCES)
+    if not asked:
         return
     if reference_hidden is None or reference_hidden.shape != hidden.shape:
         given = "none" if reference_hidden is None else str(tuple(reference_hidden.shape))
         raise ShapeError(
-            f"token_statistics: kl_to_reference needs reference hidden states of shape "
+            f"token_statistics: {asked[0]} needs reference hidden states of shape "
             f"{tuple(hidden.shape)}, got {given}; score the same batch with the reference"
         )
 
@@ -153,17 +160,24 @@ def _chunk_statistics(
     target: Int[Tensor, " part"],
     statistics: frozenset[Statistic],
     reference_hidden: Float[Tensor, "part hidden"] | None,
+    kl_temperature: float,
 ) -> dict[str, Tensor]:
-    log_p = torch.log_softmax(head.logits(hidden), dim=-1)
+    logits = head.logits(hidden)
+    log_p = torch.log_softmax(logits, dim=-1)
     found: dict[str, Tensor] = {}
     if "logp" in statistics:
         found["logp"] = log_p.gather(-1, target[:, None])[:, 0]
     if "entropy" in statistics:
         found["entropy"] = -(log_p.exp() * log_p).sum(-1)
-    if reference_hidden is not None and "kl_to_reference" in statistics:
+    if reference_hidden is not None and statistics & DIVERGENCES:
         with torch.no_grad():
-            log_q = torch.log_softmax(head.logits(reference_hidden), dim=-1)
-        found["kl_to_reference"] = (log_q.exp() * (log_q - log_p)).sum(-1)
+            log_q = torch.log_softmax(head.logits(reference_hidden) / kl_temperature, dim=-1)
+        is_plain = kl_temperature == 1.0
+        tempered = log_p if is_plain else torch.log_softmax(logits / kl_temperature, dim=-1)
+        if "kl_to_reference" in statistics:
+            found["kl_to_reference"] = (log_q.exp() * (log_q - tempered)).sum(-1)
+        if "reverse_kl" in statistics:
+            found["reverse_kl"] = (tempered.exp() * (tempered - log_q)).sum(-1)
     if "is_argmax" in statistics:
         found["is_argmax"] = (log_p.argmax(-1) == target).to(log_p.dtype)
     if "top_k" in statistics:

@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from trillium.layouts import collate
+from trillium.scoring.flex import ATTENTION
 from trillium.scoring.forward import LanguageModel, hidden_at_slots, open_model, takes_positions
 from trillium.trees import Layout, Node, TokenTree
 
 _MASKED_LAYERS = frozenset({"full_attention", "sliding_attention"})
-_MASKED_ATTENTION = frozenset({"sdpa", "eager"})
+_MASKED_ATTENTION = frozenset({"sdpa", "eager", ATTENTION})
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,16 @@ class LayoutDecision:
 
 
 def choose_layout(model: nn.Module, wanted: Layout | Literal["auto"]) -> LayoutDecision:
-    """Return `wanted` if the model can take it, else `padded` and why; auto means shared."""
+    """Return `wanted` if the model can take it, else `padded` and why.
+
+    auto means packed for FlexAttention, which skips what trees do not share, else shared.
+    """
     if wanted == "padded":
         return LayoutDecision("padded")
     reason = can_take_tree_mask(model)
     if reason is None:
-        return LayoutDecision("shared" if wanted == "auto" else wanted)
+        best: Layout = "packed" if open_model(model).attention == ATTENTION else "shared"
+        return LayoutDecision(best if wanted == "auto" else wanted)
     return LayoutDecision(
         "padded",
         f"layout: padded instead of {wanted}, because {reason}; every path is computed whole",
@@ -48,7 +53,7 @@ def can_take_tree_mask(model: nn.Module) -> str | None:
     states in the shared and the padded layout.
     """
     parts = open_model(model)
-    reason = _declared_reason(model, parts)
+    reason = declared_reason(model)
     return reason if reason is not None else _observed_reason(model, parts)
 
 
@@ -65,7 +70,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _declared_reason(model: nn.Module, parts: LanguageModel) -> str | None:
+def declared_reason(model: nn.Module) -> str | None:
+    """Return why the configuration of the model rules out a tree mask; None when it does not."""
+    parts = open_model(model)
     foreign = parts.layer_types - _MASKED_LAYERS
     if foreign:
         return f"its layers of kind {', '.join(sorted(foreign))} read tokens in row order"
@@ -101,7 +108,8 @@ def _observed_reason(model: nn.Module, parts: LanguageModel) -> str | None:
                 # `padded` asks nothing unusual: if that fails, no layout will do.
                 if layout == "padded":
                     raise
-                return f"a trial with a tree mask failed ({type(error).__name__}: {error})"
+                lines = str(error).strip().splitlines() or ["no reason given"]
+                return f"a trial with a tree mask failed ({type(error).__name__}: {lines[0][:160]})"
             found.append(hidden[batch.entry_slot].float())
     gap = ((found[0] - found[1]).norm() / found[0].norm().clamp(min=1e-12)).item()
     is_exact = next(parts.decoder.parameters()).dtype in (torch.float32, torch.float64)

@@ -32,7 +32,7 @@ from trillium.policies.adapters import (
 )
 from trillium.scoring.cache import LogpCache, record_key
 from trillium.scoring.fingerprint import fingerprint_base
-from trillium.scoring.forward import hidden_at_slots, open_model
+from trillium.scoring.forward import hidden_at_slots, layers_at_slots, open_model
 from trillium.scoring.layout import evaluating
 from trillium.scoring.scores import score
 from trillium.trees import TreeBatch
@@ -57,6 +57,18 @@ class ReferenceProvider(Protocol):
 
     def logps(self, batch: TreeBatch) -> Float[Tensor, " path"]:
         """Return the log-probability of each path, in nats, without gradient."""
+        ...
+
+    def token_logps(self, batch: TreeBatch) -> Float[Tensor, " slot"]:
+        """Return the log-probability of each scored token, without gradient."""
+        ...
+
+    def hidden(self, batch: TreeBatch) -> Float[Tensor, "slot hidden"]:
+        """Return the states that predict each slot; a cache does not hold these."""
+        ...
+
+    def layers(self, batch: TreeBatch) -> Float[Tensor, "slot layer hidden"]:
+        """Return what every layer computed at each slot; a cache does not hold these."""
         ...
 
 
@@ -122,6 +134,12 @@ class LiveReference:
         """Return the reference's hidden states, for a divergence over the whole vocabulary."""
         with evaluating(self._policy), using_adapter(self._policy, self._adapter):
             return hidden_at_slots(open_model(self._policy), batch)
+
+    @torch.no_grad()
+    def layers(self, batch: TreeBatch) -> Float[Tensor, "slot layer hidden"]:
+        """Return what every layer of the reference computed, for masks over tokens."""
+        with evaluating(self._policy), using_adapter(self._policy, self._adapter):
+            return layers_at_slots(open_model(self._policy), batch)
 
 
 class BaseReference(LiveReference):
@@ -194,19 +212,42 @@ class CachedReference:
 
     def logps(self, batch: TreeBatch) -> Float[Tensor, " path"]:
         """Return the log-probability of each path; memory first, then disk, then the model."""
-        identity = self._live.identity
-        keys = [record_key(identity, digest) for digest in batch.path_digests]
+        keys = self._keys(batch)
         unread = [key for key in dict.fromkeys(keys) if key not in self._known]
-        found = self._cache.get(unread)
-        self._known |= {key: _add_up(record) for key, record in found.items()}
-        self.n_hits += len(found)
-        missing = set(unread) - set(found)
-        if missing:
-            self._compute(batch, keys, missing)
+        records = self._read(batch, keys, unread)
+        self._known |= {key: _add_up(record) for key, record in records.items()}
         sums = [self._known[key] for key in keys]
         return torch.tensor(sums, dtype=torch.float32, device=batch.input_ids.device)
 
-    def _compute(self, batch: TreeBatch, keys: list[bytes], missing: set[bytes]) -> None:
+    def token_logps(self, batch: TreeBatch) -> Float[Tensor, " slot"]:
+        """Return the log-probability of each scored token; disk first, then the model."""
+        keys = self._keys(batch)
+        records = self._read(batch, keys, list(dict.fromkeys(keys)))
+        slots = np.zeros(len(batch.target), np.float32)
+        slots[batch.entry_slot.cpu().numpy()] = np.concatenate([records[key] for key in keys])
+        return torch.from_numpy(slots).to(batch.input_ids.device)
+
+    def hidden(self, batch: TreeBatch) -> Float[Tensor, "slot hidden"]:
+        """Let the model compute its states: they are too large to keep."""
+        return self._live.hidden(batch)
+
+    def layers(self, batch: TreeBatch) -> Float[Tensor, "slot layer hidden"]:
+        """Let the model compute what its layers hold."""
+        return self._live.layers(batch)
+
+    def _keys(self, batch: TreeBatch) -> list[bytes]:
+        identity = self._live.identity
+        return [record_key(identity, digest) for digest in batch.path_digests]
+
+    def _read(
+        self, batch: TreeBatch, keys: list[bytes], wanted: list[bytes]
+    ) -> dict[bytes, NDArray[np.float32]]:
+        """Return the records `wanted` of the batch's `keys`, computing what is not on disk."""
+        found = self._cache.get(wanted)
+        self.n_hits += len(found)
+        missing = set(wanted) - set(found)
+        if not missing:
+            return found
         values = self._live.token_logps(batch)[batch.entry_slot].float().cpu().numpy()
         ends = torch.bincount(batch.entry_path, minlength=batch.n_paths).cumsum(0).tolist()
         starts = [0, *ends[:-1]]
@@ -217,7 +258,7 @@ class CachedReference:
         }
         self._cache.put(records)
         self.n_computed += len(records)
-        self._known |= {key: _add_up(record) for key, record in records.items()}
+        return found | records
 
 
 def open_reference(

@@ -5,8 +5,9 @@ of steps, and at the end `adapter/`. A second call with the same inputs does onl
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -15,13 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from transformers import TrainerCallback, TrainerState
 
-from trillium.files import hash_json, remove
+from trillium.deployment.provenance import record_provenance, warn_of
+from trillium.diagnostics.watch import StopOnOveroptimisation, is_past_optimum
+from trillium.errors import BackendError
+from trillium.files import hash_json, hash_path, remove
 from trillium.mismatch import pair_mismatched
 from trillium.objectives.configs import DPOConfig, ObjectiveConfig
 from trillium.objectives.table import needs_of
 from trillium.progress import Progress
 from trillium.scoring.layout import choose_layout
 from trillium.scoring.reference import CachedReference, ReferenceProvider
+from trillium.training.budget import plan_budget
 from trillium.training.callbacks import (
     ShowProgress,
     StopOnMargin,
@@ -31,6 +36,8 @@ from trillium.training.callbacks import (
 from trillium.training.checkpoints import guard_disk, newest_checkpoint
 from trillium.training.config import TrainConfig, training_arguments
 from trillium.training.fit import check_fit
+from trillium.training.heads import HEADS_FILE, attached, build_heads, load_heads
+from trillium.training.inputs import reads_cache
 from trillium.training.journal import read_evaluations, read_metrics
 from trillium.training.steps import Sample, StepCollator
 from trillium.training.task import Task
@@ -38,9 +45,6 @@ from trillium.training.trainer import PrefTrainer
 from trillium.trees import TokenTree
 
 log = logging.getLogger(__name__)
-
-# Tokens in memory at once. On a processor small batches are faster and lighter: no row is padded.
-_MICRO_TOKENS = {"cpu": 512, "cuda": 16384}
 
 
 class AlignConfig(BaseModel):
@@ -57,7 +61,7 @@ class AlignResult:
     """Say where the adapter is and how the run went.
 
     `metrics` is the record of every step, `evaluations` that of the held-out trees; `stopped_early`
-    says that `stop_margin` ended the run.
+    says that `stop_margin` or `overoptimisation_steps` ended the run.
     """
 
     adapter: Path
@@ -77,26 +81,43 @@ def align(
     held_out: Sequence[TokenTree] = (),
     title: str = "align",
     callbacks: Sequence[TrainerCallback] = (),
+    heads_from: Path | None = None,
 ) -> AlignResult:
-    """Train `policy` on `trees` and save its adapter to `output/adapter`.
+    """Train `policy` on `trees` and save its adapter to `output/adapter`, heads beside it.
 
     Killed at any moment and called again it ends in the same bytes (CPU, one process). `held_out`
-    is evaluated every `train.eval_steps`; `callbacks` see what transformers' callbacks see.
+    is evaluated every `train.eval_steps`; `callbacks` see what transformers' callbacks see. Heads
+    go on from those in the folder `heads_from`, where it is given.
     Raises DataError or ConfigError for trees that do not fit the objective, BackendError for a loss
     that is not finite and for a full disk.
     """
     check_fit(config.objective, trees, config.train, n_held_out=len(held_out))
-    task = _plan(config, trees, policy, reference, held_out)
+    task, train = _plan(config, trees, policy, reference, held_out)
     output.mkdir(parents=True, exist_ok=True)
-    if isinstance(task.reference, CachedReference):
+    if isinstance(task.reference, CachedReference) and reads_cache(config.objective):
         device = next(policy.parameters()).device
         precompute_reference(task.reference, [*task.samples, *task.held_out], task.collator, device)
     watchers = [WarnOnSaturation(), *callbacks]
     if config.train.stop_margin is not None:
         watchers.append(StopOnMargin(config.train.stop_margin))
+    if config.train.overoptimisation_steps is not None:
+        watchers.append(
+            StopOnOveroptimisation(
+                policy,
+                held_out,
+                objective=config.objective.name,
+                steps=config.train.overoptimisation_steps,
+            )
+        )
     bar = ShowProgress(title)
     try:
-        return _train(config.train, policy, task, output, [bar, *watchers])
+        heads = build_heads(config.objective, policy)
+        if heads_from is not None:
+            load_heads(nn.ModuleDict(heads), heads_from)
+            start = hash_path(heads_from / HEADS_FILE)
+            task = replace(task, identity=hash_json([task.identity, start]))
+        with attached(policy, heads):
+            return _train(train, policy, task, output, [bar, *watchers])
     finally:
         bar.close()
 
@@ -122,28 +143,31 @@ def _plan(
     policy: nn.Module,
     reference: ReferenceProvider | None,
     held_out: Sequence[TokenTree],
-) -> Task:
+) -> tuple[Task, TrainConfig]:
     """Choose layout and row batches, and name the run by what it trains on."""
-    device = next(policy.parameters()).device
+    needs = needs_of(config.objective)
     decision = choose_layout(policy, config.train.layout)
     if decision.sentence is not None:
         log.warning(decision.sentence)
+    budget = plan_budget(config.train, policy, trees, decision.layout)
     collator = StepCollator(
         decision.layout,
         _pad_id(policy),
-        config.train.micro_tokens or _MICRO_TOKENS.get(device.type, _MICRO_TOKENS["cpu"]),
+        budget.micro_tokens,
+        n_counted=2 + len(needs.paths) if needs.paths else 1,
     )
-    return Task(
+    task = Task(
         samples=_make_samples(config.objective, trees, config.train.seed),
         held_out=_make_samples(config.objective, held_out, config.train.seed),
         objective=config.objective,
-        reference=reference if needs_of(config.objective).reference else None,
+        reference=reference if needs.reference else None,
         collator=collator,
         order=config.train.order,
         identity=_identify(config, [*trees, *held_out], reference),
         keep_checkpoints=config.train.keep_checkpoints,
         starts_at_reference=reference is not None and reference.equals(policy),
     )
+    return task, config.train.model_copy(update={"gradient_checkpointing": budget.recomputes})
 
 
 def _train(
@@ -171,14 +195,17 @@ def _train(
         trainer.journal.rewind(state.global_step)
         remove(output / "adapter")
     trainer.accelerator.wait_for_everyone()
-    if checkpoint is not None and _is_complete(state, config):
+    if checkpoint is not None and _is_complete(state, config, task.objective.name):
         trainer._load_from_checkpoint(str(checkpoint))
     else:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with _explain_memory(trainer):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         state = trainer.state
     adapter = output / "adapter"
     with guard_disk(adapter):
         trainer.save_model(str(adapter))
+    if trainer.is_world_process_zero():
+        _record(adapter, policy, config, task)
     return AlignResult(
         adapter=adapter,
         n_steps=state.global_step,
@@ -188,6 +215,35 @@ def _train(
     )
 
 
+@contextmanager
+def _explain_memory(trainer: PrefTrainer) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise BackendError(
+            f"step {trainer.state.global_step + 1}: the GPU has no memory left for row batches of "
+            f"{trainer.task.collator.micro_tokens} tokens; lower train.micro_tokens, set "
+            "train.gradient_checkpointing=true or policy.quantisation=nf4; the last checkpoint is "
+            "intact"
+        ) from error
+
+
+def _record(adapter: Path, policy: nn.Module, config: TrainConfig, task: Task) -> None:
+    """Write what the adapter was trained on beside it, and say what servers would refuse."""
+    problems = record_provenance(
+        adapter,
+        policy,
+        method={
+            "objective": task.objective.model_dump(mode="json"),
+            "train": config.model_dump(mode="json"),
+        },
+        reference=task.reference.identity if task.reference else None,
+        identity=task.identity,
+        n_examples=len(task.samples),
+    )
+    warn_of(adapter, problems)
+
+
 def _read_state(checkpoint: Path | None) -> TrainerState:
     if checkpoint is None:
         return TrainerState()
@@ -195,9 +251,11 @@ def _read_state(checkpoint: Path | None) -> TrainerState:
     return state
 
 
-def _is_complete(state: TrainerState, config: TrainConfig) -> bool:
+def _is_complete(state: TrainerState, config: TrainConfig, objective: str) -> bool:
     """Tell whether no step is left: the Trainer itself would always take one more."""
     if state.global_step >= state.max_steps:
+        return True
+    if config.overoptimisation_steps is not None and is_past_optimum(state.log_history, objective):
         return True
     return config.stop_margin is not None and is_past_margin(state.log_history, config.stop_margin)
 
@@ -224,6 +282,7 @@ def _identify(
                     *(tree.path(index).digest for index in range(tree.n_paths)),
                     {name: list(values) for name, values in tree.labels.items()},
                     dict(tree.columns),
+                    [list(counts) for counts in tree.steps],
                 ]
                 for tree in trees
             ],

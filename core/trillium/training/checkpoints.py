@@ -4,10 +4,8 @@ A seal lists every file of a checkpoint with its size and sha256, and the identi
 was trained on what, and how). A checkpoint without a seal was interrupted while it was written.
 """
 
-import errno
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +14,11 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from trillium.errors import BackendError
-from trillium.files import hash_path, write_atomically
+from trillium.files import hash_path, is_disk_full, write_atomically
 
 log = logging.getLogger(__name__)
 
 SEAL = "sealed.json"
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-# What torch says when its file takes fewer bytes than it wrote; the cause is lost inside.
-_SHORT_WRITE = ("unexpected pos", "failed writing file", "iostream error")
 
 
 def seal_checkpoint(folder: Path, identity: str) -> None:
@@ -95,21 +90,6 @@ def guard_disk(folder: Path) -> Iterator[None]:
             f"{folder}: cannot be written, the disk or a quota is full ({free:.0f} MiB free); "
             "earlier checkpoints are intact; free some space and run the same command again"
         ) from error
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Tell whether a failed write ran out of space, also when a library wrapped the cause."""
-    current: BaseException | None = error
-    while current is not None:
-        if isinstance(current, OSError) and current.errno in _FULL:
-            return True
-        text = str(current)
-        if any(words in text for words in _SHORT_WRITE):
-            return True
-        if any(f"os error {code}" in text or os.strerror(code) in text for code in _FULL):
-            return True
-        current = current.__cause__ or current.__context__
-    return False
 
 
 def _by_step(output: Path) -> list[Path]:

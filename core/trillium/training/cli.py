@@ -17,17 +17,25 @@ def train(
         bool, typer.Option("--dry-run", help="Check all, count, show a tree; start nothing.")
     ] = False,
 ) -> None:
-    """Train on pairs or labelled rows (TRL's formats); the same command again continues."""
+    """Train on a file of preferences (TRL's formats); the same command again continues."""
     from rich.console import Console
 
     from trillium.config import find_run_file, load_config
+    from trillium.training.memory import plan_memory
+    from trillium.training.processes import joined_processes
     from trillium.training.runfile import TrainRun, prepare, run_training
     from trillium.training.summary import summarise
 
     run = load_config(TrainRun, find_run_file(config, package="trillium"), overrides or [])
     console = Console()
     if dry_run:
-        console.print(prepare(run).preview())
+        prepared = prepare(run)
+        console.print(prepared.preview())
+        plan = plan_memory(run.policy, run.train, prepared.trees, prepared.base)
+        if plan is not None:
+            console.print(plan.describe(), highlight=False, soft_wrap=True)
         return
-    result = run_training(run, lambda sentence: typer.echo(sentence, err=True))
-    console.print(summarise(result))
+    with joined_processes() as processes:
+        result = run_training(run, lambda sentence: typer.echo(sentence, err=True), processes)
+    if processes.is_first:
+        console.print(summarise(result))

@@ -51,14 +51,15 @@ class TrainConfig(BaseModel):
     micro_tokens: int | None = Field(
         default=None,
         gt=0,
-        description="tokens in memory at once; changes no gradient; null: by device",
+        description="tokens in memory at once; changes no gradient; null: by device and memory",
     )
     layout: LayoutChoice = Field(
         default="auto", description="how trees become rows; auto: shared where it can"
     )
     order: Order = Field(default="length", description="length | shuffle | sequential")
-    gradient_checkpointing: bool = Field(
-        default=False, description="recompute activations to save memory"
+    gradient_checkpointing: bool | None = Field(
+        default=None,
+        description="recompute activations to save memory; null: on a GPU where they would not fit",
     )
     save_steps: int = Field(default=50, gt=0, description="optimizer steps between checkpoints")
     keep_checkpoints: int = Field(
@@ -71,6 +72,12 @@ class TrainConfig(BaseModel):
         default=None,
         gt=0,
         description="stop when the mean log-ratio margin of 8 steps exceeds it, in nats",
+    )
+    overoptimisation_steps: int | None = Field(
+        default=None,
+        gt=0,
+        description="steps between looks at greedy replies to held-out prompts; stop once they "
+        "show over-optimisation",
     )
     seed: int = Field(default=0, ge=0, description="order of the trees and dropout")
 
@@ -102,7 +109,7 @@ def training_arguments(config: TrainConfig, output: Path, *, use_cpu: bool) -> "
         logging_steps=1,
         logging_nan_inf_filter=False,
         seed=config.seed,
-        activation_checkpointing=config.gradient_checkpointing,
+        activation_checkpointing=config.gradient_checkpointing is True,
         use_cpu=use_cpu,
         optim="adamw_torch",
         remove_unused_columns=False,

@@ -1,15 +1,40 @@
 """Whether data and objective belong together: checked before any model is loaded."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 from trillium.errors import ConfigError, DataError
 from trillium.mismatch import reply_of
+from trillium.objectives.batch import Needs, Shape
 from trillium.objectives.configs import ObjectiveConfig
+from trillium.objectives.recipe_configs import (
+    DegreeConfig,
+    LiPOConfig,
+    OREOConfig,
+    SRPOConfig,
+    TreeTPOConfig,
+    XPOConfig,
+)
 from trillium.objectives.table import needs_of
 from trillium.training.config import TrainConfig
 from trillium.trees import TokenTree
 
-_SHAPES = {"pair": (2, "pairs of a chosen and a rejected response"), "single": (1, "labelled rows")}
+RowKind = Literal["pairs", "labelled rows", "rankings", "search trees", "trajectories"]
+_KINDS: dict[Shape, RowKind] = {
+    "pair": "pairs",
+    "pair_token": "pairs",
+    "single": "labelled rows",
+    "list": "rankings",
+    "steps": "search trees",
+    "token": "trajectories",
+}
+_PATHS = {
+    "pairs": "pairs of a chosen and a rejected response",
+    "labelled rows": "labelled rows",
+    "rankings": "lists of two or more responses",
+    "search trees": "search trees of two or more paths",
+    "trajectories": "trajectories of one path",
+}
 
 
 def check_fit(
@@ -27,19 +52,8 @@ def check_fit(
         )
     check_options(objective, train, n_held_out=n_held_out)
     needs = needs_of(objective)
-    n_paths, what = _SHAPES[needs.shape]
     for tree in trees:
-        if tree.n_paths != n_paths:
-            raise DataError(
-                f"tree {tree.id}: has {tree.n_paths} responses (objective {objective.name} needs "
-                f"{what}); choose an objective that fits the data, or convert the rows"
-            )
-        missing = sorted({*needs.labels} - {*tree.labels} | {*needs.columns} - {*tree.columns})
-        if missing:
-            raise DataError(
-                f'tree {tree.id}: field "{missing[0]}" is missing (objective {objective.name} '
-                f"needs {', '.join([*needs.labels, *needs.columns])}); add it to every row"
-            )
+        _check_tree(tree, objective, needs)
     if needs.mismatched and len(trees) < 2:
         raise DataError(
             f"training: {len(trees)} row (objective {objective.name} pairs each prompt with the "
@@ -54,21 +68,105 @@ def check_fit(
 
 
 def check_options(objective: ObjectiveConfig, train: TrainConfig, *, n_held_out: int) -> None:
-    """Raise ConfigError for an objective or an option that no run like this could honour."""
+    """Raise ConfigError for an option that no run like this could honour."""
     needs = needs_of(objective)
-    if needs.shape not in _SHAPES or needs.further:
-        raise ConfigError(
-            f"objective {objective.name} needs inputs that training does not build "
-            f"({', '.join(needs.further) or needs.shape}); call its function from a recipe, or "
-            "choose another objective"
-        )
     if train.eval_steps is not None and not n_held_out:
         raise ConfigError(
             "train.eval_steps is set and there is nothing held out (needs trees to evaluate on); "
             "give data.held_out, or remove train.eval_steps"
         )
-    if train.stop_margin is not None and not (needs.reference and needs.shape == "pair"):
+    if train.overoptimisation_steps is not None and not n_held_out:
+        raise ConfigError(
+            "train.overoptimisation_steps is set and there is nothing held out (needs prompts to "
+            "sample from); give data.held_out, or remove train.overoptimisation_steps"
+        )
+    if train.stop_margin is not None and not (needs.reference and row_kind(objective) == "pairs"):
         raise ConfigError(
             f"train.stop_margin is set and objective {objective.name} has no log-ratio margin "
             "(needs pairs and a reference); remove train.stop_margin, or choose another objective"
         )
+
+
+def row_kind(objective: ObjectiveConfig) -> RowKind:
+    """Name the kind of rows that the objective trains on."""
+    return _KINDS[needs_of(objective).shape]
+
+
+def value_problems(
+    objective: ObjectiveConfig,
+    labels: Mapping[str, Sequence[float]],
+    columns: Mapping[str, float],
+) -> Iterator[str]:
+    """Say which labels and columns hold what the objective cannot compute with."""
+    label = labels.get("label", ())
+    name = objective.name
+    if name == "kto" and any(value not in (0, 1) for value in label):
+        yield (
+            f'field "label" is {label[0]:g} (objective kto needs true or false, 1 or 0); '
+            "correct the line"
+        )
+    if isinstance(objective, LiPOConfig | TreeTPOConfig) and not all(0 <= x <= 1 for x in label):
+        yield (
+            f'field "labels" is {list(label)} (objective {name} needs one number from 0 to 1 per '
+            "response); rescale them, or set objective.labels_from=rewards"
+            if isinstance(objective, LiPOConfig)
+            else f'field "label" is {list(label)} (objective {name} needs one number from 0 to 1 '
+            "per path); rescale them"
+        )
+    elif isinstance(objective, LiPOConfig) and objective.variant == "softmax" and not any(label):
+        yield (
+            f'field "labels" is {list(label)} (objective lipo with variant softmax shares them '
+            "out, so one must be above 0); drop the line, or choose another variant"
+        )
+    if isinstance(objective, SRPOConfig) and not 0 <= columns.get("p_win", 0) <= 1:
+        yield (
+            f'field "p_win" is {columns["p_win"]:g} (objective srpo needs a probability, 0 to 1); '
+            "correct the line"
+        )
+    smoothing = columns.get("label_smoothing", 0)
+    if "label_smoothing" in needs_of(objective).columns and not 0 <= smoothing <= 0.5:
+        yield (
+            f'field "label_smoothing" is {smoothing:g} (objective {name} needs the chance that the '
+            "label is flipped, 0 to 0.5); correct the line"
+        )
+    if isinstance(objective, XPOConfig) and columns.get("reference_is_chosen", 0) not in (0, 1):
+        yield (
+            f'field "reference_is_chosen" is {columns["reference_is_chosen"]:g} (objective xpo '
+            "needs 1 when the chosen response is the reference's sample, 0 when the rejected one "
+            "is); correct the line"
+        )
+    degree = columns.get("degree_label", 0)
+    if isinstance(objective, DegreeConfig) and degree not in range(objective.n_degrees):
+        yield (
+            f'field "degree_label" is {degree:g} (objective spo_degree needs a whole number from 0 '
+            f"to {objective.n_degrees - 1}); correct the line, or set objective.n_degrees"
+        )
+
+
+def _check_tree(tree: TokenTree, objective: ObjectiveConfig, needs: Needs) -> None:
+    """Raise DataError when one tree has not the paths, labels, columns or steps that are needed."""
+    name, kind = objective.name, row_kind(objective)
+    n_paths = {"pairs": 2, "labelled rows": 1, "trajectories": 1}.get(kind)
+    n_further = len(needs.paths)
+    is_few = tree.n_paths < 2 if n_paths is None else tree.n_paths != n_paths + n_further
+    if is_few:
+        further = f" and the paths {', '.join(needs.paths)}" if needs.paths else ""
+        raise DataError(
+            f"tree {tree.id}: has {tree.n_paths} responses (objective {name} needs "
+            f"{_PATHS[kind]}{further}); choose an objective that fits the data, or convert the rows"
+        )
+    columns = {*needs.columns, *needs.behind}
+    missing = sorted({*needs.labels} - {*tree.labels} | columns - {*tree.columns})
+    if missing:
+        raise DataError(
+            f'tree {tree.id}: field "{missing[0]}" is missing (objective {name} '
+            f"needs {', '.join([*needs.labels, *sorted(columns)])}); add it to every row"
+        )
+    by_step = isinstance(objective, OREOConfig) and objective.level == "step"
+    if (needs.shape == "steps" or needs.prompts or by_step) and not tree.steps:
+        raise DataError(
+            f"tree {tree.id}: says nothing of its steps (objective {name} needs the counts of "
+            "scored tokens per step); build it from a search row, or give TokenTree.steps"
+        )
+    for problem in value_problems(objective, tree.labels, tree.columns):
+        raise DataError(f"tree {tree.id}: {problem}")

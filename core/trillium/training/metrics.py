@@ -10,44 +10,114 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trillium.objectives.batch import PairLogps, SingleLogps
-from trillium.objectives.configs import KTOConfig, ObjectiveConfig
-from trillium.objectives.metrics import pair_rewards, single_rewards
+from trillium.objectives.batch import ListLogps, ListSteps, PairLogps, PairTokens, SingleLogps
+from trillium.objectives.configs import KTOConfig, ObjectiveConfig, RowConfig
+from trillium.objectives.metrics import (
+    RewardedPairs,
+    order_accuracy,
+    pair_rewards,
+    single_rewards,
+)
+from trillium.objectives.recipe_configs import OREOConfig
+from trillium.training.inputs import Inputs
 
 
 def measure(
-    objective: ObjectiveConfig,
-    policy: PairLogps | SingleLogps,
-    reference: PairLogps | SingleLogps | None,
+    objective: ObjectiveConfig, found: Inputs, labels: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the measures of one row batch, one value per response, pair or list, detached.
+
+    For labelled responses the desirable ones are called `chosen`, the others `rejected`; in a list
+    the accuracy is that of its pairs.
+    """
+    policy, reference = found.policy, found.reference
+    if isinstance(policy, SingleLogps):
+        return _measure_singles(objective, policy, reference, labels)
+    if isinstance(policy, ListLogps | ListSteps):
+        return _measure_lists(found, labels)
+    if isinstance(policy, Tensor):
+        return _measure_trajectories(objective, found)
+    pair, fixed = _sums(policy), None
+    if isinstance(reference, PairLogps | PairTokens):
+        fixed = _sums(reference)
+    assert isinstance(objective, RewardedPairs)
+    rewards = pair_rewards(objective, pair, fixed)
+    u = pair.against(fixed)
+    return {
+        "rewards/chosen": rewards.chosen,
+        "rewards/rejected": rewards.rejected,
+        "rewards/margins": rewards.margins,
+        "rewards/accuracies": rewards.is_right.float(),
+        "margin_nats": (u.chosen - u.rejected).detach(),
+        "logps/chosen": pair.chosen.detach(),
+        "logps/rejected": pair.rejected.detach(),
+        **_extras(found),
+    }
+
+
+def _sums(pair: PairLogps | PairTokens) -> PairLogps:
+    if isinstance(pair, PairLogps):
+        return pair
+    return PairLogps(pair.chosen.sum(-1), pair.rejected.sum(-1))
+
+
+def _extras(found: Inputs) -> dict[str, Tensor]:
+    """Return what single tokens say: divergences and masks, as sums and means per response."""
+    extras: dict[str, Tensor] = {}
+    kl, mask = found.computed.get("kl"), found.computed.get("mask_u")
+    if isinstance(kl, PairTokens):
+        extras |= {
+            "kl/chosen": kl.chosen.sum(-1).detach(),
+            "kl/rejected": kl.rejected.sum(-1).detach(),
+        }
+    if isinstance(mask, PairTokens):
+        every = found.scores.lengths
+        sides = ((mask.chosen, every[0::2]), (mask.rejected, every[1::2]))
+        extras["mask"] = torch.cat([side.sum(-1).detach() / n for side, n in sides])
+    return extras
+
+
+def _measure_singles(
+    objective: RowConfig,
+    policy: SingleLogps,
+    reference: object,
     labels: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
-    """Return the measures of one row batch, one value per response or pair, detached.
-
-    For labelled responses the desirable ones are called `chosen`, the others `rejected`.
-    """
-    if isinstance(objective, KTOConfig):
-        assert isinstance(policy, SingleLogps)
-        assert isinstance(reference, SingleLogps)
-        rewards = single_rewards(objective, policy, reference)
-        is_chosen = labels["label"] > 0.5
-        return {
-            f"{name}/{side}": values[mask].detach()
-            for name, values in (("rewards", rewards), ("logps", policy.logps))
-            for side, mask in (("chosen", is_chosen), ("rejected", ~is_chosen))
-        }
-    assert isinstance(policy, PairLogps)
-    assert not isinstance(reference, SingleLogps)
-    pair = pair_rewards(objective, policy, reference)
-    u = policy.against(reference)
+    if not isinstance(objective, KTOConfig):
+        return {"logps/chosen": policy.logps.detach()}
+    assert isinstance(reference, SingleLogps)
+    rewards = single_rewards(objective, policy, reference)
+    is_chosen = labels["label"] > 0.5
     return {
-        "rewards/chosen": pair.chosen,
-        "rewards/rejected": pair.rejected,
-        "rewards/margins": pair.margins,
-        "rewards/accuracies": pair.is_right.float(),
-        "margin_nats": (u.chosen - u.rejected).detach(),
-        "logps/chosen": policy.chosen.detach(),
-        "logps/rejected": policy.rejected.detach(),
+        f"{name}/{side}": values[mask].detach()
+        for name, values in (("rewards", rewards), ("logps", policy.logps))
+        for side, mask in (("chosen", is_chosen), ("rejected", ~is_chosen))
     }
+
+
+def _measure_lists(found: Inputs, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return how well log-ratios, or means per token without a reference, order the lists."""
+    policy, reference, scores = found.policy, found.reference_logps, found.scores
+    assert isinstance(policy, ListLogps | ListSteps)
+    logps = scores.logps.detach()
+    s = logps / scores.lengths if reference is None else logps - reference
+    label = labels["label"] if "label" in labels else labels["reward"]
+    accuracy = order_accuracy(s, label, policy)
+    return {"rewards/accuracies": accuracy[~accuracy.isnan()], "logps/mean": logps}
+
+
+def _measure_trajectories(objective: RowConfig, found: Inputs) -> dict[str, Tensor]:
+    assert isinstance(objective, OREOConfig)
+    values, scored = found.computed["values"], found.computed["scored"]
+    assert isinstance(values, Tensor)
+    assert isinstance(scored, Tensor)
+    assert found.reference_logps is not None
+    logratio = (found.scores.logps - found.reference_logps).detach()
+    measures = {"rewards/mean": objective.beta * logratio, "values": values[scored].detach()}
+    divergence = found.computed.get(f"{objective.divergence}_kl")
+    if isinstance(divergence, Tensor):
+        measures["kl/mean"] = divergence[scored].detach()
+    return measures
 
 
 class Meter:

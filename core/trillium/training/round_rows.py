@@ -37,10 +37,11 @@ class Candidates:
     ) -> TokenTree:
         """Return two of the completions, by index, as a pair; the prompt is not scored."""
         id = f"{self.prompt.id}/{chosen}-{rejected}"
-        paths = [self._path(index) for index in (chosen, rejected)]
+        paths = [self.path(index) for index in (chosen, rejected)]
         return TokenTree.from_paths(id, paths, columns=columns)
 
-    def _path(self, index: int) -> TokenPath:
+    def path(self, index: int) -> TokenPath:
+        """Return one of the completions, by index, after its prompt, which is not scored."""
         prompt, ids = self.prompt.ids, self.completions[index].ids
         return TokenPath(prompt + ids, (False,) * len(prompt) + (True,) * len(ids))
 
@@ -73,7 +74,12 @@ def write_trees(path: Path, trees: Sequence[TokenTree]) -> None:
 
 def read_trees(path: Path) -> list[TokenTree]:
     """Return the trees that `write_trees` wrote."""
-    return [_TREE.validate_python(row) for row in read_rows(path)]
+    return [tree_from_json(row) for row in read_rows(path)]
+
+
+def tree_from_json(row: Mapping[str, object]) -> TokenTree:
+    """Return the tree of one line that `write_trees` wrote."""
+    return _TREE.validate_python(row)
 
 
 def _tree_to_json(tree: TokenTree) -> dict[str, object]:
@@ -86,6 +92,7 @@ def _tree_to_json(tree: TokenTree) -> dict[str, object]:
         "leaves": list(tree.leaves),
         "labels": {name: list(values) for name, values in tree.labels.items()},
         "columns": dict(tree.columns),
+        **({"steps": [list(counts) for counts in tree.steps]} if tree.steps else {}),
     }
 
 

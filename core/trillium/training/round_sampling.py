@@ -5,11 +5,13 @@ continues where it was and ends in the same bytes.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from trillium.errors import DataError
-from trillium.files import read_rows
+from trillium.files import RowsFile, read_rows
 from trillium.generation.interface import (
     Completion,
     Generator,
@@ -30,6 +32,56 @@ from trillium.training.round_rows import (
 _BATCHES = "batches.jsonl"
 
 
+def draw_batches(
+    rows: RowsFile,
+    plan: Sequence[PromptBatch],
+    sampling: SamplingConfig,
+    generator: Generator,
+    *,
+    advance: Callable[[], None] = lambda: None,
+) -> list[list[list[Completion]]]:
+    """Sample the batches of `plan` that `rows` lacks; returns every batch, for `assemble`.
+
+    `advance` is called after each batch that is sampled.
+    """
+    for index, batch in enumerate(plan):
+        if str(index) not in rows.finished:
+            drawn = generator.generate_batch(batch, sampling)
+            rows.append({"batch": str(index), "completions": completions_to_json(drawn)})
+            advance()
+    return [completions_from_json(row["completions"]) for row in read_rows(rows.path)]
+
+
+def score_prompts(
+    rows: RowsFile,
+    prompts: Sequence[Prompt],
+    samples: Sequence[Sequence[Completion]],
+    judge: Judge,
+    *,
+    advance: Callable[[], None] = lambda: None,
+) -> None:
+    """Ask the judge about every prompt that has no scores in `rows` yet.
+
+    Raises DataError when the judge does not return one finite number per completion.
+    """
+    for prompt, completions in zip(prompts, samples, strict=True):
+        if prompt.id not in rows.finished:
+            scores = [float(score) for score in judge.score(prompt, completions)]
+            if len(scores) != len(completions) or not all(map(math.isfinite, scores)):
+                raise DataError(
+                    f"judge {judge.identity}: gave {scores} for prompt {prompt.id} (needs one "
+                    f"finite number for each of {len(completions)} completions); correct the "
+                    "judge and run again, what was scored before is kept"
+                )
+            rows.append({"prompt": prompt.id, "scores": scores})
+            advance()
+
+
+def read_scores(path: Path) -> list[tuple[float, ...]]:
+    """Return the scores of each prompt."""
+    return [_SCORES.validate_python(row["scores"]) for row in read_rows(path)]
+
+
 def generate_stage(
     stage: Stage,
     output: str,
@@ -44,14 +96,7 @@ def generate_stage(
         stage.rows(_BATCHES, key="batch") as rows,
         Progress(title, n_total=len(plan), n_done=len(rows.finished), unit="batches") as bar,
     ):
-        for index, batch in enumerate(plan):
-            if str(index) not in rows.finished:
-                drawn = generator.generate_batch(batch, sampling)
-                rows.append({"batch": str(index), "completions": completions_to_json(drawn)})
-                bar.advance()
-    batches = [
-        completions_from_json(row["completions"]) for row in read_rows(stage.work / _BATCHES)
-    ]
+        batches = draw_batches(rows, plan, sampling, generator, advance=bar.advance)
     groups = assemble(len(prompts), plan, batches)
     with stage.rows(output, key="prompt") as rows:
         for prompt, group in zip(prompts, groups, strict=True):
@@ -78,34 +123,24 @@ def score_stage(
     samples: Sequence[Sequence[Completion]],
     judge: Judge,
 ) -> None:
-    """Ask the judge about every prompt that has no scores yet, and finish the stage.
-
-    Raises DataError when the judge does not return one finite number per completion.
-    """
+    """Score what has no scores yet and finish the stage; raises what `score_prompts` raises."""
     title = stage.name.replace("_", " ")
     with (
         stage.rows(output, key="prompt") as rows,
         Progress(title, n_total=len(prompts), n_done=len(rows.finished), unit="prompts") as bar,
     ):
-        for prompt, completions in zip(prompts, samples, strict=True):
-            if prompt.id not in rows.finished:
-                scores = [float(score) for score in judge.score(prompt, completions)]
-                if len(scores) != len(completions) or not all(map(math.isfinite, scores)):
-                    raise DataError(
-                        f"judge {judge.identity}: gave {scores} for prompt {prompt.id} (needs one "
-                        f"finite number for each of {len(completions)} completions); correct the "
-                        "judge and run again, what was scored before is kept"
-                    )
-                rows.append({"prompt": prompt.id, "scores": scores})
-                bar.advance()
+        score_prompts(rows, prompts, samples, judge, advance=bar.advance)
     stage.finish([output], {"scores": sum(len(completions) for completions in samples)})
 
 
 def read_candidates(prompts: Sequence[Prompt], samples: Path, scores: Path) -> list[Candidates]:
     """Return completions and scores of each prompt."""
-    numbers = [row["scores"] for row in read_rows(scores)]
     return [
-        Candidates(prompt, tuple(completions), tuple(each))
-        for prompt, completions, each in zip(prompts, read_samples(samples), numbers, strict=True)
-        if isinstance(each, list)
+        Candidates(prompt, tuple(completions), each)
+        for prompt, completions, each in zip(
+            prompts, read_samples(samples), read_scores(scores), strict=True
+        )
     ]
+
+
+_SCORES = TypeAdapter(tuple[float, ...])

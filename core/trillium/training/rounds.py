@@ -19,6 +19,7 @@ import torch
 from peft import PeftModel
 from pydantic import BaseModel, ConfigDict, Field
 
+from trillium.deployment.provenance import warn_unservable
 from trillium.errors import ConfigError
 from trillium.files import hash_json
 from trillium.generation.interface import Generator
@@ -285,6 +286,7 @@ class _Journey:
             restore_adapter(self._model, trained.folder)
             counts = promotion.promote(self._model, [each.folder for each in earlier])
             save_adapter(self._model, stage.work / output)
+            warn_unservable(stage.work / output)
             if isinstance(rule, Ema):
                 restore_adapter(self._model, self._reference.folder, name=_REFERENCE)
                 mix_adapter(self._model, POLICY_ADAPTER, _REFERENCE, decay=rule.decay)

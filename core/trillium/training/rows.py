@@ -2,29 +2,70 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from trillium.errors import DataError
 from trillium.objectives.configs import ObjectiveConfig
+from trillium.objectives.recipe_configs import LiPOConfig, SRPOConfig
 from trillium.objectives.table import needs_of
 from trillium.problems import Problem, describe_problems
-from trillium.records import LabelledRow, PairRow
+from trillium.records import (
+    CompletionRow,
+    LabelledRow,
+    PairRow,
+    RankingRow,
+    Row,
+    TrajectoryRow,
+)
 from trillium.rowfiles import load_rows
+from trillium.search_records import TreeRow
 from trillium.tokenize import (
     TokenizeConfig,
     TokenizedDataset,
+    tokenize_completions,
     tokenize_labelled,
     tokenize_pairs,
+    tokenize_rankings,
+    tokenize_trajectories,
+    tokenize_trees,
 )
+from trillium.training.fit import RowKind, row_kind, value_problems
+from trillium.training.revisions import add_revisions
 
 log = logging.getLogger(__name__)
 
 _MAX_SHOWN = 20
+# What plainly marks a file of each kind, how the kind is called, and an objective that takes it.
+_MARKS: dict[RowKind, frozenset[str]] = {
+    "pairs": frozenset({"chosen", "rejected"}),
+    "labelled rows": frozenset({"completion"}),
+    "rankings": frozenset({"completions"}),
+    "search trees": frozenset({"steps"}),
+    "trajectories": frozenset({"messages"}),
+}
+_DESCRIBED: dict[RowKind, str] = {
+    "pairs": "pairs (chosen, rejected)",
+    "labelled rows": "labelled rows (completion, label)",
+    "rankings": "rankings (completions, rewards, ranks or labels)",
+    "search trees": "search trees (steps, labels)",
+    "trajectories": "trajectories (messages, reward)",
+}
+_EXAMPLE: dict[RowKind, str] = {
+    "pairs": "dpo",
+    "labelled rows": "kto",
+    "rankings": "lipo",
+    "search trees": "tree_tpo",
+    "trajectories": "oreo",
+}
+_ON_DISK = {"label": "labels", "reward": "rewards"}
 
 
 def read_trees(
@@ -33,17 +74,30 @@ def read_trees(
     config: TokenizeConfig,
     tokenizer: PreTrainedTokenizerBase,
 ) -> TokenizedDataset:
-    """Read pairs or labelled rows, as the objective needs, and turn them into trees.
+    """Read the kind of rows that the objective needs, and turn them into trees.
 
     Raises DataError that names every row that is wrong or lacks what the objective needs.
     """
     _check_kind(path, objective)
-    if needs_of(objective).shape == "pair":
-        pairs = load_rows(path, PairRow)
-        _check_rows(pairs, objective)
-        return tokenize_pairs(pairs, tokenizer, config)
-    labelled = load_rows(path, LabelledRow)
-    _check_rows(labelled, objective)
+    needs = needs_of(objective)
+    match row_kind(objective):
+        case "pairs":
+            pairs = _checked(_load(path, objective, PairRow), objective)
+            return tokenize_rows(pairs, objective, config, tokenizer)
+        case "rankings":
+            rankings = [_with_labels(row, objective) for row in _load(path, objective, RankingRow)]
+            return tokenize_rankings(_checked(rankings, objective), tokenizer, config)
+        case "search trees":
+            return tokenize_trees(
+                _checked(_load(path, objective, TreeRow), objective), tokenizer, config
+            )
+        case "trajectories":
+            rows = _checked(_load(path, objective, TrajectoryRow), objective)
+            return tokenize_trajectories(rows, tokenizer, config)
+    if not needs.labels:
+        plain = _checked(_load(path, objective, CompletionRow), objective)
+        return tokenize_completions(plain, tokenizer, config)
+    labelled = _checked(_load(path, objective, LabelledRow), objective)
     if objective.name == "kto" and len({row.label for row in labelled}) == 1:
         log.warning(
             "%s: every label is %s; kto weighs good responses against bad ones, add the other kind",
@@ -53,47 +107,107 @@ def read_trees(
     return tokenize_labelled(labelled, tokenizer, config)
 
 
-def _check_rows(rows: Sequence[PairRow | LabelledRow], objective: ObjectiveConfig) -> None:
+def tokenize_rows(
+    pairs: Sequence[PairRow],
+    objective: ObjectiveConfig,
+    config: TokenizeConfig,
+    tokenizer: PreTrainedTokenizerBase,
+) -> TokenizedDataset:
+    """Turn pairs into trees with all the paths that the objective reads."""
+    needs = needs_of(objective)
+    if isinstance(objective, SRPOConfig):
+        pairs = [add_revisions(row, objective.revision) for row in pairs]
+    return tokenize_pairs(
+        pairs, tokenizer, config, further=needs.paths, scores_prompt=needs.prompts
+    )
+
+
+SomeRow = TypeVar("SomeRow", bound=Row)
+
+
+def _load(path: Path, objective: ObjectiveConfig, kind: type[SomeRow]) -> list[SomeRow]:
+    """Read rows; what is wrong with them is said together with what the objective trains on."""
+    try:
+        return load_rows(path, kind)
+    except DataError as error:
+        wanted = _DESCRIBED[row_kind(objective)]
+        raise DataError(f"{error}\nobjective {objective.name} trains on {wanted}") from error
+
+
+def _checked(rows: list[SomeRow], objective: ObjectiveConfig) -> list[SomeRow]:
     problems = [Problem(row.place, what) for row in rows for what in _lacks(row, objective)]
     if problems:
         raise DataError(describe_problems(problems, max_shown=_MAX_SHOWN))
+    return rows
 
 
-def _lacks(row: PairRow | LabelledRow, objective: ObjectiveConfig) -> Iterator[str]:
-    """Say what the objective needs and a row has not."""
+def _lacks(row: Row, objective: ObjectiveConfig) -> Iterator[str]:
+    """Say what the objective needs and a row has not, or has wrong."""
     needs = needs_of(objective)
-    labels = row.labels if isinstance(row, PairRow) else {"label": (row.label,)}
-    for name in sorted({*needs.labels} - {*labels} | {*needs.columns} - {*row.columns}):
+    columns = {*needs.columns, *needs.behind}
+    labels = _labels_of(row)
+    wanted = ", ".join([*needs.labels, *sorted(columns)])
+    for name in sorted({*needs.labels} - {*labels} | columns - {*row.columns}):
+        field = _ON_DISK.get(name, name) if isinstance(row, RankingRow) else name
         yield (
-            f'field "{name}" is missing or no number (objective {objective.name} needs '
-            f"{', '.join([*needs.labels, *needs.columns])}); add it, or choose another objective"
+            f'field "{field}" is missing or no number (objective {objective.name} needs '
+            f"{wanted}); add it, or choose another objective"
         )
-    if objective.name == "kto" and isinstance(row, LabelledRow) and row.label not in (0, 1):
-        yield (
-            f'field "label" is {row.label:g} (objective kto needs true or false, 1 or 0); '
-            "correct the line"
-        )
+    if isinstance(row, PairRow) and not isinstance(objective, SRPOConfig):
+        for name in needs.paths:
+            if name not in row.further:
+                yield (
+                    f'field "{name}" is missing (objective {objective.name} needs prompt, chosen, '
+                    f"rejected, {', '.join(needs.paths)}); add the text, or choose another "
+                    "objective"
+                )
+    yield from value_problems(objective, labels, row.columns)
+
+
+def _labels_of(row: Row) -> Mapping[str, tuple[float, ...]]:
+    match row:
+        case PairRow() | RankingRow() | TreeRow():
+            return row.labels
+        case LabelledRow():
+            return {"label": (row.label,)}
+        case TrajectoryRow(reward=float() as reward):
+            return {"reward": (reward,)}
+    return {}
+
+
+def _with_labels(row: RankingRow, objective: ObjectiveConfig) -> RankingRow:
+    """Make the labels of a ranking from its rewards or ranks, when the objective says so.
+
+    rewards: mean over the others of sigmoid(r_i - r_j), how often a response wins
+    ranks:   (K - rank) / (K - 1), 1 for the best
+    """
+    source = objective.labels_from if isinstance(objective, LiPOConfig) else "labels"
+    n = len(row.completions)
+    if source == "rewards" and "reward" in row.labels:
+        rewards = torch.tensor(row.labels["reward"], dtype=torch.float64)
+        wins = (rewards[:, None] - rewards[None, :]).sigmoid().sum(1) - 0.5
+        label = (wins / max(n - 1, 1)).tolist()
+    elif source == "ranks" and "rank" in row.labels:
+        label = [(n - rank) / max(n - 1, 1) for rank in row.labels["rank"]]
+    else:
+        return row
+    return replace(row, labels={**row.labels, "label": tuple(label)})
 
 
 def _check_kind(path: Path, objective: ObjectiveConfig) -> None:
-    """Raise DataError when the file plainly holds rows of the other kind."""
-    fields = _fields(path)
-    is_labelled = {"completion", "label"} <= fields and "rejected" not in fields
-    is_pairs = {"chosen", "rejected"} <= fields and "label" not in fields
-    shape = needs_of(objective).shape
-    if shape == "pair" and is_labelled:
-        raise DataError(
-            f"{path}: holds labelled rows (completion, label) and objective {objective.name} needs "
-            "pairs (chosen, rejected); set objective.name=kto, or convert the rows"
-        )
-    if shape == "single" and is_pairs:
-        raise DataError(
-            f"{path}: holds pairs (chosen, rejected) and objective {objective.name} needs labelled "
-            "rows (completion, label); set objective.name=dpo, or convert the rows"
-        )
+    """Raise DataError when the file plainly holds rows of another kind."""
+    fields = fields_of(path)
+    wanted = row_kind(objective)
+    for kind, marks in _MARKS.items():
+        is_other = kind != wanted and marks <= fields and not _MARKS[wanted] <= fields
+        if is_other:
+            raise DataError(
+                f"{path}: holds {_DESCRIBED[kind]} and objective {objective.name} needs "
+                f"{_DESCRIBED[wanted]}; set objective.name={_EXAMPLE[kind]}, or convert the rows"
+            )
 
 
-def _fields(path: Path) -> set[str]:
+def fields_of(path: Path) -> set[str]:
     """Return the field names of the first row; nothing where the file cannot be read as rows."""
     if not path.is_file():
         return set()

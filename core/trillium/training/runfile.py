@@ -14,6 +14,7 @@ from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
 from trillium.assets import cache_folder, find_model
+from trillium.diagnostics.watch import LOOKS
 from trillium.errors import ConfigError, DataError
 from trillium.files import hash_json, hash_path
 from trillium.objectives.configs import DPOConfig, ObjectiveConfig
@@ -31,6 +32,7 @@ from trillium.training.align import AlignConfig, AlignResult, align
 from trillium.training.config import TrainConfig
 from trillium.training.fit import check_fit
 from trillium.training.journal import read_evaluations, read_metrics
+from trillium.training.processes import ALONE, Processes, refuse_sharding
 from trillium.training.rows import read_trees
 from trillium.trees import TokenTree
 
@@ -42,7 +44,7 @@ class DataConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: Path = Field(description="pairs or labelled rows, .jsonl or .parquet")
+    path: Path = Field(description="rows of the kind the objective needs, .jsonl or .parquet")
     held_out: Path | None = Field(default=None, description="rows to evaluate on, same format")
     tokenize: TokenizeConfig = Field(default=TokenizeConfig(), description="rows to tokens")
 
@@ -84,6 +86,7 @@ class Prepared:
 
 def prepare(config: TrainRun) -> Prepared:
     """Read, tokenise and check the rows; loads a tokenizer and no model."""
+    refuse_sharding()
     if needs_of(config.objective).reference and config.reference == "none":
         raise ConfigError(
             f"reference is none and objective {config.objective.name} compares with one; "
@@ -108,28 +111,24 @@ def prepare(config: TrainRun) -> Prepared:
     return Prepared(rows.trees, held_out, rows.report, tokenizer, Path(source))
 
 
-def run_training(config: TrainRun, say: Callable[[str], None]) -> AlignResult:
-    """Train as the run file says, or continue, or only read the result when all is done."""
+def run_training(
+    config: TrainRun, say: Callable[[str], None], processes: Processes = ALONE
+) -> AlignResult:
+    """Train as the run file says, or continue, or only read the result when all is done.
+
+    Every process that was launched calls this, within `joined_processes`.
+    """
     prepared = prepare(config)
-    say(f"rows: {prepared.report.summary()}")
-    with Run.open(config.output, config, seed=config.train.seed) as run:
-        inputs = {"data": hash_path(config.data.path), "config": hash_config(_what_counts(config))}
-        if config.data.held_out is not None:
-            inputs["held_out"] = hash_path(config.data.held_out)
-        for place, folder in enumerate(_adapters(config)):
-            inputs[f"adapter {place}"] = hash_path(folder)
-        with _open_cache() as cache:
-            weights = sorted(prepared.base.glob("*.safetensors"))
-            inputs["base"] = hash_json([cache.file_hash(path) for path in weights])
-        stage = run.stage("align", inputs)
-        if stage.is_due:
-            result = _align(config, prepared, stage.work, say)
-            outputs = [*OUTPUTS, *(["evaluations.jsonl"] if result.evaluations else [])]
-            stage.finish(
-                outputs,
-                {"steps": result.n_steps, "stopped_early": int(result.stopped_early)},
-            )
-        counts = stage.record.counts
+    if processes.is_first:
+        say(f"rows: {prepared.report.summary()}")
+        counts = _run_stage(config, prepared, processes, say)
+    else:
+        # The first process owns the folder; the others train where it says, if at all.
+        work: Path | None = processes.tell()
+        if work is not None:
+            _align(config, prepared, work, lambda _: None)
+        counts = {}
+    counts = processes.tell(counts)
     return AlignResult(
         adapter=config.output / "adapter",
         n_steps=int(counts["steps"]),
@@ -137,6 +136,37 @@ def run_training(config: TrainRun, say: Callable[[str], None]) -> AlignResult:
         metrics=tuple(read_metrics(config.output)),
         evaluations=tuple(read_evaluations(config.output)),
     )
+
+
+def _run_stage(
+    config: TrainRun, prepared: Prepared, processes: Processes, say: Callable[[str], None]
+) -> dict[str, int | float]:
+    """Train in the run folder, unless that is done, and tell the other processes where."""
+    with Run.open(config.output, config, seed=config.train.seed) as run:
+        stage = run.stage("align", _input_hashes(config, prepared))
+        processes.tell(stage.work if stage.is_due else None)
+        if stage.is_due:
+            result = _align(config, prepared, stage.work, say)
+            outputs = [*OUTPUTS, *(["evaluations.jsonl"] if result.evaluations else [])]
+            outputs += [LOOKS] if config.train.overoptimisation_steps else []
+            stage.finish(
+                outputs,
+                {"steps": result.n_steps, "stopped_early": int(result.stopped_early)},
+            )
+        return dict(stage.record.counts)
+
+
+def _input_hashes(config: TrainRun, prepared: Prepared) -> dict[str, str]:
+    """Name all that the result depends on; anything else is trained anew."""
+    inputs = {"data": hash_path(config.data.path), "config": hash_config(_what_counts(config))}
+    if config.data.held_out is not None:
+        inputs["held_out"] = hash_path(config.data.held_out)
+    for place, folder in enumerate(_adapters(config)):
+        inputs[f"adapter {place}"] = hash_path(folder)
+    with _open_cache() as cache:
+        weights = sorted(prepared.base.glob("*.safetensors"))
+        inputs["base"] = hash_json([cache.file_hash(path) for path in weights])
+    return inputs
 
 
 def _align(

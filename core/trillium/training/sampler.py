@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from trillium.errors import ConfigError
 from trillium.training.config import Order
+from trillium.training.steps import Sample
 
 # Optimizer batches per group of similar lengths: enough to fill rows, few enough to stay mixed.
 _BATCHES_PER_GROUP = 16
@@ -106,3 +107,13 @@ class StepSampler(Sampler[list[int]]):
     @property
     def _chunk(self) -> int:
         return self._split.per_device * self._split.n_processes
+
+
+class StepLoader(DataLoader[Sample]):
+    """Load steps, and pass on to the sampler which epoch it is."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration yields."""
+        sampler = self.batch_sampler
+        assert isinstance(sampler, StepSampler)
+        sampler.set_epoch(epoch)

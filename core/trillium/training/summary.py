@@ -9,7 +9,7 @@ _SHOWN = ("loss", "rewards/accuracies", "margin_nats", "logps/chosen", "logps/re
 
 def summarise(result: AlignResult) -> Table:
     """Return a table of the first and last step, and where the adapter is."""
-    title = f"{result.n_steps} steps" + (", stopped on the margin" if result.stopped_early else "")
+    title = f"{result.n_steps} steps" + (", stopped early" if result.stopped_early else "")
     table = Table("measure", "first step", "last step", title=title, caption=str(result.adapter))
     first, last = result.metrics[0], result.metrics[-1]
     for name in _SHOWN:

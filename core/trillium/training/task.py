@@ -21,13 +21,13 @@ class StepTotals:
 
     n_trees: int
     n_tokens: int
-    n_chosen_tokens: int
+    path_tokens: tuple[int, ...]
     kl: Float[Tensor, ""] | None
 
     @property
-    def tokens_per_pair(self) -> float:
-        """Return the mean number of scored tokens of a chosen response."""
-        return self.n_chosen_tokens / self.n_trees
+    def tokens_per_path(self) -> tuple[float, ...]:
+        """Return the mean number of scored tokens of the first path, the second, and so on."""
+        return tuple(count / self.n_trees for count in self.path_tokens)
 
 
 @dataclass(frozen=True)

@@ -21,26 +21,27 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from trillium.errors import BackendError, ConfigError
-from trillium.objectives.table import evaluate, needs_of
+from trillium.objectives.evaluate import evaluate
+from trillium.objectives.table import needs_of
 from trillium.policies.adapters import save_adapter
 from trillium.scoring.layout import evaluating
-from trillium.scoring.scores import score
 from trillium.training.checkpoints import (
     SEAL,
     guard_disk,
     prune_checkpoints,
     seal_checkpoint,
 )
-from trillium.training.inputs import (
-    as_pairs,
-    as_singles,
+from trillium.training.heads import head_group, heads_of, load_heads, save_heads
+from trillium.training.inputs import gather
+from trillium.training.journal import Journal
+from trillium.training.metrics import Meter, average, measure
+from trillium.training.processes import refuse_sharding
+from trillium.training.reference_checks import (
     base_dtype,
     check_starts_at_reference,
     mismatched_logratios,
 )
-from trillium.training.journal import Journal
-from trillium.training.metrics import Meter, average, measure
-from trillium.training.sampler import Split, StepSampler
+from trillium.training.sampler import Split, StepLoader, StepSampler
 from trillium.training.steps import Sample, StepBatch
 from trillium.training.task import StepTotals, Task
 from trillium.trees import TreeBatch
@@ -57,7 +58,11 @@ class PrefTrainer(Trainer):
         *,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        """Prepare to train; raises ConfigError when a reference is needed and there is none."""
+        """Prepare to train.
+
+        Raises ConfigError when a reference is needed and there is none, and for sharded weights.
+        """
+        refuse_sharding()
         self.policy = policy
         self.task = task
         self.needs = needs_of(task.objective)
@@ -79,7 +84,7 @@ class PrefTrainer(Trainer):
             policy.enable_input_require_grads()
         self.journal = Journal(Path(str(arguments.output_dir)))
         self._meter = Meter()
-        self._totals = StepTotals(0, 0, 0, None)
+        self._totals = StepTotals(0, 0, (), None)
         self._step_trees: tuple[str, ...] = ()
         self._step_started = time.perf_counter()
 
@@ -94,7 +99,7 @@ class PrefTrainer(Trainer):
         lengths = [sample.tree.n_tokens for sample in self.task.samples]
         sampler = StepSampler(lengths, split, order=self.task.order, seed=self.args.seed)
         samples = cast(Dataset[Sample], self.task.samples)
-        return _StepLoader(samples, batch_sampler=sampler, collate_fn=self.task.collator)
+        return StepLoader(samples, batch_sampler=sampler, collate_fn=self.task.collator)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[StepBatch], num_batches: int, device: torch.device
@@ -107,6 +112,19 @@ class PrefTrainer(Trainer):
         )
         self._totals = self._count(batches)
         return batches, self._totals.n_trees
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Make the optimizer that the arguments name; heads have a weight decay of their own."""
+        if self.optimizer is not None:
+            return super().create_optimizer(model)
+        optimizer = super().create_optimizer(model)
+        heads = heads_of(self.policy)
+        own = set(heads.parameters())
+        for group in optimizer.param_groups:
+            group["params"] = [each for each in group["params"] if each not in own]
+        if own:
+            optimizer.add_param_group(head_group(self.task.objective, heads))
+        return optimizer
 
     # The Trainer passes on what the loader above yields: a StepBatch, never a dictionary.
     def training_step(  # type: ignore[override]
@@ -173,35 +191,41 @@ class PrefTrainer(Trainer):
 
     def _losses(self, rows: TreeBatch, totals: StepTotals) -> Float[Tensor, " tree"]:
         """Return one loss per tree from exactly the forwards that the objective declares."""
-        shape = as_pairs if self.needs.shape == "pair" else as_singles
-        scores = score(self.policy, rows)
-        policy = shape(rows, scores.logps, scores.lengths if self.needs.lengths else None)
-        reference = None
-        if self.needs.reference and self.task.reference is not None:
-            logps = self.task.reference.logps(rows)
-            reference = shape(rows, logps, None)
-            if self.state.global_step == 0 and self.task.starts_at_reference:
-                check_starts_at_reference(
-                    rows, scores.logps, logps, scores.lengths, base_dtype(self.policy)
-                )
+        task = self.task
+        found = gather(
+            task.objective,
+            self.policy,
+            task.reference,
+            rows,
+            tokens_per_path=totals.tokens_per_path,
+        )
+        fixed = found.reference_logps
+        if fixed is not None and self.state.global_step == 0 and task.starts_at_reference:
+            scores = found.scores
+            check_starts_at_reference(
+                rows, scores.logps, fixed, scores.lengths, base_dtype(self.policy)
+            )
         losses = evaluate(
-            self.task.objective,
-            policy,
-            reference,
+            task.objective,
+            found.policy,
+            found.reference,
             labels=rows.labels,
             columns=rows.columns,
             kl=totals.kl,
-            tokens_per_pair=totals.tokens_per_pair,
+            tokens_per_pair=totals.tokens_per_path[0],
+            computed=found.computed,
         )
         self._check_finite(losses, rows)
-        self._meter.add(measure(self.task.objective, policy, reference, rows.labels))
+        self._meter.add(measure(task.objective, found, rows.labels))
         return losses
 
     def _count(self, batches: Sequence[StepBatch], *, over_processes: bool = True) -> StepTotals:
         """Count a step over all processes; for KTO this runs one pass without gradients."""
+        n_counted = self.task.collator.n_counted
         counts = [
-            sum(getattr(batch, name) for batch in batches)
-            for name in ("n_trees", "n_tokens", "n_chosen_tokens")
+            *(sum(batch.path_tokens[place] for batch in batches) for place in range(n_counted)),
+            sum(batch.n_trees for batch in batches),
+            sum(batch.n_tokens for batch in batches),
         ]
         logratio_sum = 0.0
         if self.needs.mismatched and self.task.reference is not None:
@@ -210,10 +234,10 @@ class PrefTrainer(Trainer):
         shared = torch.tensor([*counts, logratio_sum], dtype=torch.float64, device=self.args.device)
         if over_processes:
             shared = self.accelerator.reduce(shared, "sum")
-        n_trees, n_tokens, n_chosen_tokens = (int(count) for count in shared[:3].tolist())
+        *path_tokens, n_trees, n_tokens = (int(count) for count in shared[:-1].tolist())
         # z0 is never negative (arXiv 2402.01306, Section 4.1) and carries no gradient.
-        kl = (shared[3] / n_trees).clamp(min=0).float() if self.needs.mismatched else None
-        return StepTotals(n_trees, n_tokens, n_chosen_tokens, kl)
+        kl = (shared[-1] / n_trees).clamp(min=0).float() if self.needs.mismatched else None
+        return StepTotals(n_trees, n_tokens, tuple(path_tokens), kl)
 
     def _check_finite(self, losses: Float[Tensor, " tree"], rows: TreeBatch) -> None:
         broken = (~torch.isfinite(losses)).nonzero().flatten().tolist()
@@ -264,16 +288,16 @@ class PrefTrainer(Trainer):
         """Save the trained adapter alone; a policy without adapters is saved whole."""
         if not self.args.should_save:
             return
+        folder = Path(str(output_dir or self.args.output_dir))
         if isinstance(self.policy, PeftModel):
-            save_adapter(self.policy, Path(str(output_dir or self.args.output_dir)))
+            save_adapter(self.policy, folder)
+            save_heads(heads_of(self.policy), folder)
         else:
             super()._save(output_dir, state_dict)
 
-
-class _StepLoader(DataLoader[Sample]):
-    """A data loader whose sampler can be told the epoch, as the Trainer does."""
-
-    def set_epoch(self, epoch: int) -> None:
-        sampler = self.batch_sampler
-        assert isinstance(sampler, StepSampler)
-        sampler.set_epoch(epoch)
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        """Go back to the adapter of a checkpoint, and to the heads that trained beside it."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        load_heads(heads_of(self.policy), Path(resume_from_checkpoint))

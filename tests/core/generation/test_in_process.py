@@ -11,13 +11,10 @@ PROMPTS = [[10, 20, 30, 40, 50], [60, 70], [80, 90, 100, 110, 120, 130, 140], [1
 
 
 def generator(
-    model: LlamaForCausalLM | None = None, *, max_rows: int = 64, compact_share: float = 0.125
+    model: LlamaForCausalLM | None = None, *, max_rows: int = 64, batch_rows: int | None = None
 ) -> TransformersGenerator:
     return TransformersGenerator(
-        model or tiny_policy(),
-        tiny_tokenizer(),
-        max_rows=max_rows,
-        compact_share=compact_share,
+        model or tiny_policy(), tiny_tokenizer(), max_rows=max_rows, batch_rows=batch_rows
     )
 
 
@@ -67,12 +64,95 @@ def test_samples_that_share_a_prefill_equal_samples_computed_alone():
     ]
 
 
-def test_dropping_finished_rows_changes_no_token():
-    kept = draw(generator(policy_that_ends_often(), compact_share=2.0))
-    dropped = draw(generator(policy_that_ends_often(), compact_share=0.0))
-    assert ids_of(kept) == ids_of(dropped)
-    lengths = {len(completion.ids) for completions in kept for completion in completions}
+@pytest.mark.parametrize("max_rows", [1, 3, 7, 64])
+def test_greedy_rows_that_end_early_and_are_refilled_equal_those_of_transformers(max_rows):
+    model, ends = policy_that_ends_often(), [2, *range(100, 113)]
+    random = torch.Generator().manual_seed(4)
+    prompts = [
+        torch.randint(4, 260, (length,), generator=random).tolist()
+        for length in (3, 40, 1, 9, 9, 22, 150, 2, 17, 5, 5, 31)
+    ]
+    generated = generator(model, max_rows=max_rows, batch_rows=64).generate(
+        prompts, n_samples=1, temperature=0, top_p=1, max_new_tokens=25, stop=(), seed=0
+    )
+    for prompt, (completion,) in zip(prompts, generated, strict=True):
+        alone = model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            max_new_tokens=25,
+            do_sample=False,
+            eos_token_id=ends,
+        )
+        assert list(completion.ids) == alone[0, len(prompt) :].tolist()
+    assert len({len(completion.ids) for (completion,) in generated}) > 3
+
+
+def test_the_number_of_rows_decoded_together_changes_no_sample():
+    drawn = {
+        max_rows: ids_of(
+            draw(generator(policy_that_ends_often(), max_rows=max_rows, batch_rows=24))
+        )
+        for max_rows in (1, 2, 5, 11, 24)
+    }
+    assert all(ids == drawn[24] for ids in drawn.values())
+    lengths = {len(ids) for group in drawn[24] for ids in group}
     assert len(lengths) > 5, "rows must finish at different steps for this test to mean something"
+
+
+def test_every_token_is_forwarded_once_and_a_prompt_once_for_all_of_its_samples():
+    """What is drawn last is not forwarded; prompts of one length need no padding."""
+    model, seen = policy_that_ends_often(), []
+    model.register_forward_pre_hook(
+        lambda _, __, inputs: seen.append(tuple(inputs["input_ids"].shape)), with_kwargs=True
+    )
+    prompts = [[10 + index, 20, 30, 40, 50, 60, 70] for index in range(9)]
+    source = generator(model, max_rows=8, batch_rows=90)
+    (batch,) = source.plan(prompts, n_samples=10, seed=1)
+    groups = source.generate_batch(batch, SamplingConfig(temperature=1.3, max_new_tokens=40))
+    completions = [one for group in groups for one in group]
+    prompt_shapes = [shape for shape in seen if shape[1] > 1]
+    row_counts = [shape[0] for shape in seen if shape[1] == 1]
+    assert sum(n_rows * n_columns for n_rows, n_columns in prompt_shapes) == 9 * 7
+    assert sum(row_counts) == sum(len(one.ids) - 1 for one in completions)
+    assert max(row_counts) == 8
+    full = [n_rows for n_rows in row_counts[: len(row_counts) // 2] if n_rows >= 7]
+    assert len(full) >= 0.9 * (len(row_counts) // 2), "rows must be refilled while any wait"
+
+
+def test_memory_is_that_of_the_rows_and_of_prompts_whose_samples_enter():
+    model, held = policy_that_ends_often(), []
+    model.register_forward_hook(
+        lambda _, __, inputs, ___: held.append(
+            tuple(inputs["past_key_values"].layers[1].keys.shape)
+        ),
+        with_kwargs=True,
+    )
+    prompts = [[4 + index] * (100 + index) for index in range(12)]
+    source = generator(model, max_rows=6, batch_rows=48)
+    (batch,) = source.plan(prompts, n_samples=4, seed=1)
+    source.generate_batch(batch, SamplingConfig(temperature=1.3, max_new_tokens=60))
+    assert max(shape[0] for shape in held) == 6
+    assert max(shape[2] for shape in held) <= 111 + 60
+    assert all(shape[0] <= 2 for shape in held if shape[2] < 128), "two prompts fill six rows"
+
+
+def test_a_cache_that_grows_when_nobody_waits_has_room_for_the_rows_that_are_left():
+    model, held = tiny_policy(), []
+    model.generation_config.eos_token_id = [2, 100]
+    model.register_forward_hook(
+        lambda _, __, inputs, ___: held.append(
+            tuple(inputs["past_key_values"].layers[0].keys.shape)
+        ),
+        with_kwargs=True,
+    )
+    source = generator(model)
+    (batch,) = source.plan([[10, 20, 30]], n_samples=20, seed=1)
+    (group,) = source.generate_batch(batch, SamplingConfig(temperature=1.3, max_new_tokens=200))
+    # Three tokens of the prompt and 126 of the answer do not fit 128 columns.
+    n_left = sum(len(one.ids) > 126 for one in group)
+    assert 0 < n_left < 20
+    assert {shape[0] for shape in held if 1 < shape[2] <= 128} == {1, 20}
+    assert {shape[0] for shape in held if shape[2] > 128} == {n_left}
 
 
 def test_a_batch_gives_the_same_completions_whatever_ran_before():
@@ -188,7 +268,7 @@ def test_a_bfloat16_policy_repeats_its_samples():
 def test_progress_counts_every_token_once():
     counts: list[int] = []
     source = TransformersGenerator(
-        policy_that_ends_often(), tiny_tokenizer(), compact_share=0.5, on_tokens=counts.append
+        policy_that_ends_often(), tiny_tokenizer(), on_tokens=counts.append
     )
     drawn = draw(source)
     assert sum(counts) == sum(len(one.ids) for group in drawn for one in group)

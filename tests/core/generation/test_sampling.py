@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,7 +10,7 @@ from transformers import (
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
-from trillium.generation.sampling import choose_tokens, token_logps
+from trillium.generation.sampling import choose_tokens, draw_tokens, token_logps
 
 
 def random_logits(n_rows: int, n_vocab: int, *, spread: float = 2.0, seed: int = 0) -> torch.Tensor:
@@ -98,3 +100,26 @@ def test_token_logps_are_those_of_the_untempered_softmax():
     tokens = torch.tensor([1, 7, 49])
     expected = logits.log_softmax(-1)[torch.arange(3), tokens]
     torch.testing.assert_close(token_logps(logits, tokens), expected)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_p", "top_k"), [(0, 0.9, 0), (0.8, 0.95, 0), (1.0, 1.0, 0), (0.9, 0.8, 7)]
+)
+def test_drawn_tokens_are_those_chosen_with_their_log_probabilities(temperature, top_p, top_k):
+    """Some rows have a nucleus wider than the first candidates, others do not."""
+    logits = torch.cat([random_logits(4, 3000, spread=0.1), random_logits(4, 3000, spread=9.0)])
+    uniforms = torch.rand(8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    settings = {"temperature": temperature, "top_p": top_p, "top_k": top_k}
+    drawn = draw_tokens(logits, uniforms, **settings)
+    chosen = choose_tokens(logits, uniforms, **settings)
+    assert drawn.tokens == chosen.tolist()
+    assert drawn.logps == pytest.approx(token_logps(logits, chosen).tolist())
+
+
+@pytest.mark.parametrize(("top_p", "top_k"), [(0.9, 0), (1.0, 0), (0.9, 7)])
+def test_logits_that_are_not_numbers_show_in_the_log_probability_of_their_row_only(top_p, top_k):
+    logits = random_logits(2, 300)
+    logits[0, 5] = torch.nan
+    uniforms = torch.tensor([0.5, 0.5], dtype=torch.float64)
+    drawn = draw_tokens(logits, uniforms, temperature=0.8, top_p=top_p, top_k=top_k)
+    assert [math.isnan(logp) for logp in drawn.logps] == [True, False]

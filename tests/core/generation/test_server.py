@@ -1,98 +1,31 @@
 """Against a real HTTP server on this machine that runs the tiny policy."""
 
-import json
+import importlib.util
 import socket
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 from trillium.errors import BackendError, ConfigError
-from trillium.generation import PromptBatch, SamplingConfig
-from trillium.generation.in_process import TransformersGenerator
-from trillium.generation.server import ServerConfig, ServerGenerator
+from trillium.generation import Completion, PromptBatch, SamplingConfig, generate_batches
+from trillium.generation.config import ServerConfig
+from trillium.generation.connection import ServerConnection
+from trillium.generation.server import ServerGenerator
 from trillium.policies.tiny import tiny_policy, tiny_tokenizer
 
 PROMPTS = [[10, 20, 30], [40, 50], [60, 70, 80, 90]]
 
-
-class Server(ThreadingHTTPServer):
-    """Serve `/v1/completions` with the tiny policy; `failures` are statuses to answer first."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Endpoint)
-        self.policy = TransformersGenerator(tiny_policy(), tiny_tokenizer())
-        self.failures: list[int] = []
-        self.requests: list[dict] = []
-        self.keys: list[str | None] = []
-        self.sends_ids = True
-        self.n_lost = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Endpoint(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append(request)
-        self.server.keys.append(self.headers.get("Authorization"))
-        if self.path != "/v1/completions":
-            self.reply(404, {"error": "no such page"})
-        elif self.server.failures:
-            self.reply(self.server.failures.pop(0), {"error": "try later"})
-        else:
-            self.reply(200, {"choices": self.complete(request)})
-
-    def complete(self, request: dict) -> list[dict]:
-        prompts = request["prompt"]
-        batch = PromptBatch(
-            tuple(range(len(prompts))),
-            tuple(map(tuple, prompts)),
-            request["n"],
-            request["seed"],
-        )
-        sampling = SamplingConfig(
-            temperature=request["temperature"],
-            top_p=request["top_p"],
-            max_new_tokens=request["max_tokens"],
-            stop=request.get("stop", ()),
-        )
-        drawn = [
-            one for group in self.server.policy.generate_batch(batch, sampling) for one in group
-        ]
-        choices = []
-        for index, one in enumerate(drawn):
-            choices.append({"index": index, "text": one.text, "finish_reason": one.finish})
-            if request.get("return_token_ids") and self.server.sends_ids:
-                choices[-1]["token_ids"] = one.ids
-        return choices[self.server.n_lost :][::-1]
-
-    def reply(self, status: int, content: dict) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Keep the test output clean."""
+_spec = importlib.util.spec_from_file_location(
+    "openai_server", Path(__file__).parents[2] / "openai_server.py"
+)
+openai_server = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(openai_server)
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+def server():
+    with openai_server.serving(tiny_policy(), tiny_tokenizer()) as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 def client(url: str, **settings) -> ServerGenerator:
@@ -206,3 +139,43 @@ def test_only_web_addresses_are_taken(url):
 def test_a_page_that_is_no_completions_server_is_reported(server):
     with pytest.raises(BackendError, match="status 404"):
         draw(client(server.url.replace("/v1", "/v2")))
+
+
+def test_several_requests_at_a_time_come_back_in_order(server):
+    source = client(server.url, max_rows=3, n_requests=3)
+    batches = source.plan(PROMPTS, n_samples=3, seed=1)
+    sampling = SamplingConfig(temperature=1.0, top_p=0.9, max_new_tokens=12)
+    drawn = list(generate_batches(source, batches, sampling))
+    assert drawn == [source.generate_batch(batch, sampling) for batch in batches]
+    assert len(batches) == 3
+
+
+def test_what_was_encoded_again_says_so(server):
+    exact, encoded = (
+        [one for group in draw(client(server.url, returns_token_ids=asks)) for one in group]
+        for asks in (True, False)
+    )
+    assert not any(one.is_encoded_again for one in exact)
+    assert all(one.is_encoded_again for one in encoded)
+
+
+def test_tokens_of_another_model_are_refused(server):
+    foreign = Completion((99999,), "", "stop")
+    server.policy.generate_batch = lambda batch, _: (
+        [[foreign] * batch.n_samples] * len(batch.prompts)
+    )
+    with pytest.raises(BackendError, match=r"sampled token 99999 \(the policy's tokenizer has"):
+        draw(client(server.url))
+
+
+def test_a_check_finds_the_model_or_says_which_there_are(server):
+    def connection(model, url=server.url):
+        return ServerConnection(ServerConfig(url=url, model=model, n_retries=0))
+
+    connection("tiny").check()
+    with pytest.raises(ConfigError, match=r"model=big: http\S+ does not serve it \(it serves tiny"):
+        connection("big").check()
+    server.lists_models = False
+    connection("big").check()
+    with pytest.raises(BackendError, match=r"after 1 attempt .* check that it runs"):
+        connection("tiny", "http://127.0.0.1:9/v1").check()

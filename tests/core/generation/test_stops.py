@@ -49,3 +49,17 @@ def test_the_earliest_stop_string_wins_and_can_be_kept():
 
 def test_without_stop_strings_nothing_is_hit():
     assert not finder().is_hit([10, 11])
+
+
+def test_only_tokens_that_can_complete_a_stop_string_have_their_surroundings_decoded():
+    tokenizer, decoded = tiny_tokenizer(), []
+
+    def decode(ids: Sequence[int]) -> str:
+        decoded.append(len(ids))
+        return tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    stops = StopFinder(decode, ("```\n",))
+    ids = tokenizer("abab" * 50)["input_ids"]
+    assert first_hit(stops, ids) is None
+    assert decoded == [1, 1]
+    assert first_hit(stops, tokenizer("ab```\nab")["input_ids"]) == 6

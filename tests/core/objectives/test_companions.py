@@ -11,6 +11,7 @@ from trillium.objectives.companions import (
     tpo_triple,
     xpo,
 )
+from trillium.objectives.numerics import token_kl
 from trillium.objectives.pairwise import dpo
 from trillium.objectives.reference_free import cpo
 
@@ -77,23 +78,41 @@ def test_srpo_is_zero_at_the_optimum_of_a_symmetric_game() -> None:
     assert losses.tolist() == [0.0]
 
 
-def stream(logits: torch.Tensor, teacher: torch.Tensor) -> SideStream:
+def stream(logits: torch.Tensor, teacher: torch.Tensor, temp: float = 1.0) -> SideStream:
     scored = torch.tensor([[True, False], [True, True]])
-    return SideStream(logits, teacher, torch.zeros(2, 2, dtype=torch.int64), scored)
+    logps = torch.where(scored, logits.log_softmax(-1)[..., 0], 0.0).sum(-1)
+    kl = torch.where(scored, token_kl(teacher / temp, logits / temp), 0.0).sum(-1)
+    return SideStream(logps, scored.sum(-1), kl)
 
 
 def test_c3po_of_an_unchanged_policy_is_dpo_when_only_distilling() -> None:
     logits = torch.randn(2, 2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    side = stream(logits, logits)
+    side = stream(logits, logits, temp=3.0)
     losses = c3po(POLICY, REFERENCE, near_scope=side, out_of_scope=side, kd_lambda=1.0, temp=3.0)
     torch.testing.assert_close(losses, dpo(POLICY, REFERENCE), rtol=1e-14, atol=1e-15)
 
 
-def test_c3po_ignores_positions_that_are_not_scored() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 2, 5, generator=generator, dtype=torch.float64).requires_grad_()
-    side = stream(logits, torch.zeros(2, 2, 5, dtype=torch.float64))
-    losses = c3po(POLICY, REFERENCE, near_scope=side, out_of_scope=side, kd_lambda=0.5)
-    (gradient,) = torch.autograd.grad(losses.mean(), logits)
-    assert gradient[0, 1].tolist() == [0.0] * 5
-    assert (gradient[1, 1] != 0).all()
+def test_c3po_weighs_every_token_of_a_stream_alike_however_a_step_is_cut() -> None:
+    """CE = -(sum S)/(sum n) over the step: rows of 2 and 4 tokens, one at a time, 3 on average."""
+    pair = PairLogps(column(-1.0), column(-2.0))
+    whole = SideStream(torch.tensor([-4.0, -2.0]), torch.tensor([2, 4]))
+    parts = [
+        c3po(
+            pair,
+            pair,
+            near_scope=SideStream(whole.logps[i : i + 1], whole.lengths[i : i + 1]),
+            out_of_scope=SideStream(column(0.0).float(), torch.tensor([1])),
+            tokens_per_near=3.0,
+            tokens_per_out=1.0,
+            sigma_hard=1.0,
+        )
+        for i in range(2)
+    ]
+    ln2 = 0.6931471805599453
+    assert sum(part.item() - ln2 for part in parts) / 2 == pytest.approx(6 / 6)
+
+
+def test_c3po_that_distils_asks_for_the_divergences() -> None:
+    side = SideStream(torch.tensor([-4.0]), torch.tensor([2]))
+    with pytest.raises(ShapeError, match=r"kd_lambda is 0\.5 and the divergences are missing"):
+        c3po(POLICY, REFERENCE, near_scope=side, out_of_scope=side, kd_lambda=0.5)

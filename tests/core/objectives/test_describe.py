@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import trillium
 from trillium.errors import ConfigError
 from trillium.objectives.describe import (
     README_MARKS,
@@ -25,7 +26,7 @@ def test_a_row_names_paper_needs_and_parity() -> None:
     assert (
         "| `kto` | [2402.01306](https://arxiv.org/abs/2402.01306) | single responses, reference, "
         "mismatched responses, label `label` | Thumbs up or down on single responses; "
-        "no pairs needed. | same |"
+        "no pairs needed. | yes | same |"
     ) in markdown_table()
 
 
@@ -35,7 +36,24 @@ def test_one_objective_is_shown_with_formula_and_bounds() -> None:
     assert "label_smoothing = 0.0   (>= 0, < 0.5)" in text
     assert "TRL 1.16: same" in text
     assert "trainer: yes" in text
-    assert "trainer: no" in describe("lipo")
+    assert "trainer: yes, from rankings" in describe("lipo")
+    assert "trainer: no, a recipe: recipes/rejection.py" in describe("rso")
+    assert "trainer: no, a function to call" in describe("gpm")
+
+
+def test_needs_are_those_of_the_defaults_and_options_add_theirs() -> None:
+    assert "| pairs, lengths | Supervised fine-tuning with an odds-ratio" in markdown_table()
+    assert "needs: pairs, lengths (at most, by its options: pairs, lengths, scored prompts)" in (
+        describe("orpo")
+    )
+    assert "at most" not in describe("simpo")
+
+
+def test_a_recipe_that_is_named_is_there() -> None:
+    folder = Path(trillium.__file__).parent / "training"
+    named = [row.recipe for row in OBJECTIVES.values() if row.recipe is not None]
+    assert len(named) == 8
+    assert all((folder / each).is_file() for each in named)
 
 
 def test_an_unknown_objective_gets_the_nearest_name() -> None:

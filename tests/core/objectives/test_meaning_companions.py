@@ -41,16 +41,13 @@ def test_c3po_leaves_other_prompts_as_they_were() -> None:
     for first, seed in ((4, 60), (6, 70)):
         prompt = first + sample_prompts(seed, 32, 2)
         target = sample(world.reference[EACH_SEED, prompt], seed + 1)
-        streams.append((prompt, target.reshape(-1, 1)))
+        streams.append((prompt, target))
     fixed = pairs.of(world.reference)
 
     def loss(theta: Tensor) -> Tensor:
         near, far = (
             SideStream(
-                world.logps(theta)[EACH_SEED, prompt].flatten(0, 1)[:, None],
-                world.reference[EACH_SEED, prompt].flatten(0, 1)[:, None],
-                target,
-                torch.ones_like(target, dtype=torch.bool),
+                look_up(world.logps(theta), prompt, target), torch.ones(target.numel()).long()
             )
             for prompt, target in streams
         )

@@ -7,8 +7,10 @@ from trillium.objectives.iterations import apo_accelerated, cofs_combination, rs
 from trillium.objectives.pairwise import dpo
 
 from .tabular import (
+    EACH_SEED,
     F64,
     SEEDS,
+    Pairs,
     World,
     descend,
     distance,
@@ -17,6 +19,7 @@ from .tabular import (
     report,
     sample,
     sample_pairs,
+    sample_prompts,
     table_world,
     train_pairs,
     uniform,
@@ -99,3 +102,52 @@ def test_cofs_keeps_an_old_domain_that_sequential_dpo_forgets() -> None:
     ours, plain = worse(combined, 400, 100), worse(sequential, 400, 100)
     report("cofs: share of unseen pairs in order, worse domain", cofs=ours, sequential_dpo=plain)
     assert ours.mean() > plain.mean() + 0.1
+
+
+def test_the_order_of_a_curriculum_is_nothing_to_a_log_linear_policy() -> None:
+    """Curry-DPO: easy pairs first is not better here, and cannot be when the reference follows.
+
+    In a policy whose log-probabilities are linear in its parameters, up to a normaliser that pairs
+    cancel, a stage moves the parameters by what its own pairs say, wherever it begins: iterated
+    stages commute, and hard first ends at the same policy to rounding. With a fixed reference the
+    order matters, and all pairs mixed beat easy first on the mean; both are printed. What does show
+    is that three pairs of a ranking beat its best and worst alone. Claims about the order need
+    representations that early stages change, which this problem has not.
+    """
+    world = linear_world(n_features=24)
+    prompt = sample_prompts(10, 40, 8)
+    noise = -(-uniform(12, 40, 12).log()).log()
+    drawn = (world.reference[EACH_SEED, prompt] + noise).topk(4).indices
+    rating = world.reward[EACH_SEED[..., None], prompt[..., None], drawn] + normal(33, 40, 4)
+    ranked = drawn.gather(-1, rating.argsort(-1, descending=True))
+
+    def learn(stages: list[list[int]], *, follows: bool) -> torch.Tensor:
+        theta = reference = world.start
+        for places in stages:
+            rejected = torch.cat([ranked[..., place] for place in places], 1)
+            n = len(places)
+            pairs = Pairs(prompt.repeat(1, n), ranked[..., 0].repeat(1, n), rejected)
+            fixed = pairs.of(world.logps(reference))
+            theta = descend(
+                lambda x, p=pairs, r=fixed: dpo(p.of(world.logps(x)), r, beta=0.5),
+                theta,
+                n_steps=40,
+                rate=0.01,
+            )
+            reference = theta if follows else reference
+        return theta
+
+    unseen, easy, hard = sample_pairs(world, 400, seed=50), [[3], [2], [1]], [[1], [2], [3]]
+    moving = {"easy first": learn(easy, follows=True), "hard first": learn(hard, follows=True)}
+    still = {
+        "easy first": learn(easy, follows=False),
+        "hard first": learn(hard, follows=False),
+        "mixed": learn([[1, 2, 3]] * 3, follows=False),
+        "best and worst": learn([[3]] * 3, follows=False),
+    }
+    for title, policies in (("iterated", moving), ("fixed reference", still)):
+        order = {name: unseen.accuracy(world.logratios(x)) for name, x in policies.items()}
+        report(f"curry_dpo, {title}: share of unseen pairs in order", **order)
+    torch.testing.assert_close(moving["easy first"], moving["hard first"], rtol=1e-6, atol=1e-8)
+    assert order["mixed"].mean() > order["easy first"].mean()
+    assert order["mixed"].mean() > order["best and worst"].mean() + 0.02

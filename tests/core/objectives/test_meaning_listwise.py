@@ -131,7 +131,9 @@ def test_tree_tpo_orders_steps_better_than_dpo_on_the_ends_of_the_tree() -> None
     """Four ranked paths of three steps: Tree TPO orders unseen steps better than DPO on two paths.
 
     Uniform weights of the steps, printed beside, do better still than the similarity to the best
-    path: what shows is the worth of all paths, not that of the weights.
+    path: what shows is the worth of all paths, not that of the weights. These cannot help here,
+    where the reward of a path is a plain sum over its steps and any weighting departs from it; a
+    run chooses with `step_weights`.
     """
     world = linear_world(n_prompts=9)
     paths = sample_paths(world)

@@ -157,7 +157,16 @@ def test_oreo_credits_the_step_that_decides() -> None:
         logps, fixed = (look_up_rows(x.log_softmax(-1), choice) for x in (table, reference))
         values, reward = look_up_rows(values, state), is_right.double().flatten()
         scored = torch.ones_like(values, dtype=torch.bool)
-        return oreo(logps, fixed, values=values, scored=scored, reward=reward, beta=0.1)
+        held = token_kl(table.log_softmax(-1), reference)[:, None].expand(choice.shape)
+        return oreo(
+            logps,
+            fixed,
+            values=values,
+            scored=scored,
+            reward=reward,
+            reverse_kl=held.flatten(0, 1),
+            beta=0.1,
+        )
 
     winners, losers = pair_failures(is_right)
 

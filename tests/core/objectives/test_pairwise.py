@@ -2,8 +2,10 @@ import math
 
 import pytest
 import torch
-from trillium.errors import ShapeError
+from trillium.errors import DataError, ShapeError
 from trillium.objectives.batch import PairLogps
+from trillium.objectives.configs import DPOConfig
+from trillium.objectives.evaluate import evaluate
 from trillium.objectives.pairwise import dpo, f_prime, fdpo, hinge, ipo, ln_dpo, rdpo, rpo
 
 
@@ -32,6 +34,17 @@ def test_smoothed_dpo_is_least_where_the_odds_are_nine_to_one() -> None:
     z = torch.tensor([best - 0.01, best, best + 0.01], dtype=torch.float64)
     losses = dpo(PairLogps(z, torch.zeros_like(z)), None, beta=1.0, label_smoothing=0.1)
     assert losses.argmin().item() == 1
+
+
+def test_each_pair_may_have_a_smoothing_of_its_own() -> None:
+    """Both margins are 1.5 and 3 at beta 0.2: losses of eps 0 and of eps 0.25 by hand."""
+    config = DPOConfig(beta=0.2, smoothing_from="row", label_smoothing=0.4)
+    columns = {"label_smoothing": torch.tensor([0.0, 0.25], dtype=torch.float64)}
+    losses = evaluate(config, POLICY, REFERENCE, columns=columns)
+    flipped = 0.75 * math.log1p(math.exp(-0.6)) + 0.25 * math.log1p(math.exp(0.6))
+    assert losses.tolist() == pytest.approx([math.log1p(math.exp(-0.3)), flipped])
+    with pytest.raises(DataError, match='column "label_smoothing" is missing'):
+        evaluate(config, POLICY, REFERENCE)
 
 
 def test_ipo_has_its_minimum_of_zero_at_its_target_margin() -> None:

@@ -93,3 +93,32 @@ def test_asft_still_pulls_at_a_response_of_probability_one() -> None:
 
 def test_asft_is_an_upper_bound_of_orpo() -> None:
     assert (asft(POLICY, lam=0.4) >= orpo(POLICY, lam=0.4)).all()
+
+
+def test_orpo_over_sequences_scores_prompts_and_keeps_the_odds_of_responses() -> None:
+    """Counts 2 and 6 with prompts: sums -3 and -5 over a mean of 4; the odds do not change."""
+    rows = torch.tensor([[-1.0, -2.0], [-2.0, -2.5], [-2.0, -3.0], [-9.0, -9.0]])
+    policy = PairLogps(rows[0], rows[1], torch.tensor([1, 4]), torch.tensor([1, 2]))
+    prompt = PairLogps(rows[2], rows[3], torch.tensor([1, 2]), torch.tensor([7, 7]))
+    odds = orpo(policy, lam=0.7) - orpo(policy, lam=0.0)
+    losses = orpo(policy, lam=0.7, nll="sequence", policy_prompt=prompt)
+    assert (losses - odds).tolist() == pytest.approx([3 / 4, 5 / 4])
+    with pytest.raises(ShapeError, match="the prompts are not scored; pass policy_prompt"):
+        orpo(policy, nll="sequence")
+
+
+def test_orpo_over_a_batch_weighs_every_chosen_token_alike() -> None:
+    """Two pairs of 2 and 4 tokens: -(S_1 + S_2) / 6 in place of the mean of S_1/2 and S_2/4."""
+    policy = PairLogps(
+        torch.tensor([-2.0, -2.0]),
+        torch.tensor([-3.0, -9.0]),
+        torch.tensor([2, 4]),
+        torch.tensor([3, 3]),
+    )
+    likelihoods = {
+        nll: orpo(policy, lam=0.0, nll=nll).mean().item() for nll in ("response", "batch")
+    }
+    assert likelihoods == pytest.approx({"response": 0.75, "batch": 4 / 6})
+    # In row batches the count is that of the whole step.
+    whole = orpo(policy, lam=0.0, nll="batch", tokens_per_pair=3.0)
+    assert whole.tolist() == pytest.approx([2 / 3, 2 / 3])

@@ -7,13 +7,20 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 from trillium.errors import DataError, ShapeError
-from trillium.objectives import configs
-from trillium.objectives.batch import Needs, PairLogps, SingleLogps
-from trillium.objectives.table import OBJECTIVES, Logps, Objective, evaluate, needs_of
+from trillium.objectives import configs, recipe_configs
+from trillium.objectives.batch import (
+    ListLogps,
+    ListSteps,
+    Needs,
+    PairLogps,
+    PairTokens,
+    SideStream,
+    SingleLogps,
+)
+from trillium.objectives.evaluate import Logps, evaluate
+from trillium.objectives.table import CHOOSES_INPUTS, OBJECTIVES, Objective, needs_of
 
 every_objective = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
-# Options of a configuration that drop an input instead of reaching the function.
-CHOOSES_INPUTS = {"name", "reference_free", "normalize_by_ref"}
 TRAINABLE: TypeAdapter[configs.ObjectiveConfig] = TypeAdapter(configs.ObjectiveConfig)
 VARIANTS: tuple[configs.ObjectiveConfig, ...] = (
     *(
@@ -22,9 +29,15 @@ VARIANTS: tuple[configs.ObjectiveConfig, ...] = (
         if row.is_trainable
     ),
     configs.DPOConfig(reference_free=True),
+    configs.DPOConfig(smoothing_from="row"),
     configs.HingeConfig(normalize_by_ref=False),
     configs.IPOConfig(normalize="none"),
     configs.RPOConfig(sft="mean"),
+    configs.ORPOConfig(nll="batch"),
+    configs.ORPOConfig(nll="sequence"),
+    recipe_configs.OREOConfig(alpha=0.0),
+    recipe_configs.TripleConfig(variant="tpo_l"),
+    recipe_configs.SLiCConfig(imitate="chosen"),
 )
 
 
@@ -42,7 +55,7 @@ def test_options_and_defaults_are_those_of_the_function(objective: Objective) ->
 
 
 def inputs_of(needs: Needs) -> set[str]:
-    return {*needs.labels, *needs.columns, *needs.further}
+    return {*needs.labels, *needs.columns, *needs.computed, *needs.further}
 
 
 @every_objective
@@ -50,11 +63,12 @@ def test_every_argument_is_declared(objective: Objective) -> None:
     needs = objective.needs
     arguments = set(inspect.signature(objective.function).parameters)
     declared = inputs_of(needs) | set(objective.config.model_fields) - CHOOSES_INPUTS
-    declared |= {"reference"} if needs.reference else set()
+    declared |= {"reference"} if needs.reference and not needs.logratios else set()
     declared |= {"kl"} if needs.mismatched else set()
     declared |= {"tokens_per_pair"} if needs.batch_tokens else set()
-    assert arguments - {"policy"} == declared
-    assert "policy" in arguments or not objective.is_trainable
+    first = "direct" if needs.logratios else "policy"
+    assert arguments - {first} == declared
+    assert first in arguments or not objective.is_trainable
 
 
 @every_objective
@@ -91,9 +105,9 @@ def test_a_difference_from_trl_is_explained(objective: Objective) -> None:
         ({"name": "modpo", "w": [0.5, 0.4]}, "these sum to 0.9"),
         ({"name": "modpo", "w": [0.0, 1.0]}, "the first above 0"),
         (
-            {"name": "tdpo"},
-            r"tdpo is a function the trainer cannot feed by itself \(it needs token statistics, "
-            r"reference, `kl`\); choose one of dpo, ipo, .*kto$",
+            {"name": "rso"},
+            r"rso is a function the trainer cannot feed by itself \(it needs samples, `rewards`, "
+            r"`uniforms`\); choose one of dpo, ipo, .*oreo, spo_degree$",
         ),
     ],
 )
@@ -117,21 +131,71 @@ def poison(like: Tensor) -> Tensor:
     return like.clone().as_subclass(Poison)
 
 
-def models(needs: Needs) -> tuple[PairLogps | SingleLogps, PairLogps | SingleLogps]:
+GROUP = torch.tensor([0, 0, 0, 1, 1])
+
+
+def models(needs: Needs) -> tuple[Logps, Logps]:
     """Return policy and reference in which everything that is not declared is poisoned."""
     sums, counts = torch.tensor([-3.0, -7.5]), torch.tensor([4, 9])
     lengths = counts if needs.lengths else poison(counts)
     reference = sums - 1 if needs.reference else poison(sums)
-    if needs.shape == "single":
-        return SingleLogps(sums, lengths), SingleLogps(reference, lengths)
+    match needs.shape:
+        case "single":
+            return SingleLogps(sums, lengths), SingleLogps(reference, lengths)
+        case "list":
+            logps, counts = torch.tensor([-3.0, -5.0, -4.0, -2.0, -7.0]), torch.arange(1, 6)
+            lengths = counts if needs.lengths else poison(counts)
+            fixed = logps.flip(0) if needs.reference else poison(logps)
+            return ListLogps(logps, GROUP, lengths), ListLogps(fixed, GROUP, lengths)
+        case "steps":
+            steps = torch.tensor([[-1.0, -2.0], [-2.0, -1.5], [-3.0, 0.0], [-1.0, 0.0], [-4.0, 1]])
+            return ListSteps(steps, GROUP), ListSteps(steps - 0.5, GROUP)
+        case "pair_token":
+            chosen, rejected = torch.tensor([[-1.0, -2.0], [-3.0, 0.0]]), torch.full((2, 3), -1.0)
+            return PairTokens(chosen, rejected), PairTokens(chosen - 0.5, rejected + 0.25)
+        case "token":
+            tokens = torch.tensor([[-1.0, -2.0], [-3.0, 0.0]])
+            return tokens, tokens - 0.5
     return (
         PairLogps(sums, sums - 2, lengths, lengths),
         PairLogps(reference, reference, lengths, lengths),
     )
 
 
+def computed_of(config: configs.ObjectiveConfig) -> dict[str, object]:
+    """Return every argument that the trainer would compute, and one more that nothing reads."""
+    ratios, sums = (torch.tensor(each) for each in ([0.5, -0.25], [-2.0, -6.0]))
+    counts = torch.tensor([3, 5])
+    pair = PairLogps(sums, sums - 1, counts, counts)
+    stream = SideStream(sums, counts, poison(sums))
+    mask = PairTokens(torch.ones(2, 2), torch.ones(2, 3))
+    is_mask = {"mask_u": mask, "mask_d": mask}
+    every: dict[str, object] = {
+        **dict.fromkeys(("target", "rationale", "reference_sample"), sums),
+        **dict.fromkeys(("policy_prompt", "reference_prompt"), pair),
+        **dict.fromkeys(("given_chosen", "given_rejected"), PairLogps(ratios, ratios - 1)),
+        **dict.fromkeys(("near_scope", "out_of_scope"), stream),
+        **dict.fromkeys(("tokens_per_gold", "tokens_per_near", "tokens_per_out"), 4.0),
+        "gold": SingleLogps(sums, poison(counts)),
+        "kl": PairTokens(torch.full((2, 2), 0.5), torch.full((2, 3), 0.25)),
+        **is_mask,
+        "values": torch.full((2, 2), 0.5),
+        "reverse_kl": torch.full((2, 2), 0.125),
+        "scored": torch.tensor([[True, True], [True, False]]),
+        "degree_logits": torch.tensor([[1.0, 2.0, 0.0], [0.0, 1.0, 3.0]]),
+        "step_weight": torch.tensor([[1.0, 1.5], [2.0, 1.0], [1.0, 0.0], [2.0, 0.0], [1.0, 0.0]]),
+    }
+    return {**every, "undeclared": poison(sums)}
+
+
+def labels_of(needs: Needs) -> dict[str, Tensor]:
+    n = 5 if needs.shape in ("list", "steps") else 2
+    return {name: torch.linspace(1, 0, n) for name in needs.labels}
+
+
 def columns_of(needs: Needs) -> dict[str, Tensor]:
-    return {name: torch.tensor([0.25, 0.75]) for name in needs.columns}
+    found = {name: torch.tensor([0.25, 0.75]) for name in needs.columns}
+    return found | ({"degree_label": torch.tensor([0.0, 2.0])} if "degree_label" in found else {})
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
@@ -139,10 +203,13 @@ def test_what_is_not_declared_is_never_read(config: configs.ObjectiveConfig) -> 
     needs = needs_of(config)
     policy, reference = models(needs)
     other = poison(torch.tensor([0.0, 1.0]))
-    labels = {"reward": other, "label": torch.tensor([1.0, 0.0])}
+    labels = {"undeclared": other, **labels_of(needs)}
     columns = {"margin": other, **columns_of(needs)}
     kl = torch.tensor(0.5) if needs.mismatched else poison(torch.tensor(0.5))
-    losses = evaluate(config, policy, reference, labels=labels, columns=columns, kl=kl)
+    computed = computed_of(config)
+    losses = evaluate(
+        config, policy, reference, labels=labels, columns=columns, kl=kl, computed=computed
+    )
     assert losses.shape == (2,)
     assert losses.isfinite().all()
 
@@ -153,12 +220,12 @@ def test_whatever_is_declared_is_read(config: configs.ObjectiveConfig) -> None:
     needs = needs_of(config)
     policy, reference = models(needs)
     given: dict[str, Logps] = {"policy": policy, "reference": reference}
-    labels = {"label": torch.tensor([1.0, 0.0])}
+    labels, computed = labels_of(needs), computed_of(config)
     columns, kl = columns_of(needs), torch.tensor(0.5)
     for model in ("policy", "reference") if needs.reference else ("policy",):
         for poisoned in poisoned_fields(given[model], lengths=needs.lengths and model == "policy"):
-            if poisoned.field == "n_rejected" and config.name in {"cpo"}:
-                continue  # its likelihood term reads the chosen side alone
+            if (config.name, poisoned.field) in {("cpo", "n_rejected"), ("srpo", "rejected")}:
+                continue  # cpo's likelihood reads the chosen side, srpo fails at the chosen one
             changed = {**given, model: poisoned.logps}
             with pytest.raises(AssertionError, match="was read"):
                 evaluate(
@@ -168,6 +235,7 @@ def test_whatever_is_declared_is_read(config: configs.ObjectiveConfig) -> None:
                     labels=labels,
                     columns=columns,
                     kl=kl,
+                    computed=computed,
                 )
     for name in (*needs.labels, *needs.columns):
         changed_labels, changed_columns = (
@@ -176,7 +244,27 @@ def test_whatever_is_declared_is_read(config: configs.ObjectiveConfig) -> None:
         )
         with pytest.raises(AssertionError, match="was read"):
             evaluate(
-                config, policy, reference, labels=changed_labels, columns=changed_columns, kl=kl
+                config,
+                policy,
+                reference,
+                labels=changed_labels,
+                columns=changed_columns,
+                kl=kl,
+                computed=computed,
+            )
+    for name in needs.computed:
+        value = computed[name]
+        if not isinstance(value, Tensor) or name == "scored":
+            continue
+        with pytest.raises(AssertionError, match="was read"):
+            evaluate(
+                config,
+                policy,
+                reference,
+                labels=labels,
+                columns=columns,
+                kl=kl,
+                computed={**computed, name: poison(value)},
             )
 
 
@@ -189,8 +277,11 @@ class Poisoned:
 
 
 def poisoned_fields(logps: Logps, *, lengths: bool) -> list[Poisoned]:
+    if isinstance(logps, Tensor):
+        return [Poisoned("logps", poison(logps))]
     counts = {"n_chosen", "n_rejected", "lengths"}
     names = [each.name for each in fields(logps) if lengths or each.name not in counts]
+    names = [name for name in names if name != "group"]
     return [
         Poisoned(name, replace(logps, **{name: poison(getattr(logps, name))})) for name in names
     ]
@@ -214,6 +305,9 @@ def test_options_drop_needs_and_never_add_any() -> None:
     assert not needs_of(configs.IPOConfig(normalize="none")).lengths
     assert not needs_of(configs.RPOConfig()).lengths
     assert needs_of(configs.RPOConfig(sft="mean")).lengths
+    assert not needs_of(configs.ORPOConfig(nll="batch")).prompts
+    assert needs_of(configs.ORPOConfig(nll="sequence")).prompts
+    assert "reverse_kl" not in needs_of(recipe_configs.OREOConfig(alpha=0.0)).computed
 
 
 PAIRS = PairLogps(torch.tensor([-3.0]), torch.tensor([-4.0]))

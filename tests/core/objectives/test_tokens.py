@@ -1,5 +1,9 @@
+import math
+from functools import partial
+
 import pytest
 import torch
+from trillium.errors import ShapeError
 from trillium.objectives.batch import PairLogps, PairTokens
 from trillium.objectives.numerics import token_kl
 from trillium.objectives.pairwise import dpo
@@ -101,7 +105,25 @@ def test_oreo_is_zero_where_the_soft_bellman_equation_holds() -> None:
     """beta * A_t + V_t = R at beta 0.5: A_1 = 1 and A_2 = 1.5, so the log-ratios are -0.5, 1.5."""
     policy = torch.tensor([[-1.5, -0.5, -9.0]], dtype=torch.float64)
     reference = torch.tensor([[-1.0, -2.0, -1.0]], dtype=torch.float64)
-    assert oreo(policy, reference, beta=0.5, **TRAJECTORY).tolist() == [0.0]
+    assert oreo(policy, reference, beta=0.5, alpha=0.0, **TRAJECTORY).tolist() == [0.0]
+    divergence = torch.tensor([[0.5, 1.5, 99.0]], dtype=torch.float64)
+    held = oreo(policy, reference, beta=0.5, alpha=0.1, reverse_kl=divergence, **TRAJECTORY)
+    assert held.tolist() == [pytest.approx(0.1)]
+    with pytest.raises(ShapeError, match=r"alpha is 0.01 and the divergence .* is missing"):
+        oreo(policy, reference, **TRAJECTORY)
+
+
+def test_oreo_takes_the_divergences_of_the_released_code_by_option() -> None:
+    """At beta 0.5 the residuals are 0; log-ratios -0.5 and 1.5, so k3 = e^.5 - 1.5, e^-1.5 + .5."""
+    policy = torch.tensor([[-1.5, -0.5, -9.0]], dtype=torch.float64)
+    reference = torch.tensor([[-1.0, -2.0, -1.0]], dtype=torch.float64)
+    held = partial(oreo, policy, reference, beta=0.5, alpha=0.1, **TRAJECTORY)
+    k3 = (math.exp(0.5) - 1.5 + math.exp(-1.5) + 0.5) / 2
+    assert held(divergence="sampled").tolist() == [pytest.approx(0.1 * k3, rel=1e-12)]
+    forward = torch.tensor([[0.2, 0.6, 99.0]], dtype=torch.float64)
+    assert held(divergence="forward", forward_kl=forward).tolist() == [pytest.approx(0.04)]
+    with pytest.raises(ShapeError, match="pass forward_kl, or alpha=0"):
+        held(divergence="forward", reverse_kl=forward)
 
 
 def test_each_side_of_oreo_holds_the_other_still() -> None:

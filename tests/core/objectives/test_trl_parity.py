@@ -5,6 +5,7 @@ functions. `same` in the table means: equal here.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,8 @@ from transformers import LlamaForCausalLM
 from trillium.objectives import configs
 from trillium.objectives.batch import PairLogps, SingleLogps
 from trillium.objectives.companions import tpo_triple
-from trillium.objectives.table import OBJECTIVES, evaluate
+from trillium.objectives.evaluate import evaluate
+from trillium.objectives.table import OBJECTIVES
 from trillium.objectives.unpaired import kto_reference_point
 from trillium.policies.tiny import tiny_policy, tiny_tokenizer
 
@@ -310,3 +312,28 @@ def test_orpo_trainer_has_the_same_odds_and_another_likelihood(tmp_path: Path) -
     )
     assert abs(likelihood.item() - metrics["nll_loss"]) > 1e-2
     assert OBJECTIVES["orpo"].trl == "differs"
+
+
+def test_orpo_over_sequences_is_the_loss_of_trl(tmp_path: Path) -> None:
+    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+    trainer = ORPOTrainer(
+        model=tiny_policy(seed=0),
+        args=ORPOConfig(output_dir=str(tmp_path), beta=0.3, **SETTINGS),
+        train_dataset=Dataset.from_dict(ROWS),
+        processing_class=tiny_tokenizer(),
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    theirs, _ = trainer.get_batch_loss_metrics(trainer.model, batch)
+    model = tiny_policy(seed=0)
+    attended, labels = batch["chosen_attention_mask"], batch["chosen_labels"]
+    is_prompt = attended.bool() & (labels == -100)
+    prompt = PairLogps(*2 * (token_logps(model, batch["chosen_input_ids"], is_prompt)[0],))
+    counts = is_prompt[:, 1:].sum(-1)
+    prompt = replace(prompt, n_chosen=counts, n_rejected=counts)
+    ours = evaluate(
+        configs.ORPOConfig(lam=0.3, nll="sequence"),
+        score_sides(model, batch),
+        computed={"policy_prompt": prompt},
+    ).mean()
+    assert_equal(theirs, trainer.model, ours, model)

@@ -3,7 +3,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from transformers import BloomConfig, BloomForCausalLM, OPTConfig, OPTForCausalLM
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma2Config,
+    OPTConfig,
+    OPTForCausalLM,
+)
 from trillium.errors import BackendError, ConfigError
 from trillium.layouts import collate
 from trillium.policies import load
@@ -11,6 +17,7 @@ from trillium.policies.adapters import adapter_parameters, has_effect, save_adap
 from trillium.policies.config import LoraSettings, PolicyConfig
 from trillium.policies.load import checkpoint_activations, load_policy, resolve_dtype
 from trillium.policies.tiny import tiny_policy, tiny_tokenizer
+from trillium.scoring.flex import ATTENTION
 from trillium.scoring.scores import score
 from trillium.trees import TokenPath, TokenTree
 
@@ -232,3 +239,17 @@ def test_an_unknown_kind_of_model_is_told_once(
     with pytest.raises(ConfigError, match="has model type `unheard_of`"):
         load_policy(configure(folder), device="cpu")
     assert capfd.readouterr().err == ""
+
+
+def test_flex_attention_that_cannot_be_had_is_refused_and_never_replaced() -> None:
+    """What is asked for by name is given or refused; only auto chooses."""
+    wanted, gpu = tiny_policy().config, torch.device("cuda")
+    with pytest.raises(ConfigError, match="needs a GPU and none is visible"):
+        load._choose_attention(wanted, "flex", torch.device("cpu"))
+    capped = Gemma2Config()
+    with pytest.raises(ConfigError, match="a model of type gemma2 cannot be given it"):
+        load._choose_attention(capped, "flex", gpu)
+    found = [load._choose_attention(wanted, each, gpu) for each in ("auto", "flex", "sdpa")]
+    assert found == [ATTENTION, ATTENTION, "sdpa"]
+    assert load._choose_attention(capped, "auto", gpu) == "eager"
+    assert load._choose_attention(wanted, "auto", torch.device("cpu")) == "sdpa"

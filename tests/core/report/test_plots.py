@@ -88,3 +88,17 @@ def test_long_and_foreign_labels_leave_room_for_the_plot():
     assert "漢字 [s] ⟨U+0000⟩" in shown
     assert "x " * 20 + "x..." in shown
     assert max(map(len, shown)) == 44
+
+
+def test_more_lines_than_colours_still_differ():
+    names = [f"run {number}" for number in range(8)]
+    series = tuple(Series(name, tuple(range(40)), (0.5,) * 40) for name in names)
+    svg = draw_curves(Curves("Loss", "step", "nats", series))
+    assert set(names) <= set(words(svg))
+    drawn = [
+        path.attrib["style"]
+        for path in ET.fromstring(svg).iter("path")
+        if "stroke-width: 2" in path.attrib.get("style", "")
+        and "var(--series" in path.attrib["style"]
+    ]
+    assert len(set(drawn)) == 8

@@ -3,6 +3,7 @@ from trillium.report.standard import (
     comparison_bars,
     comparison_headline,
     comparison_table,
+    cost_section,
     stage_bars,
     training_curves,
 )
@@ -56,3 +57,10 @@ def test_held_out_measures_are_drawn_beside_their_training_twins():
 
 def test_stages_keep_their_order():
     assert stage_bars({"train": 2.0, "sample": 5.0}).groups == ("train", "sample")
+
+
+def test_what_a_run_took_is_times_by_stage_and_then_numbers():
+    section = cost_section({"judge_after": 2.5}, [("peak memory", "1.00 GiB")])
+    bars, table = section.blocks
+    assert (bars.groups, bars.series[0].values) == (("judge after",), (2.5,))
+    assert table.rows == (("peak memory", "1.00 GiB"),)

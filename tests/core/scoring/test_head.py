@@ -1,3 +1,5 @@
+from typing import get_args
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -9,8 +11,8 @@ from trillium.policies.tiny import tiny_policy
 from trillium.scoring.forward import check_head, open_model
 from trillium.scoring.head import Head, Statistic, token_statistics
 
-ALL: frozenset[Statistic] = frozenset({"logp", "entropy", "kl_to_reference", "is_argmax", "top_k"})
-DIFFERENTIABLE: tuple[Statistic, ...] = ("logp", "entropy", "kl_to_reference")
+ALL: frozenset[Statistic] = frozenset(get_args(Statistic))
+DIFFERENTIABLE: tuple[Statistic, ...] = ("logp", "entropy", "kl_to_reference", "reverse_kl")
 
 
 def draw(
@@ -44,6 +46,7 @@ def naive(head: Head, hidden: Tensor, target: Tensor, other: Tensor) -> dict[str
         "kl_to_reference": nn.functional.kl_div(
             log_p, log_q, reduction="none", log_target=True
         ).sum(-1),
+        "reverse_kl": nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1),
         "is_argmax": (log_p.argmax(-1) == target).float(),
     }
 
@@ -237,3 +240,21 @@ def test_wrong_requests_are_named() -> None:
 def test_model_without_a_head_is_refused() -> None:
     with pytest.raises(ConfigError, match="has no language-model head"):
         open_model(nn.Linear(2, 2))
+
+
+def test_a_divergence_at_a_temperature_is_that_of_flattened_logits() -> None:
+    linear, hidden, other, target = draw(dtype=torch.float64)
+    found = token_statistics(
+        Head(linear),
+        hidden,
+        target,
+        statistics=frozenset({"logp", "kl_to_reference"}),
+        reference_hidden=other,
+        kl_temperature=2.0,
+        chunk=7,
+    ).values
+    log_p, log_q = (torch.log_softmax(linear(each) / 2, -1) for each in (hidden, other))
+    expected = (log_q.exp() * (log_q - log_p)).sum(-1)
+    torch.testing.assert_close(found["kl_to_reference"], expected)
+    plain = torch.log_softmax(linear(hidden), -1)[torch.arange(len(target)), target]
+    torch.testing.assert_close(found["logp"], plain)

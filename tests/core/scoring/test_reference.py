@@ -319,3 +319,28 @@ def test_kinds_are_opened_by_name(tmp_path: Path) -> None:
 def test_model_without_adapter_has_no_reference_of_its_own() -> None:
     with pytest.raises(ConfigError, match="has no adapter to switch off"):
         BaseReference(tiny_policy())
+
+
+def test_cached_tokens_are_those_of_the_model_and_of_the_same_records(tmp_path: Path) -> None:
+    policy = build()
+    with LogpCache(tmp_path / "cache.sqlite") as cache:
+        live = BaseReference(policy)
+        cached = CachedReference(live, cache)
+        for layout in ("padded", "shared"):
+            batch = collate(TREES, layout=layout, pad_id=3)
+            torch.testing.assert_close(cached.token_logps(batch), live.token_logps(batch))
+        assert cached.n_computed == len(set(batch.path_digests))
+        again = CachedReference(live, cache)
+        torch.testing.assert_close(again.logps(batch), live.logps(batch))
+        assert (again.n_hits, again.n_computed) == (len(set(batch.path_digests)), 0)
+
+
+def test_the_last_layer_is_what_the_head_reads(tmp_path: Path) -> None:
+    policy = build()
+    batch = collate(TREES, layout="shared", pad_id=3)
+    with LogpCache(tmp_path / "cache.sqlite") as cache:
+        reference = CachedReference(BaseReference(policy), cache)
+        layers = reference.layers(batch)
+        assert layers.shape == (len(batch.target), 2, 32)
+        assert torch.equal(layers[:, -1], reference.hidden(batch))
+        assert not torch.equal(layers[:, 0], layers[:, 1])

@@ -5,7 +5,7 @@ from torch import Tensor
 from trillium.errors import BackendError, ConfigError
 from trillium.layouts import collate
 from trillium.policies.tiny import tiny_policy
-from trillium.scoring.scores import score, sum_paths
+from trillium.scoring.scores import pad_paths, score, scored_places, sum_paths
 from trillium.trees import TokenPath, TokenTree
 
 PROMPT = (10, 11, 12)
@@ -146,3 +146,19 @@ def test_divergence_from_an_adapted_head_is_refused() -> None:
     batch = collate(TREES, layout="padded", pad_id=3)
     with pytest.raises(ConfigError, match="leave lm_head out"):
         score(model, batch, statistics=frozenset({"kl_to_reference"}))
+
+
+@pytest.mark.parametrize("layout", ["padded", "shared", "packed"])
+def test_padded_paths_hold_each_token_in_turn(layout: str) -> None:
+    batch = collate(TREES, layout=layout, pad_id=3, row_tokens=40)
+    expected = [[20, 21, 22, 0], [20, 30, 0, 0], [40, 0, 0, 0], [50, 51, 52, 53]]
+    assert pad_paths(batch.target.float(), batch).tolist() == expected
+    assert scored_places(batch).tolist() == [[value > 0 for value in row] for row in expected]
+
+
+def test_hidden_states_are_kept_only_on_request() -> None:
+    batch = collate(TREES, layout="shared", pad_id=3)
+    assert score(tiny_policy(), batch).hidden is None
+    kept = score(tiny_policy(), batch, keep_hidden=True).hidden
+    assert kept is not None
+    assert kept.shape == (len(batch.target), 32)

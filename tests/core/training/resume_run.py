@@ -1,21 +1,23 @@
 """Align a tiny policy; die at a given step as `kill -9` would. Run by test_resume.py.
 
-python resume_run.py OUTPUT [--objective dpo|kto] [--kill-at STEP] [--accumulation N]
+python resume_run.py OUTPUT [--objective NAME] [--kill-at STEP] [--accumulation N]
 """
 
 import argparse
 import os
 import signal
 import warnings
+from functools import partial
 from pathlib import Path
 
 import torch
-from conftest import make_pairs, make_policy, make_singles
+from conftest import make_pairs, make_policy, make_singles, make_trees
 from transformers import TrainerCallback
 from trillium.objectives.table import OBJECTIVES
 from trillium.scoring.reference import BaseReference
 from trillium.training.align import AlignConfig, align
 from trillium.training.config import TrainConfig
+from trillium.training.processes import joined_processes
 
 
 class Die(TrainerCallback):
@@ -39,8 +41,11 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(123)
     policy = make_policy(spread=0.0, dropout=options.dropout)
+    # Masks with dropout: their noise must be that of a run that never stopped.
+    chosen = {"mask_dropout": 0.1} if options.objective == "sparsepo" else {}
+    objective = OBJECTIVES[options.objective].config(**chosen)
     config = AlignConfig(
-        objective=OBJECTIVES[options.objective].config(),
+        objective=objective,
         train=TrainConfig(
             per_device_train_batch_size=2,
             gradient_accumulation_steps=options.accumulation,
@@ -53,16 +58,19 @@ def main() -> None:
             micro_tokens=64,
         ),
     )
-    make = make_pairs if options.objective in {"dpo", "cpo"} else make_singles
-    align(
-        config,
-        make(21),
-        policy,
-        BaseReference(policy),
-        options.output,
-        held_out=make(4, seed=5),
-        callbacks=[Die(options.kill_at)],
+    make = {"dpo": make_pairs, "cpo": make_pairs, "kto": make_singles}.get(
+        options.objective, partial(make_trees, objective)
     )
+    with joined_processes():
+        align(
+            config,
+            make(21),
+            policy,
+            BaseReference(policy),
+            options.output,
+            held_out=make(4, seed=5),
+            callbacks=[Die(options.kill_at)],
+        )
 
 
 if __name__ == "__main__":

@@ -42,6 +42,24 @@ def test_a_finished_run_is_not_trained_again(pairs, policy, tmp_path):
         assert torch.equal(tensor, trained[name.replace(".weight", ".default.weight")])
 
 
+def test_when_the_memory_of_a_gpu_ends_the_run_says_what_to_lower_and_goes_on(
+    pairs, policy, tmp_path
+):
+    class Fill(TrainerCallback):
+        def on_step_begin(self, args, state, control, **_):
+            if state.global_step == 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+    config = configure(save_steps=1, micro_tokens=300)
+    model = policy(spread=0.0)
+    sentence = r"step 3: the GPU has no memory left for row batches of 300 tokens; lower train"
+    with pytest.raises(BackendError, match=sentence):
+        align(config, pairs(16), model, BaseReference(model), tmp_path, callbacks=[Fill()])
+    fresh = policy(spread=0.0)
+    result = align(config, pairs(16), fresh, BaseReference(fresh), tmp_path)
+    assert [row["step"] for row in result.metrics] == [1, 2, 3, 4]
+
+
 def test_other_trees_do_not_continue_an_old_checkpoint(pairs, policy, tmp_path, caplog):
     config = configure()
     for seed in (0, 1):

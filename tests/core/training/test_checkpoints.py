@@ -1,9 +1,9 @@
 import errno
 
 import pytest
+from trillium.files import is_disk_full
 from trillium.training.checkpoints import (
     SEAL,
-    is_disk_full,
     newest_checkpoint,
     prune_checkpoints,
     seal_checkpoint,

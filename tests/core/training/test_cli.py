@@ -9,11 +9,100 @@ import yaml
 from safetensors.torch import load_file
 from transformers import MambaConfig, MambaForCausalLM
 from trillium.errors import ConfigError, DataError
+from trillium.objectives.recipe_configs import LiPOConfig, SRPOConfig
 from trillium.policies.tiny import tiny_policy, tiny_tokenizer
+from trillium.tokenize import TokenizeConfig
 from trillium.training import cli
 from trillium.training.journal import read_evaluations, read_metrics
+from trillium.training.rows import read_trees
 
 WORDS = ["red", "green", "blue", "sun", "moon", "star", "cat", "dog"]
+
+
+def write_further_rows(folder, say, message):
+    """Write one file for each kind of row that is neither a pair alone nor a labelled response."""
+    texts = ("target", "gold", "rationale", "near_scope", "out_of_scope")
+    numbers = {
+        "p_win": 0.9,
+        "reference_is_chosen": 1,
+        "degree_label": 2,
+        "margin_chosen": 0.1,
+        "margin_rejected": 0.0,
+    }
+    accompanied = [
+        {
+            "prompt": message("user", say(4)),
+            "chosen": message("assistant", say(3)),
+            "rejected": message("assistant", say(5)),
+            "rejected_prompt": message("user", say(3)),
+            **{name: message("assistant", say(3)) for name in texts},
+            "near_scope_prompt": message("user", say(2)),
+            "out_of_scope_prompt": message("user", say(2)),
+            **numbers,
+        }
+        for _ in range(8)
+    ]
+    plain = [
+        {
+            "prompt": say(3) + " ",
+            "chosen": say(3),
+            "rejected": say(4),
+            "rejected_prompt": f"{index} {say(2)} ",
+            "gold": say(2),
+            "gold_prompt": f"{index}? ",
+            "p_win": 0.8,
+        }
+        for index in range(8)
+    ]
+    ranked = [
+        {
+            "prompt": say(4),
+            "completions": [say(2 + place) for place in range(2 + index % 3)],
+            "rewards": [float(place) for place in range(2 + index % 3)],
+            "ranks": [2 + index % 3 - place for place in range(2 + index % 3)],
+        }
+        for index in range(8)
+    ]
+    searched = [
+        {
+            "prompt": message("user", say(3)),
+            "steps": [
+                {"text": say(2) + "\n", "parent": -1},
+                {"text": say(2), "parent": 0},
+                {"text": say(3), "parent": 0},
+                {"text": say(4), "parent": -1},
+            ],
+            "labels": {"label": [0.9, 0.4, 0.1]},
+        }
+        for _ in range(8)
+    ]
+    used = [
+        {
+            "messages": [
+                *message("user", say(3)),
+                *message("assistant", say(2)),
+                *message("user", say(2)),
+                *message("assistant", say(2)),
+            ],
+            "reward": index % 2,
+        }
+        for index in range(8)
+    ]
+    supervised = [
+        {"prompt": say(3), "completion": say(3), "aligned_mean_logps": -1.5} for _ in range(8)
+    ]
+    files = {
+        "accompanied": accompanied,
+        "plain": plain,
+        "ranked": ranked,
+        "searched": searched,
+        "used": used,
+        "supervised": supervised,
+        "unlabelled": [{**row, "labels": [2.0] * len(row["rewards"])} for row in ranked],
+        "verdictless": [{"messages": row["messages"]} for row in used],
+    }
+    for name, records in files.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
 
 
 @pytest.fixture
@@ -50,6 +139,7 @@ def workplace(tmp_path, monkeypatch):
     same = [{"prompt": f"p{i}", "completion": "c", "label": i % 2} for i in range(4)]
     for name, records in (("ratings", rated), ("long", long), ("same", same)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    write_further_rows(tmp_path, say, message)
     run = {
         "output": "run",
         "policy": {"base": str(tmp_path / "model"), "dtype": "float32"},
@@ -137,6 +227,71 @@ def test_kto_says_when_one_kind_of_label_is_missing(workplace, caplog):
     ]
 
 
+@pytest.mark.parametrize(
+    ("file", "objective"),
+    [
+        ("accompanied", "{name: dove}"),
+        ("accompanied", "{name: slic}"),
+        ("accompanied", "{name: tpo_triple}"),
+        ("accompanied", "{name: rationale_dpo}"),
+        ("accompanied", "{name: xpo}"),
+        ("accompanied", "{name: srpo}"),
+        ("accompanied", "{name: c3po, kd_lambda: 0.5}"),
+        ("accompanied", "{name: spo_degree}"),
+        ("accompanied", "{name: tdpo}"),
+        ("accompanied", "{name: sparsepo, masks: independent}"),
+        ("plain", "{name: dove}"),
+        ("plain", "{name: tpo_triple}"),
+        ("plain", "{name: srpo}"),
+        ("plain", "{name: slic, imitate: chosen}"),
+        ("ranked", "{name: lipo, labels_from: rewards}"),
+        ("ranked", "{name: lipo, labels_from: ranks, variant: softmax}"),
+        ("ranked", "{name: pro}"),
+        ("searched", "{name: tree_tpo}"),
+        ("used", "{name: oreo}"),
+        ("supervised", "{name: poft}"),
+    ],
+)
+def test_every_kind_of_row_trains_and_is_evaluated_from_a_run_file(workplace, file, objective):
+    options = [f"data.path={file}.jsonl", f"data.held_out={file}.jsonl", "train.eval_steps=2"]
+    cli.train("run.yaml", [*options, f"objective={objective}", "train.num_train_epochs=1"])
+    rows = read_metrics(workplace / "run")
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+    (evaluated,) = read_evaluations(workplace / "run")
+    assert math.isfinite(evaluated["eval_loss"])
+    adapter = load_file(workplace / "run" / "adapter" / "adapter_model.safetensors")
+    assert all((tensor != 0).all() for tensor in adapter.values())
+
+
+def test_rewards_make_the_labels_that_win_probabilities_would(workplace):
+    """Rewards 0, 1, 2: the best beats the others with (sigmoid(1) + sigmoid(2)) / 2."""
+    path, tokenizer = workplace / "ranked.jsonl", tiny_tokenizer()
+    trees = read_trees(path, LiPOConfig(labels_from="rewards"), TokenizeConfig(), tokenizer).trees
+    best = (1 / (1 + math.exp(-1)) + 1 / (1 + math.exp(-2))) / 2
+    assert trees[1].labels["label"] == pytest.approx((1 - best, 0.5, best))
+    trees = read_trees(path, LiPOConfig(labels_from="ranks"), TokenizeConfig(), tokenizer).trees
+    assert trees[1].labels["label"] == (0.0, 0.5, 1.0)
+
+
+def test_a_reviser_reads_the_prompt_the_response_and_the_instruction(workplace):
+    config = SRPOConfig(revision="Do better.")
+    tokenizer = tiny_tokenizer()
+    trees = read_trees(workplace / "accompanied.jsonl", config, TokenizeConfig(), tokenizer).trees
+    row = json.loads((workplace / "accompanied.jsonl").read_text().splitlines()[0])
+    prompt, chosen, rejected = (
+        row[name][0]["content"] for name in ("prompt", "chosen", "rejected")
+    )
+    path = trees[0].path(4)  # the chosen response as a revision of the rejected one
+    assert tokenizer.decode(path.ids) == (
+        f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{rejected}<|im_end|>\n"
+        "<|im_start|>user\nDo better.<|im_end|>\n"
+        f"<|im_start|>assistant\n{chosen}<|im_end|>"
+    )
+    scored = [token for token, is_scored in zip(path.ids, path.scored, strict=True) if is_scored]
+    assert tokenizer.decode(scored) == f"{chosen}<|im_end|>"
+
+
 def test_a_dry_run_counts_shows_a_tree_and_starts_nothing(workplace, capsys):
     shutil.rmtree(workplace / "model")
     tiny_tokenizer().save_pretrained("model")
@@ -152,6 +307,58 @@ def test_a_dry_run_counts_shows_a_tree_and_starts_nothing(workplace, capsys):
     [
         (["data.path=rows.jsonl"], DataError, "holds labelled rows .* dpo needs pairs"),
         (["objective={name: kto}"], DataError, "holds pairs .* kto needs labelled rows"),
+        (
+            ["objective={name: lipo}"],
+            DataError,
+            r"holds pairs \(chosen, rejected\) and objective lipo needs rankings",
+        ),
+        (
+            ["data.path=ranked.jsonl", "objective={name: lipo}"],
+            DataError,
+            r'ranked.jsonl:1, .*: field "labels" is missing or no number \(objective lipo needs',
+        ),
+        (
+            ["data.path=unlabelled.jsonl", "objective={name: lipo}"],
+            DataError,
+            r'field "labels" is \[2.0, 2.0\] \(objective lipo needs one number from 0 to 1',
+        ),
+        (
+            ["data.path=ranked.jsonl"],
+            DataError,
+            "holds rankings .* and objective dpo needs pairs",
+        ),
+        (
+            ["objective={name: tpo_triple}"],
+            DataError,
+            r'pairs.jsonl:1, .* field "gold" is missing \(objective tpo_triple needs',
+        ),
+        (
+            ["objective={name: srpo}"],
+            DataError,
+            'field "p_win" is missing or no number .objective srpo needs p_win',
+        ),
+        (
+            ["data.path=accompanied.jsonl", "objective={name: spo_degree, n_degrees: 2}"],
+            DataError,
+            'field "degree_label" is 2 .objective spo_degree needs a whole number from 0 to 1',
+        ),
+        (
+            ["data.path=verdictless.jsonl", "objective={name: oreo}"],
+            DataError,
+            'field "reward" is missing or no number .objective oreo needs reward',
+        ),
+        (
+            ["data.path=supervised.jsonl", "objective={name: kto}"],
+            DataError,
+            'field "label" is missing',
+        ),
+        (["objective={name: rdpo, epsilon: 0.5}"], ConfigError, "epsilon = 0.5: must be less than"),
+        (["objective={name: rso}"], ConfigError, "rso is a function the trainer cannot feed"),
+        (
+            ["data.path=ranked.jsonl", "objective={name: pro}", "train.stop_margin=2"],
+            ConfigError,
+            "train.stop_margin is set and objective pro has no log-ratio margin",
+        ),
         (["reference=none"], ConfigError, "reference is none and objective dpo compares"),
         (["reference=bse"], ConfigError, "reference"),
         (["objective.beta=0"], ConfigError, "objective.beta = 0: must be greater than 0"),

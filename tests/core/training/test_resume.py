@@ -16,6 +16,8 @@ SAME = (
     "adapter/adapter_config.json",
 )
 
+WITH_HEADS = {"sparsepo", "oreo"}
+
 
 def run(output, *options):
     paths = os.pathsep.join([str(SCRIPT.parent), *filter(None, sys.path)])
@@ -30,13 +32,17 @@ def run(output, *options):
 
 
 def assert_same(folder, expected):
-    for name in SAME:
+    heads = [path.relative_to(expected) for path in expected.glob("adapter/heads.*")]
+    for name in (*SAME, *heads):
         assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
 
 
 # Steps 1, before any checkpoint; 5, inside an accumulated step; 9, in the second epoch.
 @pytest.mark.slow
-@pytest.mark.parametrize(("objective", "kills"), [("dpo", (1, 5, 9)), ("kto", (8,))])
+@pytest.mark.parametrize(
+    ("objective", "kills"),
+    [("dpo", (1, 5, 9)), ("kto", (8,)), ("sparsepo", (2, 5)), ("oreo", (8,))],
+)
 def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(objective, kills, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert run(whole, "--objective", objective).returncode == 0
@@ -46,6 +52,7 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(objective, 
         assert not (broken / "adapter").exists()
     resumed = run(broken, "--objective", objective)
     assert resumed.returncode == 0, resumed.stderr
+    assert (whole / "adapter" / "heads.safetensors").exists() == (objective in WITH_HEADS)
     assert_same(broken, whole)
 
 

@@ -1,4 +1,5 @@
 import pytest
+from trillium.objectives.recipe_configs import C3POConfig
 from trillium.training.steps import Sample, StepCollator, row_tokens
 
 
@@ -24,10 +25,18 @@ def test_a_step_counts_trees_and_chosen_tokens(pairs):
     step = StepCollator("shared", 3, 64)([Sample(tree) for tree in trees])
     assert step.n_trees == 5
     assert step.n_tokens == sum(tree.n_tokens for tree in trees)
-    assert step.n_chosen_tokens == sum(sum(tree.path(0).scored) for tree in trees)
+    assert step.path_tokens == (sum(sum(tree.path(0).scored) for tree in trees),)
     assert step.mismatched == ()
+
+
+def test_further_paths_are_counted_when_an_objective_normalises_by_them(trees_for):
+    trees = trees_for(C3POConfig(), 5)
+    step = StepCollator("shared", 3, 64, n_counted=4)([Sample(tree) for tree in trees])
+    assert step.path_tokens == tuple(
+        sum(sum(tree.path(place).scored) for tree in trees) for place in range(4)
+    )
 
 
 def test_a_step_without_trees_is_empty_but_valid():
     step = StepCollator("shared", 3, 64)([])
-    assert (step.rows, step.n_trees, step.n_tokens, step.n_chosen_tokens) == ((), 0, 0, 0)
+    assert (step.rows, step.n_trees, step.n_tokens, step.path_tokens) == ((), 0, 0, (0,))

@@ -1,5 +1,4 @@
 import math
-from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -14,9 +13,22 @@ from trillium.objectives.configs import (
     ObjectiveConfig,
     SimPOConfig,
 )
+from trillium.objectives.recipe_configs import (
+    C3POConfig,
+    DegreeConfig,
+    LiPOConfig,
+    OREOConfig,
+    PROConfig,
+    SLiCConfig,
+    SparsePOConfig,
+    TDPOConfig,
+    TreeTPOConfig,
+    TripleConfig,
+)
 from trillium.objectives.table import needs_of
 from trillium.scoring.reference import BaseReference
 from trillium.training.config import TrainConfig, training_arguments
+from trillium.training.heads import attach, build_heads, heads_of
 from trillium.training.journal import read_evaluations, read_metrics
 from trillium.training.steps import Sample, StepCollator
 from trillium.training.task import Task
@@ -24,18 +36,38 @@ from trillium.training.trainer import PrefTrainer
 
 # What a run file may name: the table holds further functions, for recipes.
 TRAINABLE = [config() for config in get_args(get_args(ObjectiveConfig)[0])]
+# Options that change what is read.
+VARIANTS = [
+    *TRAINABLE,
+    *(LiPOConfig(variant=name) for name in get_args(LiPOConfig.model_fields["variant"].annotation)),
+    TDPOConfig(variant="tdpo1"),
+    SparsePOConfig(l1_u=1e-3, l1_d=1e-3),
+    SparsePOConfig(masks="independent", l1_u=1e-3),
+    SparsePOConfig(masks="mapo"),
+    TripleConfig(variant="tpo_l"),
+    SLiCConfig(imitate="chosen"),
+    TreeTPOConfig(step_weights="uniform"),
+    TreeTPOConfig(normalize_steps=True),
+    C3POConfig(kd_lambda=0.5, temp=2.0),
+]
 
 
-def samples_for(objective, pairs, singles):
-    needs = needs_of(objective)
-    if needs.shape == "pair":
-        labels = dict.fromkeys(needs.labels, (0.7, 0.2))
-        return [
-            Sample(replace(tree, labels=labels, columns=dict.fromkeys(needs.columns, 0.3)))
-            for tree in pairs(8)
-        ]
-    trees = singles(8)
-    return [Sample(tree, other) for tree, other in zip(trees, singles(8, seed=1), strict=True)]
+def samples_for(objective, trees_for, n=8):
+    trees = trees_for(objective, n)
+    if not needs_of(objective).mismatched:
+        return [Sample(tree) for tree in trees]
+    others = trees_for(objective, n, seed=1)
+    return [Sample(tree, other) for tree, other in zip(trees, others, strict=True)]
+
+
+def moved_heads(objective, policy):
+    """Return the objective's heads as after some steps, when no entry equals another."""
+    heads = build_heads(objective, policy)
+    with torch.no_grad():
+        for index, entry in enumerate(p for head in heads.values() for p in head.parameters()):
+            noise = torch.Generator().manual_seed(index)
+            entry.add_(0.1 * torch.randn(entry.shape, generator=noise))
+    return heads
 
 
 def build(
@@ -48,15 +80,18 @@ def build(
     micro_tokens=64,
     held_out=(),
     starts_at_reference=False,
+    heads=None,
     **train,
 ):
     config = TrainConfig(**{"order": "sequential", "per_device_train_batch_size": 8, **train})
+    attach(policy, moved_heads(objective, policy) if heads is None else heads)
+    n_counted = 2 + len(needs_of(objective).paths)
     task = Task(
         samples=samples,
         held_out=held_out,
         objective=objective,
         reference=BaseReference(policy),
-        collator=StepCollator(layout, 3, micro_tokens),
+        collator=StepCollator(layout, 3, micro_tokens, n_counted=n_counted),
         order=config.order,
         identity="test",
         keep_checkpoints=config.keep_checkpoints,
@@ -80,9 +115,9 @@ def relative_gap(gradients, expected):
     return ((gradients - expected).norm() / expected.norm()).item()
 
 
-@pytest.mark.parametrize("objective", TRAINABLE, ids=lambda config: config.name)
-def test_the_layouts_agree_on_loss_and_gradients(objective, pairs, singles, policy, tmp_path):
-    samples = samples_for(objective, pairs, singles)
+@pytest.mark.parametrize("objective", VARIANTS, ids=str)
+def test_the_layouts_agree_on_loss_and_gradients(objective, trees_for, policy, tmp_path):
+    samples = samples_for(objective, trees_for)
     results = [
         first_step(build(policy(), samples, objective, tmp_path, layout=layout))
         for layout in ("padded", "shared", "packed")
@@ -93,13 +128,25 @@ def test_the_layouts_agree_on_loss_and_gradients(objective, pairs, singles, poli
 
 
 @pytest.mark.parametrize(
-    "objective", [DPOConfig(), SimPOConfig(), CPOConfig(), IPOConfig(), KTOConfig()], ids=repr
+    "objective",
+    [
+        DPOConfig(),
+        SimPOConfig(),
+        CPOConfig(),
+        IPOConfig(),
+        KTOConfig(),
+        TripleConfig(),
+        C3POConfig(),
+        PROConfig(),
+        OREOConfig(),
+    ],
+    ids=repr,
 )
 @pytest.mark.parametrize(("per_device", "accumulation"), [(4, 2), (2, 4), (1, 8), (3, 3)])
 def test_accumulation_never_changes_the_gradients(
-    objective, per_device, accumulation, pairs, singles, policy, tmp_path
+    objective, per_device, accumulation, trees_for, policy, tmp_path
 ):
-    samples = samples_for(objective, pairs, singles)
+    samples = samples_for(objective, trees_for)
     whole = first_step(build(policy(), samples, objective, tmp_path, micro_tokens=4096))
     split = first_step(
         build(
@@ -140,17 +187,51 @@ def test_a_policy_that_only_claims_to_equal_its_reference_is_refused(pairs, poli
         first_step(trainer)
 
 
-def test_every_trainable_entry_moves(pairs, policy, tmp_path):
+@pytest.mark.parametrize(
+    ("objective", "learning_rate"),
+    [
+        (DPOConfig(), 5e-6),
+        (SparsePOConfig(masks="independent"), 5e-6),
+        (OREOConfig(), 5e-6),
+        (DegreeConfig(), 2e-5),  # at 5e-6 one step undoes another, to the bit, in one entry
+    ],
+    ids=str,
+)
+def test_every_trainable_entry_moves(objective, learning_rate, trees_for, policy, tmp_path):
     model = policy(spread=0.0)
+    samples = samples_for(objective, trees_for, 16)
+    trainer = build(
+        model,
+        samples,
+        objective,
+        tmp_path,
+        heads=build_heads(objective, model),
+        num_train_epochs=4,
+        learning_rate=learning_rate,
+    )
     before = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
-    samples = [Sample(tree) for tree in pairs(16)]
-    build(model, samples, DPOConfig(), tmp_path, num_train_epochs=4, learning_rate=5e-6).train()
+    assert len([name for name in before if "head" in name]) == len(
+        list(heads_of(model).parameters())
+    )
+    trainer.train()
     for name, parameter in model.named_parameters():
         if name in before:
             assert parameter.dtype == torch.float32
             assert (parameter != before[name]).all(), name
         else:
             assert parameter.grad is None
+
+
+def test_masks_decay_by_themselves(trees_for, policy, tmp_path):
+    objective = SparsePOConfig(mask_weight_decay=0.25)
+    model = policy()
+    trainer = build(model, samples_for(objective, trees_for), objective, tmp_path)
+    groups = trainer.create_optimizer().param_groups
+    assert [group["weight_decay"] for group in groups] == [0.0, 0.0, 0.25]
+    masks = {id(entry) for entry in heads_of(model).parameters()}
+    assert {id(entry) for entry in groups[2]["params"]} == masks
+    every = [id(entry) for group in groups for entry in group["params"]]
+    assert sorted(every) == sorted(id(p) for p in model.parameters() if p.requires_grad)
 
 
 def test_training_separates_the_pairs_and_records_every_step(pairs, policy, tmp_path):
@@ -176,9 +257,9 @@ def test_training_separates_the_pairs_and_records_every_step(pairs, policy, tmp_
 
 
 def test_kto_may_be_shuffled_and_its_reference_point_is_of_the_whole_step(
-    singles, policy, tmp_path
+    trees_for, policy, tmp_path
 ):
-    samples = samples_for(KTOConfig(), None, singles)
+    samples = samples_for(KTOConfig(), trees_for)
     model = policy()
     trainer = build(model, samples, KTOConfig(), tmp_path, order="shuffle", micro_tokens=30)
     first_step(trainer)

@@ -13,6 +13,7 @@ from trillium.objectives.bindings.inputs import (
     configure,
     pair_logps,
 )
+from trillium.objectives.numerics import token_kl
 from trillium.objectives.pairwise import dpo
 
 HParams = Mapping[str, object]
@@ -122,13 +123,7 @@ def bind_c3po(hparams: HParams, inputs: CaseInputs) -> Outcome:
     """Compute C3PO; files call the near-scope stream hard and the out-of-scope stream soft."""
     config = configure(recipe_configs.C3POConfig, hparams, inputs)
     near_scope, out_of_scope = (
-        SideStream(
-            inputs.real(f"{stream}_student_logits"),
-            inputs.real(f"{stream}_teacher_logits"),
-            inputs.whole(f"{stream}_labels"),
-            inputs.whole(f"{stream}_mask").bool(),
-        )
-        for stream in ("hard", "soft")
+        _side_stream(inputs, stream, temp=config.temp) for stream in ("hard", "soft")
     )
     return Outcome(
         companions.c3po(
@@ -187,3 +182,16 @@ def bind_meet(hparams: HParams, inputs: CaseInputs) -> Outcome:
         for kind in ("good", "bad")
     )
     return Outcome(loss=unpaired.meet(good, bad, reduction=config.reduction))
+
+
+def _side_stream(inputs: CaseInputs, stream: str, *, temp: float) -> SideStream:
+    """Return the statistics of one stream from full logits, as a scorer would."""
+    student, teacher = (inputs.real(f"{stream}_{who}_logits") for who in ("student", "teacher"))
+    scored = inputs.whole(f"{stream}_mask").bool()
+    target = inputs.whole(f"{stream}_labels")[..., None]
+    logps = student.log_softmax(-1).gather(-1, target).squeeze(-1)
+    sums = (
+        torch.where(scored, each, 0.0).sum(-1)
+        for each in (logps, token_kl(teacher / temp, student / temp))
+    )
+    return SideStream(next(sums), scored.sum(-1), next(sums))

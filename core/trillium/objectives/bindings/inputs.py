@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trillium.errors import DataError
 from trillium.objectives.batch import PairLogps
-from trillium.objectives.configs import FrozenConfig
+from trillium.objectives.config_fields import FrozenConfig
 
 Config = TypeVar("Config", bound=FrozenConfig)
 

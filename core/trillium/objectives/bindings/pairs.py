@@ -15,11 +15,13 @@ from trillium.objectives.bindings.inputs import (
     configure,
     pair_logps,
 )
+from trillium.objectives.config_fields import FrozenConfig
 from trillium.objectives.configs import ObjectiveConfig
+from trillium.objectives.evaluate import evaluate
 from trillium.objectives.metrics import pair_rewards
 from trillium.objectives.numerics import log_odds
 from trillium.objectives.reference_free import absolute_odds_loss
-from trillium.objectives.table import OBJECTIVES, evaluate, needs_of
+from trillium.objectives.table import OBJECTIVES, needs_of
 from trillium.objectives.targets import modpo_rewards
 from trillium.objectives.unpaired import kto_reference_point
 
@@ -35,16 +37,23 @@ def bind_pairs(method: str) -> Binding:
         if needs.reference:
             reference = pair_logps("ref", inputs, lengths=needs.lengths)
         columns = {name: inputs.real(name) for name in needs.columns}
-        losses = evaluate(config, policy, reference, columns=columns)
+        computed = {"policy_prompt": _prompt_logps(inputs)} if needs.prompts else {}
+        losses = evaluate(config, policy, reference, columns=columns, computed=computed)
         return Outcome(losses, extras=_pair_extras(config, inputs, policy, reference))
 
     return bind
 
 
+def _prompt_logps(inputs: CaseInputs) -> PairLogps:
+    """Return the policy's log-probabilities of the prompts; both sides of a pair have the same."""
+    logps, counts = inputs.real("policy_prompt_logps"), inputs.whole("prompt_lens")
+    return PairLogps(logps, logps, counts, counts)
+
+
 _TRAINABLE: TypeAdapter[ObjectiveConfig] = TypeAdapter(ObjectiveConfig)
 
 
-def _trainable(config: configs.FrozenConfig) -> ObjectiveConfig:
+def _trainable(config: FrozenConfig) -> ObjectiveConfig:
     checked: ObjectiveConfig = _TRAINABLE.validate_python(config)
     return checked
 

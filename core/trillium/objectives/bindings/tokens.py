@@ -58,14 +58,14 @@ def bind_sparsepo(hparams: HParams, inputs: CaseInputs) -> Outcome:
             kl=stats.kl,
             mask_u=mask_u,
             mask_d=mask_d,
-            **config.model_dump(exclude={"name"}),
+            **config.model_dump(include={"beta", "l1_u", "l1_d"}),
         )
     )
 
 
 def bind_oreo(hparams: HParams, inputs: CaseInputs) -> Outcome:
-    """Compute OREO and its two parts."""
-    config = configure(recipe_configs.OREOConfig, hparams, inputs)
+    """Compute OREO and its two parts; a case that names no alpha leaves the divergence out."""
+    config = configure(recipe_configs.OREOConfig, {"alpha": 0.0, **hparams}, inputs)
     losses = tokens.oreo_losses(
         inputs.real("policy_logps"),
         inputs.real("ref_logps"),
@@ -75,7 +75,24 @@ def bind_oreo(hparams: HParams, inputs: CaseInputs) -> Outcome:
         beta=config.beta,
     )
     extras = {"value_losses": losses.value, "policy_losses": losses.policy}
-    return Outcome(losses.value + losses.policy, extras=extras)
+    whole = tokens.oreo(
+        inputs.real("policy_logps"),
+        inputs.real("ref_logps"),
+        values=inputs.real("values"),
+        scored=inputs.whole("mask").bool(),
+        reward=inputs.real("reward"),
+        reverse_kl=_divergence(inputs, config, "reverse"),
+        forward_kl=_divergence(inputs, config, "forward"),
+        divergence=config.divergence,
+        beta=config.beta,
+        alpha=config.alpha,
+    )
+    return Outcome(whole, extras=extras)
+
+
+def _divergence(inputs: CaseInputs, config: recipe_configs.OREOConfig, name: str) -> Tensor | None:
+    is_read = config.alpha > 0 and config.divergence == name
+    return inputs.real(f"{name}_kl") if is_read else None
 
 
 def bind_rto(hparams: HParams, inputs: CaseInputs) -> Outcome:

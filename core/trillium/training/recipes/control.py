@@ -8,6 +8,7 @@ import torch
 from peft import PeftModel
 from pydantic import Field
 
+from trillium.deployment.provenance import warn_unservable
 from trillium.errors import DataError
 from trillium.objectives.batch import SingleLogps
 from trillium.objectives.recipe_configs import MEETConfig
@@ -55,6 +56,7 @@ def train_control_adapters(
     metrics = train_adapters(model, method, trees, config, output, title="meet")
     for folder, name in (("good", POLICY_ADAPTER), ("bad", BAD_ADAPTER)):
         save_adapter(model, output / folder, name=name)
+        warn_unservable(output / folder)
     return ControlAdapters(output / "good", output / "bad", tuple(metrics))
 
 

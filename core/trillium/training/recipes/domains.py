@@ -9,6 +9,7 @@ import torch
 from peft import PeftModel
 from pydantic import BaseModel, ConfigDict, Field
 
+from trillium.deployment.provenance import warn_unservable
 from trillium.errors import DataError
 from trillium.files import hash_json
 from trillium.objectives.pairwise import dpo
@@ -153,6 +154,7 @@ class _Stream:
             self._put(best)
             output = f"domain_{number}/combined"
             save_adapter(self._model, stage.work / output, name=COMBINED_ADAPTER)
+            warn_unservable(stage.work / output)
             counts = {f"weight_{index}": weight for index, weight in enumerate(best)}
             stage.finish([output], {**counts, "memory_loss": tried[best]})
         return stage

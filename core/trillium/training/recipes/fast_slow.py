@@ -11,6 +11,7 @@ import torch
 from peft import PeftModel
 from pydantic import Field
 
+from trillium.deployment.provenance import warn_unservable
 from trillium.errors import DataError
 from trillium.objectives.batch import PairLogps
 from trillium.objectives.iterations import ofs_losses
@@ -76,6 +77,7 @@ def train_fast_slow(
     metrics = train_adapters(model, method, trees, config, output, title="ofs_dpo")
     for folder, name in (("fast", method.fast), ("slow", method.slow)):
         save_adapter(model, output / folder, name=name)
+        warn_unservable(output / folder)
     return FastSlowAdapters(output / "fast", output / "slow", tuple(metrics))
 
 

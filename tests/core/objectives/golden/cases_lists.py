@@ -66,6 +66,10 @@ TRAJECTORIES = {
     "mask": [[1, 0, 1, 1], [1, 1, 1, 0]],
     "reward": [1.0, 0.0],
 }
+DIVERGENT = {
+    **TRAJECTORIES,
+    "reverse_kl": [[0.05, 9.0, 0.4, 0.0], [0.125, 0.25, 0.75, 9.0]],
+}
 POLICY_LOGITS = ("policy_chosen_logits", "policy_rejected_logits")
 
 METHODS = [
@@ -131,10 +135,11 @@ METHODS = [
         "2412.16145",
         formulas.oreo,
         {
+            "regularised": ({"beta": 0.03, "alpha": 0.3}, DIVERGENT),
             "default": ({"beta": 0.03}, TRAJECTORIES),
             "strong": ({"beta": 1.5}, TRAJECTORIES),
         },
-        ("policy_logps", "values"),
+        ("policy_logps", "values", "reverse_kl"),
         note="the first trajectory has a token that is not scored in its middle",
     ),
 ]

@@ -17,6 +17,7 @@ FAR = {
 }
 LENS = {"chosen_lens": [7, 45, 3, 190], "rejected_lens": [9, 44, 16, 201]}
 EVEN = {"chosen_lens": [1, 1, 2, 2], "rejected_lens": [1, 1, 2, 2]}
+PROMPTS = {"policy_prompt_logps": [-30.5, -4.25, -75.0, -12.0], "prompt_lens": [20, 3, 61, 9]}
 PROBABLE = {
     "policy_chosen_logps": [-1e-12, -0.25, -4.0, -700.0],
     "policy_rejected_logps": [-3.0, -1e-9, -40.0, -1.0],
@@ -151,11 +152,14 @@ METHODS = [
         "2403.07691",
         formulas_pairs.orpo,
         {
+            "sequence": ({"lam": 1.0, "nll": "sequence"}, {**free(NEAR, LENS), **PROMPTS}),
             "default": ({"lam": 0.1}, free(NEAR, LENS)),
             "strong": ({"lam": 1.0}, free(NEAR, LENS)),
             "nearly_certain": ({"lam": 0.1}, PROBABLE),
+            "batch": ({"lam": 0.1, "nll": "batch"}, free(NEAR, LENS)),
         },
-        REFERENCE,
+        (*REFERENCE, "policy_prompt_logps"),
+        note="batch and sequence: the mean of the losses has one mean over all tokens",
     ),
     Method(
         "cpo",

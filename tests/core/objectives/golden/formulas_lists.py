@@ -159,7 +159,8 @@ def sparsepo(x, _, h):
 
 def oreo(x, frozen, h):
     beta = num(h, "beta")
-    value_losses, policy_losses = [], []
+    alpha = num(h, "alpha") if "alpha" in h else mpf(0)
+    value_losses, policy_losses, divergence = [], [], []
     for i, row in enumerate(x["mask"]):
         spots = [t for t, scored in enumerate(row) if scored]
 
@@ -176,5 +177,7 @@ def oreo(x, frozen, h):
             policy.append(step**2)
         value_losses.append(mean(value))
         policy_losses.append(mean(policy))
+        divergence.append(mean([x["reverse_kl"][i][t] for t in spots]) if alpha else mpf(0))
     extras = {"value_losses": value_losses, "policy_losses": policy_losses}
-    return {"losses": [a + b for a, b in both(value_losses, policy_losses)], "extras": extras}
+    parts = zip(value_losses, policy_losses, divergence, strict=True)
+    return {"losses": [a + b + alpha * c for a, b, c in parts], "extras": extras}

@@ -109,6 +109,13 @@ def log_odds(a):
 def orpo(x, _, h):
     w, r = means(x)
     ratio = [log_odds(a) - log_odds(b) for a, b in both(w, r)]
+    form, n_pairs = h.get("nll", "response"), len(w)
+    sums, counts = x["policy_chosen_logps"], x["chosen_lens"]
+    if form == "sequence":
+        sums = [a + b for a, b in both(sums, x["policy_prompt_logps"])]
+        counts = [a + b for a, b in both(counts, x["prompt_lens"])]
+    if form != "response":
+        w = [s * n_pairs / sum(counts) for s in sums]
     losses = [-a - num(h, "lam") * ls(r) for a, r in both(w, ratio)]
     return {"losses": losses, "extras": {"log_odds": ratio}}
 

@@ -6,6 +6,9 @@ from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from trillium.errors import DataError
 from trillium.objectives.recipe_configs import OFSConfig
+from trillium.policies.adapters import add_adapter
+from trillium.policies.config import LoraSettings
+from trillium.policies.tiny import tiny_policy
 from trillium.scoring.reference import BaseReference
 from trillium.training.recipes.fast_slow import FastSlowConfig, train_fast_slow
 
@@ -74,6 +77,17 @@ def test_without_a_chase_and_at_one_rate_both_are_plain_dpo(pairs, policy, tmp_p
     result = train(CONFIG.model_copy(update=changes), pairs(8), policy(spread=0.0), tmp_path)
     fast, slow = entries(result.fast), entries(result.slow)
     assert all(torch.equal(fast[key], slow[key]) for key in fast)
+
+
+def test_adapters_that_servers_refuse_are_named_when_they_are_saved(pairs, tmp_path, caplog):
+    """vLLM takes ranks up to 512."""
+    wide = add_adapter(tiny_policy(), LoraSettings(r=513), base_name="tiny", seed=0)
+    short = CONFIG.model_copy(update={"num_train_epochs": 1})
+    result = train(short, pairs(4), wide, tmp_path)
+    said = [each.getMessage() for each in caplog.records if "will refuse" in each.getMessage()]
+    for folder, line in zip((result.fast, result.slow), said, strict=True):
+        assert str(folder) in line
+    assert all("rank 513" in line for line in said)
 
 
 def test_only_pairs_will_do(singles, policy, tmp_path):

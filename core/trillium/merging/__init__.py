@@ -1,0 +1,1 @@
+"""Merging of adapters and of whole models: linear, SLERP, TIES and DARE."""

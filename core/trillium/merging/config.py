@@ -1,0 +1,55 @@
+"""What to merge, and how: checked before anything is read."""
+
+import math
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from trillium.merging.methods import Method
+
+
+class MergeConfig(BaseModel):
+    """Choose inputs, method and weights; null weights are equal shares."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inputs: tuple[Path, ...] = Field(min_length=2, description="adapter or model folders")
+    method: Method = Field(default="linear", description="how to merge")
+    weights: tuple[float, ...] | None = Field(default=None, description="one per input")
+    density: float = Field(
+        default=0.5, gt=0, le=1, description="ties, dare: share of entries that stay"
+    )
+    base: str | None = Field(
+        default=None, description="model that updates of whole models are against: ties, dare"
+    )
+    rank: int | None = Field(
+        default=None, gt=0, description="of the merged adapter, ties and dare; null: the sum"
+    )
+    seed: int = Field(default=0, ge=0, description="of what dare drops")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "MergeConfig":
+        if self.weights is not None and len(self.weights) != len(self.inputs):
+            raise ValueError(
+                f"{len(self.weights)} weights for {len(self.inputs)} inputs; give one per input"
+            )
+        if not all(map(math.isfinite, self.shares)):
+            raise ValueError(f"weights {self.weights} are not all finite; correct them")
+        if self.method == "slerp" and len(self.inputs) != 2:
+            raise ValueError(f"slerp takes two inputs, not {len(self.inputs)}; use linear")
+        if self.method == "slerp" and not (
+            0 <= self.shares[1] <= 1 and math.isclose(sum(self.shares), 1)
+        ):
+            raise ValueError(
+                f"slerp takes weights 1 - t and t, not {self.shares}; give --weight between 0 and 1"
+            )
+        return self
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Return the weights, equal shares where none are given."""
+        return self.weights or (1 / len(self.inputs),) * len(self.inputs)
+
+    def at(self, t: float) -> "MergeConfig":
+        """Return the same merge of two inputs at the mixing weight t of the second."""
+        return MergeConfig(**{**self.model_dump(), "weights": (1 - t, t)})

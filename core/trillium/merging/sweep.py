@@ -1,0 +1,174 @@
+"""The evaluation of a merge over its mixing weight: what is lost on one set is gained on another.
+
+Each point is a merged adapter or model, measured on files of pairs that none of them trained on. A
+point is a row on disk, so that a killed sweep goes on with the points that are missing.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from trillium.diagnostics.pair_files import read_pairs
+from trillium.errors import ConfigError, DataError
+from trillium.files import RowsFile, hash_path, read_rows, remove, write_atomically
+from trillium.merging.adapters import load_adapters, merge_adapters, read_settings
+from trillium.merging.config import MergeConfig
+from trillium.merging.models import ModelFolder, merge_models, open_models
+from trillium.merging.page import make_page
+from trillium.policies.adapters import load_second_adapter, using_adapter
+from trillium.policies.config import PolicyConfig
+from trillium.policies.load import load_policy
+from trillium.progress import Progress
+from trillium.report import render_report
+from trillium.runs import Run, Stage
+from trillium.scoring.layout import evaluating
+from trillium.scoring.scores import score
+from trillium.tokenize import TokenizeConfig
+from trillium.training.steps import StepCollator
+from trillium.trees import TokenTree
+
+_MICRO_TOKENS = 2048
+_MERGED = "merged"
+
+
+def sweep(
+    config: MergeConfig,
+    files: Sequence[Path],
+    n_points: int,
+    output: Path,
+    *,
+    base: ModelFolder | None,
+    is_adapter: bool,
+) -> list[dict[str, object]]:
+    """Measure the merges at `n_points` weights from 0 to 1 of the second input, ends included.
+
+    Returns one row per point; adapters of the points stay in `output/weight-T`. Raises ConfigError
+    for anything but two inputs and two or more points.
+    """
+    if len(config.inputs) != 2 or n_points < 2:
+        raise ConfigError(
+            f"merge: a sweep takes two inputs and two or more points, not {len(config.inputs)} and "
+            f"{n_points}; correct the inputs or --points"
+        )
+    for path in files:
+        if not path.is_file():
+            raise DataError(f"{path}: there is no such file (needs pairs); check the path")
+    weights = [place / (n_points - 1) for place in range(n_points)]
+    inputs = {f"input {place}": hash_path(path) for place, path in enumerate(config.inputs)}
+    inputs |= {f"pairs {place}": hash_path(path) for place, path in enumerate(files)}
+    settings = config.model_dump_json(exclude={"inputs", "weights"})
+    with Run.open(output, config, seed=config.seed) as run:
+        stage = run.stage("sweep", {**inputs, "points": str(n_points), "settings": settings})
+        if stage.is_due:
+            with stage.rows("sweep.jsonl", key="weight") as rows:
+                missing = [t for t in weights if str(t) not in rows.finished]
+                if missing:
+                    points = _Points(config, files, output, stage, base, is_adapter=is_adapter)
+                    points.measure(missing, rows)
+            stage.finish(["sweep.jsonl"], {"points": n_points})
+        found = list(read_rows(stage.path("sweep.jsonl")))
+    write_atomically(output / "report.html", render_report(make_page(config, found)))
+    return found
+
+
+class _Points:
+    """Measure points; for adapters the base model is loaded once."""
+
+    def __init__(
+        self,
+        config: MergeConfig,
+        files: Sequence[Path],
+        output: Path,
+        stage: Stage,
+        base: ModelFolder | None,
+        *,
+        is_adapter: bool,
+    ) -> None:
+        self._config, self._files, self._output = config, files, output
+        self._stage, self._base, self._is_adapter = stage, base, is_adapter
+
+    def measure(self, weights: Sequence[float], rows: RowsFile) -> None:
+        """Append a row for each weight."""
+        with Progress("sweep", n_total=len(weights), unit="points") as progress:
+            if self._is_adapter:
+                self._measure_adapters(weights, rows, progress)
+            else:
+                self._measure_models(weights, rows, progress)
+
+    def _measure_adapters(
+        self, weights: Sequence[float], rows: RowsFile, progress: Progress
+    ) -> None:
+        adapters = load_adapters(self._config.inputs)
+        name = str(read_settings(self._config.inputs[0])["base_model_name_or_path"])
+        policy = load_policy(
+            PolicyConfig(base=self._config.base or name, adapter=self._config.inputs[0])
+        )
+        trees = self._read(policy.tokenizer)
+        for t in weights:
+            merged = merge_adapters(self._config.at(t), adapters)
+            folder = self._output / f"weight-{t:.3g}"
+            merged.save(folder)
+            load_second_adapter(policy.model, folder, _MERGED)
+            with using_adapter(policy.model, _MERGED):
+                measures = measure_sets(policy.model, trees)
+            policy.model.delete_adapter(_MERGED)
+            rows.append({"weight": t, "kept": merged.kept, **measures})
+            progress.advance()
+
+    def _measure_models(self, weights: Sequence[float], rows: RowsFile, progress: Progress) -> None:
+        models = open_models(self._config.inputs)
+        for t in weights:
+            folder = self._stage.work / "point"
+            remove(folder)
+            merge_models(self._config.at(t), models, self._base, folder)
+            policy = load_policy(PolicyConfig(base=str(folder)))
+            with using_adapter(policy.model, None):
+                measures = measure_sets(policy.model, self._read(policy.tokenizer))
+            rows.append({"weight": t, "kept": 1.0, **measures})
+            remove(folder)
+            progress.advance()
+
+    def _read(self, tokenizer: object) -> dict[str, tuple[TokenTree, ...]]:
+        names = [path.stem for path in self._files]
+        if len(set(names)) < len(names):
+            raise ConfigError(
+                f"merge: files of one name, {', '.join(names)} (the name is the column of the "
+                "table); rename one"
+            )
+        return {
+            path.stem: read_pairs(path, tokenizer, TokenizeConfig()).trees  # type: ignore[arg-type]
+            for path in self._files
+        }
+
+
+@torch.no_grad()
+def measure_sets(
+    model: nn.Module, sets: dict[str, tuple[TokenTree, ...]]
+) -> dict[str, dict[str, float]]:
+    """Return, for each set of pairs, what the model as it stands makes of it.
+
+    `accuracy` is the share of pairs with the higher log-probability for chosen, `accuracy_mean` the
+    same for means per token, `chosen` the mean log-probability of a chosen token in nats.
+    """
+    collator = StepCollator("padded", 0, _MICRO_TOKENS)
+    device = next(model.parameters()).device
+    found: dict[str, dict[str, float]] = {}
+    for name, trees in sets.items():
+        sums, counts = [], []
+        with evaluating(model):
+            for batch in collator.batch_rows(trees):
+                scores = score(model, batch.to(device))
+                sums.append(scores.logps.double().cpu())
+                counts.append(scores.lengths.cpu())
+        logps, lengths = torch.cat(sums), torch.cat(counts)
+        means = logps / lengths
+        found[name] = {
+            "pairs": float(len(trees)),
+            "accuracy": float((logps[0::2] > logps[1::2]).double().mean()),
+            "accuracy_mean": float((means[0::2] > means[1::2]).double().mean()),
+            "chosen": float(logps[0::2].sum() / lengths[0::2].sum()),
+            "margin": float((logps[0::2] - logps[1::2]).mean()),
+        }
+    return found

@@ -1,0 +1,77 @@
+"""What `trillium serve` is asked to serve: runs, adapter folders, adapters.yaml, or a bare base."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trillium.assets import ASSETS
+from trillium.deployment.adapter_files import read_adapter
+from trillium.deployment.locate import find_adapter
+from trillium.deployment.registry import read_registry, verify_registry
+from trillium.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Hold the base to load and the adapters to put on it, by name."""
+
+    base: str
+    adapters: dict[str, Path]
+
+
+def find_sources(targets: Sequence[str], *, base: str | None) -> Sources:
+    """Find out which base and adapters `targets` mean: NAME=PATH, a path, or a base.
+
+    An adapter without a name goes by that of its run or folder. Raises ConfigError when two differ
+    in their base, or share a name.
+    """
+    adapters: dict[str, Path] = {}
+    bases: dict[str, str] = {}
+    for target in targets:
+        if Path(target).is_file():
+            registry = _read_registry(Path(target))
+            base = base or registry.base
+            adapters |= registry.adapters
+            continue
+        if _is_base(target):
+            bases[target] = target
+            continue
+        for name, folder in _find_adapters(target).items():
+            if name in adapters:
+                raise ConfigError(
+                    f"{target}: another adapter is called {name!r}; give it a name: NAME={folder}"
+                )
+            adapters[name] = folder
+            bases.setdefault(base or read_adapter(folder).base, target)
+    names = [base] if base else list(bases)
+    if len(names) > 1:
+        listed = ", ".join(f"{target} on {name}" for name, target in bases.items())
+        raise ConfigError(f"adapters of several bases ({listed}); start one server for each base")
+    if not names or not names[0]:
+        raise ConfigError(f"{targets[0]}: names no base; give it with --base")
+    return Sources(names[0], adapters)
+
+
+def _read_registry(path: Path) -> Sources:
+    registry = read_registry(path)
+    verify_registry(registry, path.parent)
+    folders = {each.name: path.parent / each.path for each in registry.adapters}
+    return Sources(registry.base.source, folders)
+
+
+def _find_adapters(target: str) -> dict[str, Path]:
+    name, separator, path = target.partition("=")
+    if separator and not Path(target).exists():
+        return {name: find_adapter(Path(path))}
+    given = Path(target)
+    folder = find_adapter(given)
+    return {
+        given.resolve().parent.name if given.name == "adapter" else given.resolve().name: folder
+    }
+
+
+def _is_base(target: str) -> bool:
+    if target in ASSETS:
+        return True
+    folder = Path(target)
+    return (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file()

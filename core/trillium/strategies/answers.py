@@ -1,0 +1,81 @@
+"""Answers that are asked for once: each is a row on disk, so a kill costs one batch."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from trillium.files import RowsFile, hash_json, read_rows
+from trillium.generation.interface import SamplingConfig
+from trillium.strategies.asking import Asker, open_asker
+
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Participant:
+    """Hold who is asked, and the name under which answers are kept."""
+
+    name: str
+    asker: Asker
+
+
+def open_participant(name: str) -> Participant:
+    """Return who `name` says: URL#MODEL, or a model of this process."""
+    return Participant(name, open_asker(name))
+
+
+def open_judge(name: str | None, writer: Participant) -> Participant | None:
+    """Return who judges; a model that judges what it wrote is loaded once."""
+    if name is None or name == writer.name:
+        return None if name is None else writer
+    return open_participant(name)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Ask what has no answer in the file yet, sixteen questions at a time."""
+
+    file: RowsFile
+    known: dict[str, str]
+    seed: int
+
+    def ask(
+        self, asker: Asker, keys: Sequence[str], questions: Sequence[str], sampling: SamplingConfig
+    ) -> list[str]:
+        """Return one answer per question, from the file where its key is known."""
+        due = [(k, q) for k, q in zip(keys, questions, strict=True) if k not in self.known]
+        for start in range(0, len(due), _BATCH):
+            some = due[start : start + _BATCH]
+            seed = self.seed + int(hash_json([key for key, _ in some])[:8], 16)
+            answers = asker.answer([q for _, q in some], sampling, seed=seed)
+            for (key, _), answer in zip(some, answers, strict=True):
+                self.known[key] = answer
+                self.file.append({"key": key, "answer": answer})
+        return [self.known[key] for key in keys]
+
+    def draw(
+        self, asked: Participant, questions: Sequence[str], sampling: SamplingConfig
+    ) -> list[list[str]]:
+        """Return `sampling.n_samples` answers to each question, each drawn by itself.
+
+        Another model, question, seed or way of sampling is asked anew; more samples are asked for
+        in addition.
+        """
+        n = sampling.n_samples
+        how = sampling.model_dump(mode="json", exclude={"n_samples"})
+        keys = [
+            hash_json([asked.name, question, number, how, self.seed])
+            for question in questions
+            for number in range(n)
+        ]
+        found = self.ask(asked.asker, keys, [q for q in questions for _ in range(n)], sampling)
+        return [found[start : start + n] for start in range(0, len(found), n)]
+
+
+@contextmanager
+def open_answers(path: Path, *, seed: int) -> Iterator[Answers]:
+    """Open the file that answers are kept in and taken from."""
+    with RowsFile(path, key="key") as file:
+        known = {str(row["key"]): str(row["answer"]) for row in read_rows(path)}
+        yield Answers(file, known, seed)

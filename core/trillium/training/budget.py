@@ -1,0 +1,88 @@
+"""How many tokens to hold in memory at once, and whether to recompute activations.
+
+On a processor the budget is a constant, chosen for speed. On a GPU one forward pass over a few
+trees is measured: what it leaves behind per token, against what is free, says how large a row batch
+may be, and whether the longest tree fits at all without recomputation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, takewhile
+
+import torch
+from torch import nn
+
+from trillium.layouts import collate
+from trillium.scoring.forward import hidden_at_slots, open_model
+from trillium.scoring.head import CHUNKS
+from trillium.training.config import TrainConfig
+from trillium.training.steps import MICRO_TOKENS, row_tokens
+from trillium.trees import Layout, TokenTree
+
+_PROBE_TOKENS = 2048
+# Of what is free; the rest is for what a backward pass needs beside what was kept, and for gaps.
+_SHARE = 0.7
+_ROUND = 256
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Hold the tokens of a row batch, padding included, and whether activations are recomputed."""
+
+    micro_tokens: int
+    recomputes: bool
+
+
+def plan_budget(
+    config: TrainConfig, policy: nn.Module, trees: Sequence[TokenTree], layout: Layout
+) -> Budget:
+    """Choose what `config` leaves open; what it says is kept."""
+    device = next(policy.parameters()).device
+    usual = MICRO_TOKENS.get(device.type, MICRO_TOKENS["cpu"])
+    micro_tokens = config.micro_tokens or usual
+    is_open = config.micro_tokens is None or config.gradient_checkpointing is None
+    if device.type != "cuda" or not trees or not is_open:
+        return Budget(micro_tokens, config.gradient_checkpointing is True)
+    fitting = free_bytes(policy, device) / kept_bytes(policy, trees, layout)
+    return fit(config, int(fitting), longest=max(row_tokens(tree, layout) for tree in trees))
+
+
+def fit(config: TrainConfig, n_fitting: int, *, longest: int) -> Budget:
+    """Choose for `n_fitting` tokens that fit without recomputation; `longest` is one tree's row."""
+    usual = config.micro_tokens or MICRO_TOKENS["cuda"]
+    if config.gradient_checkpointing or (
+        config.gradient_checkpointing is None and longest > n_fitting
+    ):
+        return Budget(max(usual, longest), recomputes=True)
+    if config.micro_tokens is not None:
+        return Budget(usual, recomputes=False)
+    fitting = max(n_fitting // _ROUND * _ROUND, longest)
+    return Budget(min(usual, fitting), recomputes=False)
+
+
+def free_bytes(policy: nn.Module, device: torch.device) -> float:
+    """Return what row batches may take: what is free, less gradients, moments and the head."""
+    free, _ = torch.cuda.mem_get_info(device)
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    trained = sum(p.nbytes for p in policy.parameters() if p.requires_grad)
+    config = open_model(policy).config
+    logits = CHUNKS["cuda"] * int(getattr(config, "vocab_size", 0)) * 6
+    return max(_SHARE * (free + cached) - 3 * trained - logits, 0.0)
+
+
+def kept_bytes(policy: nn.Module, trees: Sequence[TokenTree], layout: Layout) -> float:
+    """Return what a forward pass keeps for the backward pass, per token; runs one on few trees."""
+    device = next(policy.parameters()).device
+    order = sorted(trees, key=lambda tree: -row_tokens(tree, layout))
+    sums = accumulate(tree.n_tokens for tree in order)
+    few = order[: 1 + sum(1 for _ in takewhile(lambda total: total < _PROBE_TOKENS, sums))]
+    limit = sum(tree.n_tokens for tree in few) if layout == "packed" else None
+    rows = collate(few, layout=layout, pad_id=0, row_tokens=limit).to(device)
+    was_training = policy.training
+    policy.train()
+    before = torch.cuda.memory_allocated(device)
+    hidden = hidden_at_slots(open_model(policy), rows)
+    kept = torch.cuda.memory_allocated(device) - before
+    del hidden
+    policy.train(was_training)
+    return max(kept / rows.input_ids.numel(), 1.0)

@@ -1,0 +1,1 @@
+"""Tuning of run files by Bayesian optimisation: space, surrogate, acquisition, search, report."""

@@ -1,0 +1,29 @@
+"""What `trillium tune` reads from its command line, and the table it ends with."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from trillium.tuning.space import SpaceConfig
+from trillium.tuning.tune import Tuned
+
+_SPACE = "space."
+
+
+def split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the overrides of the run and those of the space, which begin with `space.`."""
+    of_space = [one.removeprefix(_SPACE) for one in overrides if one.startswith(_SPACE)]
+    return [one for one in overrides if not one.startswith(_SPACE)], of_space
+
+
+def render(space: SpaceConfig, found: Tuned) -> Table:
+    """Return the trials as a table, the recommended one marked."""
+    table = Table()
+    for name in ("trial", *space.parameters, space.measure, "seeds", ""):
+        table.add_column(name, overflow="fold")
+    for trial in found.trials:
+        mean = "failed" if trial.mean is None else f"{trial.mean:.4g}"
+        mark = "recommended" if trial.number == found.best.number else ""
+        values = [f"{value:.4g}" for value in trial.values.values()]
+        table.add_row(str(trial.number), *values, mean, str(len(trial.results)), mark)
+    return table

@@ -1,0 +1,291 @@
+"""What `deploy render` writes is what each reader takes, and says what adapters.yaml says."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from trillium.deployment import manifests
+from trillium.deployment.registry import Registry, read_registry, register, verify_registry
+from trillium.deployment.render import dump, render, write
+from trillium.errors import ConfigError
+
+SCHEMAS = Path(__file__).parent / "schemas"
+BASE = {"name": "smollm2", "source": "org/base", "revision": "abc123"}
+
+
+@pytest.fixture
+def folder(tmp_path, adapter):
+    """A folder with adapters.yaml of two adapters, uploaded, and with GGUF files."""
+    for name in ("code", "math"):
+        shutil.copytree(adapter, tmp_path / "my adapters" / name)
+        register(tmp_path / "adapters.yaml", name, tmp_path / "my adapters" / name, base=BASE)
+    values = yaml.safe_load((tmp_path / "adapters.yaml").read_text())
+    for entry in values["adapters"]:
+        entry |= {"uri": f"s3://bucket/adapters/{entry['name']}", "gguf": f"{entry['name']}.gguf"}
+    (tmp_path / "template.jinja").write_text("{{ messages }}\n")
+    values["base"] |= {"gguf": "base.gguf", "chat_template": "template.jinja"}
+    (tmp_path / "adapters.yaml").write_text(yaml.safe_dump(values))
+    return tmp_path
+
+
+@pytest.fixture
+def registry(folder):
+    return read_registry(folder / "adapters.yaml")
+
+
+@pytest.fixture
+def rendered(registry, folder):
+    return render(registry, folder, folder / "out")
+
+
+def check(values, schema):
+    jsonschema.validate(values, json.loads((SCHEMAS / schema).read_text()))
+
+
+def test_every_file_is_there_and_is_yaml(rendered):
+    assert set(rendered.files) == {
+        "vllm/serve.sh",
+        "compose.yaml",
+        *(f"k8s/{name}.yaml" for name in KUBERNETES),
+        "kserve/llmisvc.yaml",
+        "ray/serve_config.yaml",
+        "ollama/code/Modelfile",
+        "ollama/math/Modelfile",
+    }
+    assert rendered.left_out == ()
+
+
+KUBERNETES = ("kustomization", "deployment", "service", "networkpolicy", "autoscaler", "checksums")
+
+
+def test_vllm_is_asked_for_what_the_registry_says(registry):
+    arguments = manifests.vllm_arguments(registry)
+    assert arguments[0] == "org/base"
+    options = dict(pairwise(arguments))
+    assert options["--revision"] == "abc123"
+    assert options["--max-lora-rank"] == "8"  # the smallest vLLM has for rank 4
+    assert options["--served-model-name"] == "smollm2"
+    assert arguments[-2:] == ["code=/adapters/code", "math=/adapters/math"]
+
+
+def test_the_script_gives_the_shell_those_arguments(registry, rendered):
+    script = rendered.files["vllm/serve.sh"]
+    command = script[script.index("exec vllm serve") :].replace("\\\n", "").replace(' "$@"', "")
+    assert shlex.split(command)[3:] == manifests.vllm_arguments(registry)
+
+
+def test_compose_serves_adapters_read_only_on_this_machine_with_a_token(rendered):
+    values = yaml.safe_load(rendered.files["compose.yaml"])
+    check(values, "compose.json")
+    for name, profile in (("vllm", "gpu"), ("trillium", "cpu")):
+        service = values["services"][name]
+        assert service["profiles"] == [profile]
+        assert service["secrets"] == ["token"]
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+        mounts = {mount["target"]: mount for mount in service["volumes"]}
+        assert mounts["/adapters/code"]["read_only"] is True
+        assert mounts["/adapters/code"]["source"] == "./../my adapters/code"
+    assert "/run/secrets/token" in values["services"]["vllm"]["entrypoint"][2]
+    assert "--token-file=/run/secrets/token" in values["services"]["trillium"]["command"]
+
+
+def test_the_compose_plugin_accepts_the_file(rendered, folder):
+    probe = ["docker", "compose", "version"]
+    if not shutil.which("docker") or subprocess.run(probe, capture_output=True).returncode:
+        pytest.skip("the compose plugin of docker is not installed")
+    write(rendered, folder / "out")
+    (folder / "out" / "token").write_text("token")
+    for profile in ("gpu", "cpu"):
+        command = ["docker", "compose", "--file", str(folder / "out" / "compose.yaml")]
+        command += ["--profile", profile, "config", "--quiet"]
+        checked = subprocess.run(command, capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("name", KUBERNETES)
+def test_kubernetes_files_have_the_fields_of_their_kind(rendered, name):
+    values = yaml.safe_load(rendered.files[f"k8s/{name}.yaml"])
+    check(values, "kubernetes.json")
+    try:
+        import kubernetes_validate
+    except ImportError:
+        return
+    if name != "kustomization":
+        kubernetes_validate.validate(values, "1.33", strict=True)
+
+
+def test_a_pod_starts_only_with_the_adapters_of_the_registry(rendered, registry, folder):
+    pod = yaml.safe_load(rendered.files["k8s/deployment.yaml"])["spec"]["template"]["spec"]
+    (check_adapters,) = pod["initContainers"]
+    assert check_adapters["command"] == ["sha256sum", "--check", "--strict", "/checksums/sha256"]
+    lines = yaml.safe_load(rendered.files["k8s/checksums.yaml"])["data"]["sha256"]
+    local = lines.replace("/adapters/", f"{folder / 'my adapters'}/")
+    command = ["sha256sum", "--check", "--strict", "-"]
+    assert subprocess.run(command, input=local, text=True, capture_output=True).returncode == 0
+    weights = folder / "my adapters" / "math" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes() + b"x")
+    assert subprocess.run(command, input=local, text=True, capture_output=True).returncode == 1
+
+
+def test_kubernetes_selectors_meet(rendered):
+    files = {name: yaml.safe_load(rendered.files[f"k8s/{name}.yaml"]) for name in KUBERNETES}
+    labels = files["deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert files["deployment"]["spec"]["selector"]["matchLabels"] == labels
+    assert files["service"]["spec"]["selector"] == labels
+    assert files["networkpolicy"]["spec"]["podSelector"]["matchLabels"] == labels
+    assert (
+        files["autoscaler"]["spec"]["scaleTargetRef"]["name"]
+        == files["deployment"]["metadata"]["name"]
+    )
+    assert set(files["kustomization"]["resources"]) == {
+        f"{name}.yaml" for name in KUBERNETES if name != "kustomization"
+    }
+    pod = files["deployment"]["spec"]["template"]["spec"]
+    volumes = {volume["name"] for volume in pod["volumes"]}
+    for container in (*pod["initContainers"], *pod["containers"]):
+        assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+    assert files["checksums"]["data"]["chat_template.jinja"] == "{{ messages }}\n"
+
+
+def test_kserve_names_base_and_adapters(rendered):
+    values = yaml.safe_load(rendered.files["kserve/llmisvc.yaml"])
+    check(values, "kserve.json")
+    assert values["spec"]["model"]["uri"] == "hf://org/base:abc123"
+    assert [each["name"] for each in values["spec"]["model"]["lora"]["adapters"]] == [
+        "code",
+        "math",
+    ]
+
+
+def test_ray_reads_the_configuration_with_its_own_schema(rendered):
+    schema = pytest.importorskip("ray.serve.schema", reason="ray[serve] is not installed")
+    values = yaml.safe_load(rendered.files["ray/serve_config.yaml"])
+    read = schema.ServeDeploySchema.model_validate(values)
+    (llm,) = read.applications[0].args["llm_configs"]
+    assert llm["lora_config"]["dynamic_lora_loading_path"] == "s3://bucket/adapters"
+    assert llm["engine_kwargs"]["max_lora_rank"] == 8
+
+
+def test_ray_serve_has_what_its_schema_requires(rendered):
+    check(yaml.safe_load(rendered.files["ray/serve_config.yaml"]), "ray.json")
+
+
+def test_ollama_puts_each_adapter_on_the_base(rendered, folder):
+    lines = rendered.files["ollama/code/Modelfile"].splitlines()
+    words = dict(line.split(" ", 1) for line in lines if not line.startswith("#"))
+    place = folder / "out" / "ollama" / "code"
+    assert (place / words["FROM"]).resolve() == folder / "base.gguf"
+    assert (place / words["ADAPTER"]).resolve() == folder / "code.gguf"
+
+
+def test_what_the_file_does_not_say_is_left_out_with_the_reason(tmp_path, adapter):
+    path = tmp_path / "adapters.yaml"
+    registry = register(path, "code", adapter, base=BASE)
+    rendered = render(registry, tmp_path, tmp_path / "out")
+    assert [re.match(r"[\w./]+", reason)[0] for reason in rendered.left_out] == [
+        "kserve/llmisvc.yaml",
+        "ray/serve_config.yaml",
+        "ollama/code/Modelfile",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no",
+        "on",
+        "null",
+        "1e3",
+        "123e45",
+        "0x1F",
+        "12:30",
+        "2026-11-26",
+        "-x",
+        "a: b",
+        "#",
+        "",
+        "~",
+        "1_0",
+        ".5",
+        "é",
+        'q"x',
+    ],
+)
+def test_text_stays_text_for_every_reader_of_yaml(text):
+    assert yaml.safe_load(dump({"key": text})) == {"key": text}
+    if not re.fullmatch(r"[a-zé/_][^\s:#]*", text) or text in {"no", "on", "null"}:
+        assert f'"{text}"' in dump({"key": text}) or "\\" in dump({"key": text})
+
+
+def test_a_changed_adapter_is_refused_with_all_that_differs(folder, registry):
+    verify_registry(registry, folder)
+    for name in ("code", "math"):
+        weights = folder / "my adapters" / name / "adapter_model.safetensors"
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        weights.write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        verify_registry(registry, folder)
+    assert "code: sha256" in str(error.value)
+    assert "math: sha256" in str(error.value)
+
+
+def test_registering_again_replaces_and_a_new_file_needs_a_base(tmp_path, adapter):
+    path = tmp_path / "adapters.yaml"
+    with pytest.raises(ConfigError, match="does not exist yet"):
+        register(path, "code", adapter, base=None)
+    register(path, "code", adapter, base=BASE)
+    register(path, "math", adapter, base=None)
+    again = register(path, "code", adapter, base=None)
+    assert sorted(each.name for each in again.adapters) == ["code", "math"]
+    assert read_registry(path) == again
+    for name in ("Code", "a b", "smollm2", "-x", "x" * 64):
+        with pytest.raises(ConfigError, match="cannot be added"):
+            register(path, name, adapter, base=None)
+    assert read_registry(path) == again
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sha256": "xyz"}, "adapters.0.sha256"),
+        ({"rank": 0}, "adapters.0.rank"),
+        ({"rnak": 4}, "rank"),
+        ({"name": "smollm2"}, "twice"),
+    ],
+)
+def test_mistakes_in_the_file_are_named(folder, change, said):
+    path = folder / "adapters.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["adapters"][0] |= change
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError, match=said):
+        read_registry(path)
+
+
+def test_ranks_of_servers_are_rounded_up():
+    from trillium.deployment.portable import serving_rank
+
+    assert [serving_rank(rank) for rank in (1, 2, 8, 9, 65, 257, 512)] == [
+        1,
+        8,
+        8,
+        16,
+        128,
+        320,
+        512,
+    ]
+    with pytest.raises(ConfigError, match="513"):
+        serving_rank(513)
+
+
+def test_the_example_of_the_repository_is_valid():
+    path = Path(__file__).parents[3] / "deploy" / "adapters.example.yaml"
+    assert isinstance(read_registry(path), Registry)

@@ -1,0 +1,28 @@
+import pytest
+from trillium.policies.config import LoraSettings, PolicyConfig
+from trillium.policies.run_policy import RunPolicy
+from trillium.policies.tiny import tiny_policy, tiny_tokenizer
+
+
+@pytest.fixture
+def config(tmp_path):
+    tiny_policy(seed=3).save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    lora = LoraSettings(r=4, alpha=8)
+    return PolicyConfig(base=str(tmp_path / "model"), dtype="float32", lora=lora)
+
+
+def test_a_policy_is_named_by_its_weights(config, tmp_path):
+    first = RunPolicy(config, seed=0).identity
+    assert RunPolicy(config, seed=1).identity == first
+    tiny_policy(seed=4).save_pretrained(tmp_path / "model")
+    assert RunPolicy(config, seed=0).identity != first
+
+
+def test_name_tokenizer_and_length_cost_no_weights(config):
+    policy = RunPolicy(config, seed=0)
+    assert policy.context_length == 2048
+    assert policy.tokenizer.eos_token_id is not None
+    assert policy.identity
+    assert "loaded" not in vars(policy)
+    assert policy.loaded is policy.loaded

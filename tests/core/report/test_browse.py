@@ -1,0 +1,139 @@
+"""The browser of samples: what it reads, and what it does in a real browser."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from trillium.errors import ConfigError, DataError
+from trillium.policies.tiny import tiny_tokenizer
+from trillium.report.browse import browse
+from trillium.report.browse_samples import find_sample_files, read_samples, tree_sample
+from trillium.training.round_rows import write_trees
+from trillium.trees import TokenPath, TokenTree
+
+_spec = importlib.util.spec_from_file_location(
+    "in_browser", Path(__file__).with_name("test_in_browser.py")
+)
+chromium = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(chromium)
+
+ROWS = [
+    {"id": "one", "prompt": "Name a colour.", "chosen": "Blue.", "rejected": "A spoon.", "gap": 2},
+    {"id": "two", "prompt": "Add 1 and 2.", "chosen": "3", "rejected": chromium.ATTACK},
+]
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def pair_tree(tokenizer):
+    prompt, right, wrong = (
+        tuple(tokenizer.encode(text)) for text in ("2 and 2?", " is 4", " is 5")
+    )
+    paths = [
+        TokenPath(prompt + reply, (False,) * len(prompt) + (True,) * len(reply))
+        for reply in (right, wrong)
+    ]
+    return TokenTree.from_paths("sum", paths, columns={"margin": 0.5})
+
+
+def test_a_tree_of_tokens_reads_as_its_paths_do():
+    tokenizer = tiny_tokenizer()
+    sample = tree_sample(pair_tree(tokenizer), tokenizer.decode, "pair")
+    texts = ["".join(part for part, _ in node.parts) for node in sample.nodes]
+    by_badge = {badge: index for index, node in enumerate(sample.nodes) for badge in node.badges}
+    for side, reply in (("chosen", "2 and 2? is 4"), ("rejected", "2 and 2? is 5")):
+        index, text = by_badge[side], ""
+        while index >= 0:
+            index, text = sample.nodes[index].parent, texts[index] + text
+        assert text == reply
+    assert sample.badges == ("margin 0.5",)
+    assert [part for node in sample.nodes for part, scored in node.parts if not scored] == [
+        "2 and 2?"
+    ]
+
+
+def test_every_kind_of_row_becomes_a_tree(tmp_path):
+    chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+    steps = [{"text": "a", "parent": -1}, {"text": "b", "parent": 0}, {"text": "c", "parent": 0}]
+    kinds = {
+        "pair": ROWS[:1],
+        "ranking": [{"prompt": "p", "completions": ["x", "y"], "rewards": [1.0, 0.0]}],
+        "label": [{"prompt": "p", "completion": "x", "label": True}],
+        "trajectory": [{"messages": chat, "reward": 1.0}],
+        "search tree": [{"prompt": "p", "steps": steps, "labels": {"reward": [1.0, 0.0]}}],
+    }
+    parents = {
+        "pair": [-1, 0, 0],
+        "ranking": [-1, 0, 0],
+        "label": [-1, 0],
+        "trajectory": [-1],
+        "search tree": [-1, 0, 1, 1],
+    }
+    for kind, rows in kinds.items():
+        (sample,) = read_samples(write(tmp_path / f"{kind}.jsonl", rows), None)
+        assert sample.kind == kind
+        assert [node.parent for node in sample.nodes] == parents[kind]
+    assert find_sample_files(tmp_path) == sorted(tmp_path.glob("*.jsonl"))
+
+
+def test_rows_of_tokens_keep_the_mask_of_a_trajectory(tmp_path):
+    tokenizer = tiny_tokenizer()
+    ids = tokenizer.encode("ask call said done")
+    row = {"id": "t", "token_ids": ids, "spans": [[1, 2]], "outcome": "answered", "reward": 1.0}
+    (sample,) = read_samples(write(tmp_path / "t.jsonl", [row]), tokenizer.decode)
+    assert [scored for _, scored in sample.nodes[0].parts] == [False, True, False]
+    assert "".join(text for text, _ in sample.nodes[0].parts) == tokenizer.decode(ids)
+    assert sample.badges == ("outcome answered", "reward 1.0")
+
+
+def test_what_cannot_be_shown_is_said(tmp_path):
+    tokens = tmp_path / "trees.jsonl"
+    write_trees(tokens, [pair_tree(tiny_tokenizer())])
+    with pytest.raises(DataError, match=r"trees\.jsonl: holds token ids .* --tokenizer"):
+        browse([tokens], tokenizer=None, max_samples=10)
+    with pytest.raises(ConfigError, match="there is no such file or folder"):
+        browse([tmp_path / "none"], tokenizer=None, max_samples=10)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no pairs, trees or trajectories"):
+        browse([tmp_path / "empty"], tokenizer=None, max_samples=10)
+    other = write(tmp_path / "other.jsonl", [{"loss": 1}])
+    with pytest.raises(DataError, match=r"other\.jsonl: holds no samples"):
+        browse([other], tokenizer=None, max_samples=10)
+
+
+def test_what_does_not_fit_on_the_page_is_counted(tmp_path):
+    page = browse([write(tmp_path / "p.jsonl", ROWS)], tokenizer=None, max_samples=1)
+    assert "1 samples; 1 more are not on this page" in page
+
+
+@pytest.mark.slow
+@pytest.mark.security
+@pytest.mark.skipif(chromium.CHROMIUM is None, reason="no chromium on PATH")
+def test_the_page_finds_a_sample_and_runs_nothing_of_it(tmp_path):
+    page = browse([write(tmp_path / "p.jsonl", ROWS)], tokenizer=None, max_samples=10)
+    every = chromium.browse(tmp_path, page, "--dump-dom").stdout
+    assert "2 of 2 samples, page 1 of 1" in every
+    assert "<title>p.jsonl</title>" in every
+    # One script stays one script, whatever the samples hold.
+    assert every.count("<script") == 2
+    (tmp_path / "search.html").write_text(page)
+    found = chromium.subprocess.run(
+        [
+            chromium.CHROMIUM,
+            *chromium.FLAGS,
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--dump-dom",
+            (tmp_path / "search.html").as_uri() + "#spoon",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "1 of 2 samples" in found.stdout
+    assert '<span class="scored">A spoon.</span>' in found.stdout
+    assert not chromium.console(found)

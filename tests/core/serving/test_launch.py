@@ -1,0 +1,93 @@
+"""`trillium serve` as a process: it says where it is, ends cleanly, and refuses what is unsafe."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import httpx2
+import pytest
+from trillium.errors import ConfigError
+from trillium.serving import listening
+from trillium.serving.cli import app
+from trillium.serving.launch import LaunchSettings, open_engine, serve_until_told
+from trillium.serving.sources import Sources
+from typer.testing import CliRunner
+
+COMMAND = [sys.executable, "-c", "from trillium.serving.cli import app; app()"]
+
+
+def test_a_process_serves_with_its_token_and_ends_with_what_is_under_way(shelf, tmp_path):
+    (tmp_path / "token").write_text("a-secret\n")
+    adapter = shelf / "adapters" / "one"
+    arguments = [f"mine={adapter}", "--base", str(shelf / "base"), "--port", "0"]
+    arguments += ["--token-file", str(tmp_path / "token"), "--dtype", "float32"]
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    try:
+        said = process.stderr.readline()
+        found = re.fullmatch(r"serve: base, mine, on (http://127\.0\.0\.1:\d+)\n", said)
+        assert found, said
+        headers = {"Authorization": "Bearer a-secret"}
+        with httpx2.Client(base_url=found[1], headers=headers, timeout=120) as client:
+            body = {"model": "mine", "prompt": "x", "temperature": 0, "max_tokens": 200}
+            with client.stream("POST", "/v1/completions", json={**body, "stream": True}) as reply:
+                lines = reply.iter_lines()
+                next(lines)
+                process.send_signal(signal.SIGTERM)
+                events = [line for line in lines if line]
+            assert events[-1] == "data: [DONE]"
+            assert '"finish_reason": "length"' in events[-2]
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.stderr.close()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.1", "example.org"])
+def test_other_machines_need_a_token_unless_told_otherwise(shelf, host):
+    sources = Sources(str(shelf / "base"), {})
+    with pytest.raises(ConfigError, match="reachable from other machines"):
+        serve_until_told(sources, LaunchSettings(), address=(host, 0), no_token=False)
+
+
+def test_loopback_is_loopback():
+    for host in ("127.0.0.1", "::1", "localhost", "127.8.8.8"):
+        assert listening.is_loopback(host)
+
+
+def test_a_length_beyond_the_model_and_a_name_given_twice_are_refused(shelf):
+    sources = Sources(str(shelf / "base"), {"base": shelf / "adapters" / "one"})
+    with (
+        pytest.raises(ConfigError, match="the model reads 2048"),
+        open_engine(Sources(str(shelf / "base"), {}), LaunchSettings(max_length=2049)),
+    ):
+        pass
+    with (
+        pytest.raises(ConfigError, match="is the name of the base and of an adapter"),
+        open_engine(sources, LaunchSettings()),
+    ):
+        pass
+
+
+def test_an_adapter_of_another_base_ends_the_start_with_a_sentence(shelf, tmp_path):
+    sources = Sources(str(shelf / "base"), {"none": tmp_path})
+    with (
+        pytest.raises(ConfigError, match="holds no adapter"),
+        open_engine(sources, LaunchSettings()),
+    ):
+        pass
+
+
+def test_tokens_are_read_from_files_and_the_environment_only(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRILLIUM_SERVE_TOKEN", "from-environment")
+    assert listening.read_token(None, listening.SERVE_TOKEN) == "from-environment"
+    for content in ("", "\n", "two\nlines", "ü"):
+        (tmp_path / "token").write_text(content)
+        with pytest.raises(ConfigError, match="holds no token"):
+            listening.read_token(tmp_path / "token", listening.SERVE_TOKEN)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        listening.read_token(tmp_path / "nowhere", listening.SERVE_TOKEN)
+    assert "--token " not in CliRunner().invoke(app, ["--help"]).output

@@ -1,0 +1,192 @@
+"""`trillium data` on small files, with judges whose rule is known and a tiny model."""
+
+import json
+import re
+
+import pytest
+import torch
+from trillium.cli import app
+from trillium.errors import ConfigError, DataError
+from trillium.generation.interface import SamplingConfig
+from trillium.policies.config import PolicyConfig
+from trillium.policies.load import load_policy
+from trillium.policies.tiny import tiny_policy, tiny_tokenizer
+from trillium.records import PairRow
+from trillium.rowfiles import load_rows, parse_rows
+from trillium.strategies.asking import LocalChat, open_asker
+from trillium.strategies.followups import followup_reward, followup_tree
+from trillium.strategies.jury import judge_pairs
+from trillium.strategies.personal import personalise, read_users
+from typer.testing import CliRunner
+
+SAMPLING = SamplingConfig(temperature=0.0, max_new_tokens=8)
+RECORDS = [
+    {"id": "a", "prompt": "p", "chosen": "a long reply", "rejected": "short", "user": "u"},
+    {"id": "b", "prompt": "p", "chosen": "tiny", "rejected": "a longer reply", "user": "u"},
+    {"id": "c", "prompt": "p", "chosen": "same", "rejected": "size", "user": "v"},
+]
+
+
+class ByLength:
+    """A judge whose rule is known: longer is better; it counts how often it is asked."""
+
+    def __init__(self, *, sign=1, dies_at=None):
+        self.sign, self.dies_at, self.asked = sign, dies_at, []
+
+    def answer(self, questions, sampling, *, seed):
+        answers = []
+        for question in questions:
+            if len(self.asked) == self.dies_at:
+                raise RuntimeError("killed")
+            self.asked.append(question)
+            first, second = re.findall(r"\[Response [AB]\]\n(.*)\n", question)
+            scores = (9, 2) if self.sign * (len(first) - len(second)) > 0 else (2, 9)
+            scores = (5, 5) if len(first) == len(second) else scores
+            answers.append(f"A: {scores[0]} B: {scores[1]}")
+        return answers
+
+
+def rows():
+    return parse_rows(RECORDS, PairRow, where="memory")
+
+
+def write(path, records=RECORDS):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A tiny model with a chat template, in a folder."""
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = tiny_tokenizer()
+    tiny_policy(seed=3).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_pairs_are_turned_where_the_judge_disagrees_and_ties_are_left_out(tmp_path):
+    judge = ByLength()
+    found = judge_pairs(
+        rows(), {"length": judge}, tmp_path / "o.jsonl", n_rounds=1, sampling=SAMPLING, seed=0
+    )
+    assert (found.n_same, found.n_turned, found.n_ties, found.n_unreadable) == (1, 1, 1, 0)
+    assert [row.chosen for row in found.rows] == ["a long reply", "a longer reply"]
+    assert found.consistent == {"length": 1.0}
+    assert len(judge.asked) == 6
+
+
+def test_a_judgement_that_was_cut_short_asks_nothing_twice(tmp_path):
+    opinions = tmp_path / "o.jsonl"
+    many = [replace_id(row, index) for index in range(10) for row in RECORDS]
+    pairs = parse_rows(many, PairRow, where="memory")
+    first = ByLength(dies_at=40)
+    options = {"n_rounds": 1, "sampling": SAMPLING, "seed": 0}
+    with pytest.raises(RuntimeError, match="killed"):
+        judge_pairs(pairs, {"length": first}, opinions, **options)
+    second = ByLength()
+    judged = judge_pairs(pairs, {"length": second}, opinions, **options)
+    # Two batches of sixteen were on disk; the third was lost with the kill.
+    assert len(second.asked) == 60 - 32
+    whole = judge_pairs(pairs, {"length": ByLength()}, tmp_path / "p.jsonl", **options)
+    assert judged == whole
+
+
+def replace_id(record, index):
+    return {**record, "id": f"{record['id']}{index}"}
+
+
+def test_a_debate_tells_judges_what_the_others_said_and_needs_two(tmp_path):
+    judges = {"one": ByLength(), "two": ByLength(), "odd": ByLength(sign=-1)}
+    options = {"n_rounds": 2, "sampling": SAMPLING, "seed": 0}
+    found = judge_pairs(rows(), judges, tmp_path / "o.jsonl", **options)
+    assert (found.n_same, found.n_turned, found.n_ties) == (1, 1, 1)
+    assert found.kappa["one and two"] == 1.0
+    # They agree on the tie alone: p_o = p_e = 1/3.
+    assert found.kappa["one and odd"] == pytest.approx(0.0, abs=1e-12)
+    assert all("Another judge" in question for question in judges["one"].asked[6:])
+    assert not any("Another judge" in question for question in judges["one"].asked[:6])
+    with pytest.raises(ConfigError, match="a debate needs at least two judges"):
+        judge_pairs(rows(), {"one": ByLength()}, tmp_path / "p.jsonl", **options)
+
+
+def test_a_model_that_gives_no_scores_judges_nothing(model, tmp_path):
+    found = judge_pairs(
+        rows(),
+        {"tiny": LocalChat(str(model))},
+        tmp_path / "o.jsonl",
+        n_rounds=1,
+        sampling=SAMPLING,
+        seed=0,
+    )
+    assert found.n_unreadable == 3
+    assert found.rows == []
+
+
+def test_rationales_are_rows_that_rationale_dpo_reads(model, tmp_path):
+    pairs, output = write(tmp_path / "pairs.jsonl"), tmp_path / "out.jsonl"
+    command = ["data", "rationales", str(pairs), "--output", str(output), "--by", str(model)]
+    done = CliRunner().invoke(app, [*command, "--max-new-tokens", "6", "--temperature", "1"])
+    assert done.exit_code == 0, done.output
+    for row in load_rows(output, PairRow):
+        assert row.further["rationale"].prompt == row.prompt
+
+
+def test_followups_score_the_users_next_words_and_nothing_else(model):
+    policy = load_policy(PolicyConfig(base=str(model), dtype="float32"), seed=0)
+    tokenizer = policy.tokenizer
+    words = ("thank you", "no good")
+    tree = followup_tree(tokenizer, "Add 1 and 2.", "It is 3.", words)
+    for index, followup in enumerate(words):
+        path = tree.path(index)
+        ids = [i for i, scored in zip(path.ids, path.scored, strict=True) if scored]
+        assert tokenizer.decode(ids).strip() == followup
+    reward = followup_reward(
+        policy, "Add 1 and 2.", "It is 3.", positive=words[:1], negative=words[1:]
+    )
+    means = []
+    for index in range(2):
+        path = tree.path(index)
+        ids = torch.tensor([path.ids])
+        with torch.no_grad():
+            logps = policy.model(input_ids=ids).logits[0, :-1].log_softmax(-1)
+        token = logps.gather(1, ids[0, 1:, None])[:, 0]
+        means.append(token[torch.tensor(path.scored[1:])].mean())
+    assert reward == pytest.approx(float(means[0] - means[1]), abs=1e-5)
+
+
+def test_completions_get_rewards_in_a_file_of_rankings(model, tmp_path):
+    record = {"prompt": "Add 1 and 2.", "completions": ["3", "4", "5"]}
+    source, output = write(tmp_path / "in.jsonl", [record]), tmp_path / "out.jsonl"
+    command = ["data", "followups", str(source), "--output", str(output), "--base", str(model)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    rewards = json.loads(output.read_text())["rewards"]
+    assert len(set(rewards)) == 3
+
+
+def test_prompts_hold_other_choices_of_the_same_user_and_users_are_split():
+    records = [
+        {"id": f"{user}{i}", "prompt": f"q {user}{i}", "chosen": "yes", "rejected": "no"}
+        for user in "abcde"
+        for i in range(3)
+    ]
+    users = [record["id"][0] for record in records]
+    pairs = parse_rows(records, PairRow, where="memory")
+    found = personalise(pairs, users, n_examples=2, held_out=0.4, seed=1)
+    assert (len(found.train), len(found.held_out)) == (9, 6)
+    assert {row.id[0] for row in found.train}.isdisjoint({row.id[0] for row in found.held_out})
+    for row in found.train:
+        asked = re.findall(r"q (\w\d)", row.prompt)
+        assert asked[-1] == row.id
+        assert {name[0] for name in asked} == {row.id[0]}
+        assert len(set(asked)) == 3
+    with pytest.raises(DataError, match="no user has more than 5 rows"):
+        personalise(pairs, users, n_examples=5, held_out=0.0, seed=0)
+    with pytest.raises(DataError, match=r"f\.jsonl:2: field 'user' is None"):
+        read_users([{"user": "a"}, {}], "user", "f.jsonl")
+
+
+def test_a_server_needs_the_name_of_its_model():
+    with pytest.raises(ConfigError, match="names no model"):
+        open_asker("http://127.0.0.1:1/v1")
