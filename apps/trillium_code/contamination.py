@@ -5,6 +5,7 @@ share is taken of the smaller side.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from trillium_code.tasks import CodeTask
@@ -42,3 +43,31 @@ def find_duplicates(
         if twin is not None:
             found[task.id] = twin
     return found
+
+
+def drop_repeats(tasks: Sequence[CodeTask], *, n: int = 5, limit: float = 0.6) -> list[CodeTask]:
+    """Return the tasks without those that repeat an earlier one, by entry point or statement.
+
+    An index from n-gram to tasks keeps the comparison to tasks that share one at all.
+    """
+    kept: list[CodeTask] = []
+    names: set[str] = set()
+    statements: set[str] = set()
+    index: dict[tuple[str, ...], list[int]] = {}
+    sizes: list[int] = []
+    for task in tasks:
+        grams = ngrams(task.statement, n)
+        shared = Counter(place for gram in grams for place in index.get(gram, ()))
+        is_near = any(
+            count > limit * min(len(grams), sizes[place]) for place, count in shared.items()
+        )
+        plain = " ".join(task.statement.lower().split())
+        if task.entry_point in names or plain in statements or is_near:
+            continue
+        for gram in grams:
+            index.setdefault(gram, []).append(len(kept))
+        sizes.append(len(grams))
+        names.add(task.entry_point)
+        statements.add(plain)
+        kept.append(task)
+    return kept

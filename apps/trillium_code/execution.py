@@ -4,16 +4,21 @@ A failure of the sandbox is never a wrong answer: its program is left out and co
 depends on the clock, so that the same programs give the same rows.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import tee
-from typing import Literal
+from itertools import islice, tee
+from typing import Literal, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from trillium.errors import ConfigError
 from trillium_sandbox import Backend, Limits, Reply, Request, open_backend
 
-_HIGHEST_LEVEL = 2
-"""The strongest isolation of the embedded backend, the only one there is."""
+_SHARE_AHEAD = 4
+"""A quarter of a backend's window is enough to keep its workers busy: four programs for each."""
+
+_HIGHEST_LEVEL = {"embedded": 2, "docker": 5, "http": 5}
+"""The strongest isolation that each backend can have."""
 
 
 class SandboxConfig(BaseModel):
@@ -21,20 +26,32 @@ class SandboxConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backend: Literal["embedded"] = Field("embedded", description="embedded")
+    backend: Literal["embedded", "docker", "http"] = Field(
+        "embedded", description="embedded | docker | http (a sandbox service)"
+    )
     min_level: int = Field(2, ge=0, description="isolation below which nothing is executed")
     allow_unsafe: bool = Field(False, description="run below the required level all the same")
+    runtime: str | None = Field(None, description="of docker: runsc, kata; null = its own")
+    url: str | None = Field(None, description="of the service, for backend http")
+    token_variable: str = Field("", description="environment variable with the service's token")
     n_workers: int | None = Field(None, gt=0, description="programs at once; null = by processor")
     wall_s: float = Field(3.0, gt=0, description="seconds for a program with all its tests")
     memory_bytes: int = Field(256 << 20, gt=0, description="memory of a program")
     n_runs: int = Field(2, ge=1, description="runs of each program; tests that differ are flaky")
+    repeats_after_kill: bool = Field(
+        True,
+        description="run again what was under way at a kill, to the same result as without one; "
+        "false = leave it out, so that nothing is ever executed twice",
+    )
 
     @field_validator("min_level")
     @classmethod
-    def _within_reach(cls, level: int) -> int:
-        if level > _HIGHEST_LEVEL:
+    def _within_reach(cls, level: int, info: ValidationInfo) -> int:
+        backend = info.data.get("backend", "embedded")
+        highest = _HIGHEST_LEVEL[backend]
+        if level > highest:
             raise ValueError(
-                f"the embedded backend reaches level {_HIGHEST_LEVEL}; set {_HIGHEST_LEVEL}, or "
+                f"the {backend} backend reaches level {highest}; set {highest}, or "
                 "lower it knowingly"
             )
         return level
@@ -45,12 +62,26 @@ class SandboxConfig(BaseModel):
         return Limits(wall_s=self.wall_s, cpu_s=self.wall_s, memory_bytes=self.memory_bytes)
 
     def open(self) -> Backend:
-        """Start the backend; raises SandboxError when this machine cannot isolate enough."""
+        """Start the backend; raises SandboxError when this machine cannot isolate enough.
+
+        Raises ConfigError when the service's token is not where it was said to be.
+        """
+        token = None
+        if self.token_variable:
+            token = os.environ.get(self.token_variable)
+            if not token:
+                raise ConfigError(
+                    f"sandbox.token_variable = {self.token_variable}: is not set (the token for "
+                    f"{self.url} was expected in it); export it"
+                )
         return open_backend(
             self.backend,
             min_level=self.min_level,
             n_workers=self.n_workers,
             allow_unsafe=self.allow_unsafe,
+            runtime=self.runtime,
+            url=self.url,
+            token=token,
         )
 
 
@@ -99,6 +130,90 @@ def execute(
     replies = iter(backend.run(requests))
     for group in waiting:
         yield [_outcome(job, [next(replies) for _ in range(n_runs)]) for job in group]
+
+
+@runtime_checkable
+class Ticketed(Protocol):
+    """A backend that gives tickets for requests and replies in any order: all but the cluster's."""
+
+    @property
+    def window(self) -> int:
+        """Return how many requests under way keep every worker busy."""
+        ...
+
+    def submit(self, request: Request) -> int:
+        """Take a request and return its ticket."""
+        ...
+
+    def collect(self) -> dict[int, Reply]:
+        """Return the replies that have come, by ticket; wait for the first one."""
+        ...
+
+
+def run_jobs(
+    jobs: Iterable[Job],
+    backend: Backend,
+    config: SandboxConfig,
+    note: Callable[[Sequence[Outcome], Sequence[Job]], None],
+) -> Iterator[Outcome]:
+    """Yield the outcome of each job as soon as it is known, whatever its place in the list.
+
+    `note(finished, starting)` is called before the jobs `starting` are handed to the sandbox, and
+    with every outcome before it is yielded. At most a quarter of what fills the backend is under
+    way, or what a cluster's nodes are sent: that is what a kill leaves without a verdict. A program
+    that ran out of time and passed no test is not run again, except on a cluster.
+    """
+    if isinstance(backend, Ticketed):
+        yield from _run_by_ticket(jobs, backend, config, note)
+        return
+    order, coming = tee(jobs)
+
+    def requests() -> Iterator[Request]:
+        for job in coming:
+            note((), (job,))
+            yield from (_request(job, run, config.limits) for run in range(config.n_runs))
+
+    replies = iter(backend.run(requests()))
+    for job in order:
+        outcome = _outcome(job, [next(replies) for _ in range(config.n_runs)])
+        note((outcome,), ())
+        yield outcome
+
+
+def _run_by_ticket(
+    jobs: Iterable[Job],
+    backend: Ticketed,
+    config: SandboxConfig,
+    note: Callable[[Sequence[Outcome], Sequence[Job]], None],
+) -> Iterator[Outcome]:
+    source = iter(jobs)
+    n_ahead = max(1, backend.window // _SHARE_AHEAD)
+    tickets: dict[int, Job] = {}
+    replies: dict[str, list[Reply]] = {}
+    finished: list[Outcome] = []
+    again: list[Job] = []
+    while True:
+        starting = list(islice(source, max(0, n_ahead - len(tickets) - len(again))))
+        note(finished, starting)
+        yield from finished
+        for job in (*again, *starting):
+            run = len(replies.setdefault(job.id, []))
+            tickets[backend.submit(_request(job, run, config.limits))] = job
+        if not tickets:
+            return
+        finished, again = [], []
+        for ticket, reply in backend.collect().items():
+            job = tickets.pop(ticket)
+            replies[job.id].append(reply)
+            if len(replies[job.id]) == config.n_runs or _is_endless(reply):
+                finished.append(_outcome(job, replies.pop(job.id)))
+            else:
+                again.append(job)
+
+
+def _is_endless(reply: Reply) -> bool:
+    """Say whether a program used up its time and passed nothing: another run would tell no more."""
+    return "timeout" in reply.tests and "pass" not in reply.tests
 
 
 def _request(job: Job, run: int, limits: Limits) -> Request:

@@ -1,18 +1,31 @@
 """The stages that execute: programs against the model's own tests, and against the hidden ones."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 
 from trillium.errors import BackendError
 from trillium.progress import Progress
 from trillium.runs import Stage
+from trillium_sandbox import Backend
 
-from trillium_code.execution import Job, Outcome, SandboxConfig, execute
-from trillium_code.programs import extract_program, group_equal, parse_asserts, stub_program
-from trillium_code.prompts import assert_opening
-from trillium_code.records import TaskMatrix, TaskResult, TaskSamples, read_records, to_row
+from trillium_code.answers import Reading, defines, read_answer
+from trillium_code.execution import Job, Outcome, SandboxConfig, run_jobs
+from trillium_code.ledger import Census, Ledger, read_ledger
+from trillium_code.matrices import fill_matrix, matrix_jobs, plan_matrix
+from trillium_code.programs import extract_program
+from trillium_code.prompts import PromptConfig
+from trillium_code.records import (
+    TaskMatrix,
+    TaskResult,
+    TaskSamples,
+    read_records,
+    write_records,
+)
 from trillium_code.tasks import CodeTask
 
+OpenBackend = Callable[[], Backend]
+_LEDGER = "executions.jsonl"
 _MOST_LOST = 0.1
 
 
@@ -25,26 +38,39 @@ def matrix_stage(
     config: SandboxConfig,
     *,
     max_tests: int,
+    prompt: PromptConfig,
+    open_backend: OpenBackend | None = None,
 ) -> list[TaskMatrix]:
     """Return one pass/fail matrix per task; when the stage is due, run what is missing.
 
-    A row per task goes to disk at once. The stub runs with the programs, once per task.
+    A program runs with all of its tests in one request, each test with a verdict of its own; what
+    has its verdict on disk is never executed again (ledger.py says what is promised). The stub runs
+    with the programs, once per task. `prompt` says how programs are read. `open_backend` is where
+    programs run; None is the sandbox of `config`.
     """
     if stage.is_due:
-        plans = [
-            plan_matrix(task, own, asserts, max_tests=max_tests)
-            for task, own, asserts in zip(tasks, programs, tests, strict=True)
+        readings = [
+            read_programs(task, own, prompt) for task, own in zip(tasks, programs, strict=True)
         ]
-        headers = {task.id: task for task in tasks}
-        with stage.rows(output, key="task_id") as rows:
-            due = [plan for plan in plans if plan.task_id not in rows.finished]
-            groups = [_matrix_jobs(plan, headers[plan.task_id]) for plan in due]
-            for plan, outcomes in zip(due, _run(stage, groups, len(plans), config), strict=True):
-                rows.append(to_row(fill_matrix(plan, outcomes)))
+        plans = [
+            plan_matrix(task, [one.program for one in own], asserts, max_tests=max_tests)
+            for task, own, asserts in zip(tasks, readings, tests, strict=True)
+        ]
+        jobs = [matrix_jobs(plan, task) for plan, task in zip(plans, tasks, strict=True)]
+        census = _execute(stage, list(chain(*jobs)), config, open_backend or config.open)
+        write_records(
+            stage.work / output,
+            [
+                fill_matrix(plan, [census.outcomes[job.id] for job in own])
+                for plan, own in zip(plans, jobs, strict=True)
+            ],
+        )
         matrices = read_records(stage.work / output, TaskMatrix)
         n_programs = sum(len(matrix.programs) for matrix in matrices)
-        _check_losses(stage, output, sum(len(matrix.lost) for matrix in matrices), n_programs)
-        stage.finish([output], _count(matrices))
+        n_lost = sum(len(matrix.lost) for matrix in matrices)
+        _check_losses(stage, [_LEDGER, output], n_lost, n_programs)
+        counts = {**_count(matrices), **count_readings(chain(*readings))}
+        stage.finish([output], {**counts, **_count_doubts(census)})
     return read_records(stage.path(output), TaskMatrix)
 
 
@@ -52,93 +78,102 @@ def judge_stage(
     stage: Stage,
     output: str,
     tasks: Sequence[CodeTask],
-    samples: Sequence[TaskSamples],
+    programs: Sequence[Sequence[str]],
     config: SandboxConfig,
+    *,
+    counts: Mapping[str, int] | None = None,
+    open_backend: OpenBackend | None = None,
 ) -> list[TaskResult]:
-    """Return which samples pass all hidden tests; when the stage is due, run what is missing."""
+    """Return which programs pass all hidden tests; when the stage is due, run what is missing.
+
+    `counts` is what the stage records beside its own.
+    """
     if stage.is_due:
-        with stage.rows(output, key="task_id") as rows:
-            due = [
-                (task, [extract_program(task.header, sample.text) for sample in own.samples])
-                for task, own in zip(tasks, samples, strict=True)
-                if task.id not in rows.finished
-            ]
-            groups = [_hidden_jobs(task, programs) for task, programs in due]
-            single = config.model_copy(update={"n_runs": 1})
-            replies = _run(stage, groups, len(tasks), single)
-            for (task, programs), outcomes in zip(due, replies, strict=True):
-                rows.append(to_row(_result(task, programs, outcomes)))
-        results = read_records(stage.work / output, TaskResult)
+        single = config.model_copy(update={"n_runs": 1})
+        jobs = [_hidden_jobs(task, own) for task, own in zip(tasks, programs, strict=True)]
+        census = _execute(stage, list(chain(*jobs)), single, open_backend or config.open)
+        results = [
+            _result(task, own, [census.outcomes[job.id] for job in group])
+            for task, own, group in zip(tasks, programs, jobs, strict=True)
+        ]
+        write_records(stage.work / output, results)
         flags = [flag for result in results for flag in result.passed]
-        _check_losses(stage, output, flags.count(None), len(flags))
-        counts = {
+        _check_losses(stage, [_LEDGER, output], flags.count(None), len(flags))
+        judged = {
             "programs": len(flags),
             "passed": flags.count(True),
             "sandbox_failures": flags.count(None),
         }
-        stage.finish([output], counts)
+        stage.finish([output], {**judged, **(counts or {}), **_count_doubts(census)})
     return read_records(stage.path(output), TaskResult)
 
 
-def _check_losses(stage: Stage, output: str, n_lost: int, n_programs: int) -> None:
+def _execute(
+    stage: Stage, jobs: Sequence[Job], config: SandboxConfig, open_backend: OpenBackend
+) -> Census:
+    """Run the jobs that have no verdict on disk yet, and return those of all."""
+    with stage.rows(_LEDGER, key="job") as rows:
+        ledger = Ledger(rows)
+        if not config.repeats_after_kill:
+            ledger.leave_out([job for job in jobs if job.id in ledger.in_doubt])
+        due = [job for job in jobs if not ledger.has_verdict(job)]
+        if due:
+            with (
+                open_backend() as backend,
+                Progress(
+                    stage.name.replace("_", " "),
+                    n_total=len(jobs),
+                    n_done=len(jobs) - len(due),
+                    unit="programs",
+                ) as progress,
+            ):
+                for _ in run_jobs(due, backend, config, ledger.write):
+                    progress.advance()
+    return read_ledger(stage.work / _LEDGER)
+
+
+def _count_doubts(census: Census) -> dict[str, int]:
+    n_tests = {job: len(outcome.passed) for job, outcome in census.outcomes.items()}
+    return {
+        "programs_run_again": len(census.repeated),
+        "executions_again": sum(n_tests[job] for job in census.repeated),
+        "programs_left_out": len(census.left_out),
+    }
+
+
+def read_programs(task: CodeTask, samples: TaskSamples, prompt: PromptConfig) -> list[Reading]:
+    """Return the program in each sample, read as it was asked for."""
+    if prompt.program_style == "answer":
+        repairs = prompt.repairs_signature
+        return [
+            read_answer(one.text, task.entry_point, task.header, repairs_signature=repairs)
+            for one in samples.samples
+        ]
+    programs = [extract_program(task.header, sample.text) for sample in samples.samples]
+    return [Reading(program, defines(program, task.entry_point)) for program in programs]
+
+
+def count_readings(readings: Iterable[Reading]) -> dict[str, int]:
+    """Count samples without a program that defines its function, and repairs by kind."""
+    found = list(readings)
+    repairs = Counter(reading.repair for reading in found)
+    return {
+        "without_program": sum(not reading.is_whole for reading in found),
+        "renamed_programs": repairs["renamed"],
+        "unwrapped_programs": repairs["unwrapped"],
+    }
+
+
+def _check_losses(stage: Stage, files: Sequence[str], n_lost: int, n_programs: int) -> None:
     """Refuse results of a sandbox that fails; single failures are left out and counted."""
     if n_lost > _MOST_LOST * n_programs:
-        (stage.work / output).unlink()
+        for name in files:
+            (stage.work / name).unlink()
         raise BackendError(
             f"{stage.name}: the sandbox failed for {n_lost} of {n_programs} programs (at most "
             f"{_MOST_LOST:.0%} may be left out); see `trillium doctor`, then run the same command "
             "again: it executes this stage anew"
         )
-
-
-def plan_matrix(
-    task: CodeTask, programs: TaskSamples, tests: TaskSamples, *, max_tests: int
-) -> TaskMatrix:
-    """Return the distinct programs and tests of a task, not executed yet.
-
-    Tests come in the order in which they were sampled, at most `max_tests` of them.
-    """
-    texts = [extract_program(task.header, sample.text) for sample in programs.samples]
-    members = group_equal(texts)
-    written = (assert_opening(task) + sample.text for sample in tests.samples)
-    asserts = dict.fromkeys(line for text in written for line in parse_asserts(text))
-    return TaskMatrix(
-        task_id=task.id,
-        programs=tuple(texts[group[0]] for group in members),
-        members=tuple(map(tuple, members)),
-        tests=tuple(asserts)[:max_tests],
-        passed=(),
-        stub_passed=(),
-        is_flaky=(),
-        lost=(),
-    )
-
-
-def fill_matrix(plan: TaskMatrix, outcomes: Sequence[Outcome]) -> TaskMatrix:
-    """Return the plan with the outcomes of its programs and, last, of the stub.
-
-    A test is flaky when it is for any program. A stub whose sandbox failed passes nothing.
-    """
-    if not outcomes:
-        return replace(plan, passed=((),) * len(plan.programs))
-    *programs, stub = outcomes
-    return replace(
-        plan,
-        passed=tuple(outcome.passed for outcome in programs),
-        stub_passed=stub.passed,
-        is_flaky=tuple(map(any, zip(*(out.is_flaky for out in outcomes), strict=True))),
-        lost=tuple(i for i, outcome in enumerate(programs) if outcome.is_sandbox_failure),
-    )
-
-
-def _matrix_jobs(plan: TaskMatrix, task: CodeTask) -> list[Job]:
-    if not plan.tests:
-        return []
-    programs = (*plan.programs, stub_program(task.header))
-    return [
-        Job(f"{task.id}/{number}", program, task.entry_point, plan.tests)
-        for number, program in enumerate(programs)
-    ]
 
 
 def _hidden_jobs(task: CodeTask, programs: Sequence[str]) -> list[Job]:
@@ -156,23 +191,6 @@ def _result(task: CodeTask, programs: Sequence[str], outcomes: Sequence[Outcome]
     }
     passed = tuple(flags[program] for program in programs)
     return TaskResult(task.id, task.band, passed, tuple(programs))
-
-
-def _run(
-    stage: Stage, groups: Sequence[Sequence[Job]], n_total: int, config: SandboxConfig
-) -> Iterator[list[Outcome]]:
-    with (
-        config.open() as backend,
-        Progress(
-            stage.name.replace("_", " "),
-            n_total=n_total,
-            n_done=n_total - len(groups),
-            unit="tasks",
-        ) as progress,
-    ):
-        for outcomes in execute(groups, backend, config, n_runs=config.n_runs):
-            yield outcomes
-            progress.advance()
 
 
 def _count(matrices: Sequence[TaskMatrix]) -> dict[str, int]:

@@ -5,9 +5,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-from trillium.errors import ConfigError, DataError
+from trillium.errors import DataError
 
-from trillium_code.ranking import SCORERS, Matrix, choose_pairs, take_census
+from trillium_code.pairs import RankConfig, Ranking, rank
+from trillium_code.ranking import SCORERS, Matrix
+from trillium_code.records import TaskMatrix
+
+_ENTRY_POINT = "f"
 
 _VALUES = {"0": False, "1": True, "false": False, "true": True, "fail": False, "pass": True}
 
@@ -46,39 +50,61 @@ def read_matrix(path: Path) -> Matrix:
     return np.array([[_cell(row, j) for j in range(1, width + 1)] for row in rows], dtype=np.bool_)
 
 
-def rank_file(path: Path, *, scorer: str, min_chosen_pass_frac: float) -> str:
-    """Return scores, removed tests and the pair of a saved matrix as text.
+def rank_file(path: Path, *, config: RankConfig) -> str:
+    """Return scores, removed tests and the pairs of a saved matrix as text.
 
     Tests that every program fails are removed; trivial and flaky ones cannot be told from a matrix.
     """
-    if scorer not in SCORERS:
-        raise ConfigError(f"scorer {scorer}: unknown (expected {', '.join(SCORERS)}); choose one")
     passed = read_matrix(path)
-    census = take_census(passed)
-    lines = [f"{passed.shape[0]} programs, {passed.shape[1]} tests"]
-    lines.append(f"removed: {census.n_impossible} tests that every program fails")
-    if not census.kept:
+    n_programs, n_tests = passed.shape
+    matrix = TaskMatrix(
+        task_id=path.name,
+        programs=tuple(f"program {i + 1}" for i in range(n_programs)),
+        members=tuple((i,) for i in range(n_programs)),
+        tests=tuple(f"{_ENTRY_POINT}({j})" for j in range(n_tests)),
+        passed=tuple(map(tuple, passed.tolist())),
+        stub_passed=(False,) * n_tests,
+        is_flaky=(False,) * n_tests,
+        lost=(),
+    )
+    ranking = rank(matrix, _ENTRY_POINT, [True] * n_programs, config)
+    kept = list(ranking.census.kept)
+    lines = [f"{n_programs} programs, {n_tests} tests"]
+    lines.append(f"removed: {n_tests - len(kept)} tests that every program fails")
+    if not kept:
         return "\n".join([*lines, "no test is left, so there is nothing to rank"])
-    kept = passed[:, list(census.kept)]
-    scores = SCORERS[scorer](kept)
-    lines.append(f"\n{'program':>8} {scorer:>12} {'passes':>8}")
-    for row in np.argsort(-scores.programs, kind="stable").tolist():
-        share = f"{int(kept[row].sum())}/{kept.shape[1]}"
-        lines.append(f"{row + 1:>8} {scores.programs[row]:>12.6g} {share:>8}")
-    lines.append(f"\n{'test':>8} {scorer:>12} {'passed by':>10}")
-    for column in np.argsort(-scores.tests, kind="stable").tolist():
-        share = f"{int(kept[:, column].sum())}/{kept.shape[0]}"
-        lines.append(f"{census.kept[column] + 1:>8} {scores.tests[column]:>12.6g} {share:>10}")
-    pairs = choose_pairs(kept, scores.programs, min_chosen_pass_frac=min_chosen_pass_frac)
-    for pair in pairs:
+    if ranking.reason == "one_program":
+        return "\n".join([*lines, "one program alone has nothing to be ranked against"])
+    lines += _score_table(config.scorer, ranking, passed[:, kept])
+    for number, pair in enumerate(ranking.pairs):
+        chosen, rejected = str(pair.chosen + 1), str(pair.rejected + 1)
+        if ranking.pair_tests:
+            first, second = ranking.pair_tests[number]
+            chosen += f" with test {first + 1}"
+            rejected += f" with test {second + 1}"
+        lines.append(f"\npair: chosen {chosen}, rejected {rejected}, gap {pair.gap:.6g}")
+    if not ranking.pairs:
         lines.append(
-            f"\npair: chosen {pair.chosen + 1}, rejected {pair.rejected + 1}, gap {pair.gap:.6g}"
-        )
-    if not pairs:
-        lines.append(
-            f"\nno pair: no program passes {min_chosen_pass_frac:.0%} of the tests and beats one"
+            f"\nno pair: no program passes {config.min_chosen_pass_frac:.0%} of the tests and "
+            "beats one"
         )
     return "\n".join(lines)
+
+
+def _score_table(scorer: str, ranking: Ranking, kept: Matrix) -> list[str]:
+    """Return the programs and the kept tests, the most trusted first."""
+    lines = [f"\n{'program':>8} {scorer:>12} {'passes':>8}"]
+    for row in sorted(range(len(kept)), key=lambda row: -ranking.scores[row]):
+        share = f"{int(kept[row].sum())}/{kept.shape[1]}"
+        lines.append(f"{row + 1:>8} {ranking.scores[row]:>12.6g} {share:>8}")
+    if scorer in SCORERS:
+        tests = SCORERS[scorer](kept).tests
+        lines.append(f"\n{'test':>8} {scorer:>12} {'passed by':>10}")
+        for column in np.argsort(-tests, kind="stable").tolist():
+            share = f"{int(kept[:, column].sum())}/{kept.shape[0]}"
+            place = ranking.census.kept[column] + 1
+            lines.append(f"{place:>8} {tests[column]:>12.6g} {share:>10}")
+    return lines
 
 
 def _read_json(path: Path) -> list[list[object]]:

@@ -1,149 +1,160 @@
 """The policy of a run, loaded when something is due, as base or with the adapter it learned."""
 
-from collections.abc import Sequence
-from functools import cached_property, partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from peft import PeftModel
-from transformers import AutoConfig, PreTrainedTokenizerBase
-from trillium.assets import ASSETS, cache_folder, find_model
+from transformers import PreTrainedTokenizerBase
+from trillium.assets import cache_folder
 from trillium.errors import ConfigError, DataError
-from trillium.files import hash_json, hash_path
-from trillium.generation import Completion, Generator, PromptBatch, SamplingConfig
-from trillium.generation.in_process import TransformersGenerator
-from trillium.policies.adapters import POLICY_ADAPTER, load_second_adapter, using_adapter
-from trillium.policies.config import PolicyConfig
-from trillium.policies.load import Policy, load_policy, load_tokenizer
+from trillium.files import hash_json
+from trillium.generation import Generator
+from trillium.generation.config import GenerationConfig, RayConfig, TransformersConfig
+from trillium.generation.engines import Engine, TransformersEngine, open_engine
+from trillium.policies.config import LoraSettings, PolicyConfig
+from trillium.policies.load import Policy
+from trillium.policies.run_policy import RunPolicy
 from trillium.scoring.cache import LogpCache
 from trillium.scoring.reference import open_reference
 from trillium.training.align import AlignConfig, AlignResult, align
 from trillium.trees import TokenTree
 
-_ALIGNED = "aligned"
+
+@dataclass(frozen=True)
+class Source:
+    """Say what is sampled from: a name by content, and how to open it when there is work."""
+
+    hash: str
+    open: Callable[[], Generator]
 
 
 class Models:
-    """Open the tokenizer, the policy before training, and the policy after it, once each."""
+    """Open the tokenizer, the policy before training, and the policy after it, once each.
 
-    def __init__(self, config: PolicyConfig, *, seed: int, max_rows: int) -> None:
-        """Remember what to load; `max_rows` completions are decoded together."""
-        self._config = config
-        self._seed = seed
+    `exploring` samples for training, where the run file says. `before` and `after` are compared, so
+    both come from one engine: that one where it can take what training saved, else this process.
+    """
+
+    def __init__(
+        self,
+        config: PolicyConfig,
+        *,
+        seed: int,
+        max_rows: int,
+        generation: GenerationConfig | None = None,
+        ray: RayConfig | None = None,
+    ) -> None:
+        """Remember what to load; `max_rows` completions are decoded together.
+
+        Without `generation`, this process samples. Raises ConfigError for an engine that is not
+        installed or does not fit the policy.
+        """
+        self._policy = RunPolicy(config, seed=seed)
         self._max_rows = max_rows
+        self._asked = (generation or TransformersConfig(), ray)
+        self._here = TransformersEngine(self._policy, max_rows=max_rows)
+        self._engine: Engine = self._here
+        if generation is not None:
+            self._engine = open_engine(generation, ray, self._policy, max_rows=max_rows)
+        self._is_first_round = True
 
-    @cached_property
+    def after_round(self, adapter: Path) -> "Models":
+        """Return the models of the next round, which starts from the adapter of this one."""
+        self.close()
+        update = {"adapter": adapter, "lora": LoraSettings()}
+        config = self._policy.config.model_copy(update=update)
+        generation, ray = self._asked
+        models = Models(
+            config,
+            seed=self._policy.seed,
+            max_rows=self._max_rows,
+            generation=generation,
+            ray=ray,
+        )
+        models._is_first_round = False
+        return models
+
+    def close(self) -> None:
+        """Give back what the engine holds beside the policy; it opens again when needed."""
+        self._engine.close()
+
+    @property
     def identity(self) -> str:
         """Name the starting policy by content: base, precision and adapter."""
-        config = self._config
-        asset, folder = ASSETS.get(config.base), Path(config.base).expanduser()
-        if asset is not None:
-            base = asset.wheel.sha256
-        else:
-            base = hash_path(folder) if folder.is_dir() else config.base
-        adapter = config.adapter and hash_path(config.adapter)
-        return hash_json([base, config.dtype, config.quantisation, adapter])
+        return self._policy.identity
 
-    @cached_property
+    @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the tokenizer; this loads no weights."""
-        if "policy" in self.__dict__:
-            return self.policy.tokenizer
-        return load_tokenizer(find_model(self._config.base))
+        return self._policy.tokenizer
 
-    @cached_property
+    @property
     def policy(self) -> Policy:
         """Return the policy with the adapter that training changes."""
-        return load_policy(self._config, seed=self._seed)
+        return self._policy.loaded
 
-    @cached_property
-    def context_length(self) -> int | None:
-        """Return how many tokens the model can attend to; None when it does not say."""
-        config = AutoConfig.from_pretrained(find_model(self._config.base))
-        length = getattr(config, "max_position_embeddings", None)
-        return length if isinstance(length, int) else None
-
-    def checked(
+    def fitting(
         self, prompts: Sequence[tuple[int, ...]], ids: Sequence[str], *, max_new_tokens: int
-    ) -> Sequence[tuple[int, ...]]:
-        """Return the prompts; raises when one leaves no room for its completion.
+    ) -> list[bool]:
+        """Say of each prompt whether it leaves room for a completion.
 
-        That is a ConfigError when no prompt could, a DataError when this one does not.
+        Raises ConfigError when no prompt could, DataError when none of these does.
         """
-        limit = self.context_length
-        if limit is not None and max_new_tokens >= limit:
+        limit, base = self._policy.context_length, self._policy.config.base
+        if limit is None:
+            return [True] * len(prompts)
+        if max_new_tokens >= limit:
             raise ConfigError(
                 f"max_new_tokens = {max_new_tokens}: leaves no room for a prompt "
-                f"({self._config.base} reads {limit} tokens in all); lower max_new_tokens"
+                f"({base} reads {limit} tokens in all); lower max_new_tokens"
             )
-        for id, prompt in zip(ids, prompts, strict=True):
-            if limit is not None and len(prompt) + max_new_tokens > limit:
-                raise DataError(
-                    f"task {id}: its prompt has {len(prompt)} tokens (with max_new_tokens = "
-                    f"{max_new_tokens}, {self._config.base} takes {limit - max_new_tokens}); "
-                    "shorten or drop the task, or lower max_new_tokens"
-                )
-        return prompts
+        fits = [len(prompt) + max_new_tokens <= limit for prompt in prompts]
+        if not any(fits):
+            raise DataError(
+                f"task {ids[0]}: its prompt has {len(prompts[0])} tokens (with max_new_tokens = "
+                f"{max_new_tokens}, {base} takes {limit - max_new_tokens}), and no "
+                "other is shorter than that; shorten the tasks, or lower max_new_tokens"
+            )
+        return fits
 
-    def before(self) -> Generator:
-        """Return a generator for the policy that training starts from."""
-        return self._generator(POLICY_ADAPTER if self._config.adapter else None)
+    @property
+    def exploring(self) -> Source:
+        """Return the policy that the round starts from, as its programs and tests are sampled."""
+        engine = self._engine
+        if not engine.samples_adapters and not self._is_first_round:
+            engine = self._here
+        return self._source(engine, self.identity, self._opener(engine))
+
+    @property
+    def before(self) -> Source:
+        """Return the policy that the run starts from, as it is evaluated."""
+        engine = self._comparing
+        return self._source(engine, self.identity, self._opener(engine))
+
+    def after(self, adapter: Path, hash: str) -> Source:
+        """Return the adapter that training saved, as it is evaluated; `hash` names its content."""
+        engine = self._comparing
+        return self._source(engine, hash, lambda: engine.trained(adapter))
 
     def train(self, config: AlignConfig, trees: Sequence[TokenTree], output: Path) -> AlignResult:
         """Align the policy's adapter; the reference is the policy that training starts from."""
-        kind = "snapshot" if self._config.adapter else "base"
+        self.close()
+        kind = "snapshot" if self._policy.config.adapter else "base"
         policy = self.policy
         with LogpCache(cache_folder() / "reference-logps.sqlite") as cache:
             reference = open_reference(kind, policy.model, cache=cache, folder=policy.folder)
             return align(config, trees, policy.model, reference, output)
 
-    def after(self, adapter: Path) -> Generator:
-        """Return a generator for the adapter that training saved."""
-        load_second_adapter(self.policy.model, adapter, _ALIGNED)
-        return self._generator(_ALIGNED)
+    @property
+    def _comparing(self) -> Engine:
+        return self._engine if self._engine.samples_adapters else self._here
 
-    def _generator(self, adapter: str | None) -> Generator:
-        inner = TransformersGenerator(
-            self.policy.model, self.policy.tokenizer, max_rows=self._max_rows
-        )
-        return _AdapterGenerator(inner, self.policy.model, adapter)
+    def _opener(self, engine: Engine) -> Callable[[], Generator]:
+        """Return what opens the starting policy; after a round, only its folder names it."""
+        adapter = self._policy.config.adapter
+        if self._is_first_round or engine is self._here or adapter is None:
+            return engine.start
+        return lambda: engine.trained(adapter)
 
-
-class _AdapterGenerator:
-    """A generator that computes with one adapter, or with none."""
-
-    def __init__(self, inner: Generator, model: PeftModel, adapter: str | None) -> None:
-        self._inner = inner
-        self._using = partial(using_adapter, model, adapter)
-
-    def plan(
-        self, prompts: Sequence[Sequence[int]], *, n_samples: int, seed: int
-    ) -> tuple[PromptBatch, ...]:
-        return self._inner.plan(prompts, n_samples=n_samples, seed=seed)
-
-    def generate_batch(
-        self, batch: PromptBatch, sampling: SamplingConfig
-    ) -> list[list[Completion]]:
-        with self._using():
-            return self._inner.generate_batch(batch, sampling)
-
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        n_samples: int,
-        temperature: float,
-        top_p: float,
-        max_new_tokens: int,
-        stop: Sequence[str],
-        seed: int,
-    ) -> list[list[Completion]]:
-        with self._using():
-            return self._inner.generate(
-                prompts,
-                n_samples=n_samples,
-                temperature=temperature,
-                top_p=top_p,
-                max_new_tokens=max_new_tokens,
-                stop=stop,
-                seed=seed,
-            )
+    def _source(self, engine: Engine, policy: str, open: Callable[[], Generator]) -> Source:
+        return Source(hash_json([policy, engine.identity]) if engine.identity else policy, open)

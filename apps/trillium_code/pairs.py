@@ -5,23 +5,32 @@ The hidden tests of a task never come here: a pair rests on tests that the model
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
+from trillium.files import hash_json
 
+from trillium_code.joint import JointConfig, choose_joint
 from trillium_code.programs import calls
 from trillium_code.ranking import (
     SCORERS,
     Matrix,
     Pair,
+    Scores,
     TestCensus,
+    at_random,
     choose_pairs,
     count_agreeing,
+    pass_count,
     take_census,
 )
 from trillium_code.records import CodePair, TaskMatrix, TaskSamples
 
+if TYPE_CHECKING:
+    from trillium_code.prompts import JointPrompt
+
+Scorer = Literal["codedpo", "dstc", "pass_count", "codet", "plum", "single_test", "random"]
 Reason = Literal["paired", "no_tests", "one_program", "nothing_to_tell_apart"]
 
 
@@ -30,9 +39,7 @@ class RankConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    scorer: Literal["codedpo", "pass_count", "codet", "single_test"] = Field(
-        "codedpo", description="how programs and tests vouch for one another"
-    )
+    scorer: Scorer = Field("codedpo", description="how programs and tests vouch for one another")
     min_chosen_pass_frac: float = Field(
         0.5, ge=0, le=1, description="share of the kept tests that a chosen program passes"
     )
@@ -41,6 +48,9 @@ class RankConfig(BaseModel):
     )
     n_chosen: int = Field(1, ge=1, description="best programs of a task that are paired")
     n_rejected: int = Field(1, ge=1, description="worst programs that each of them is paired with")
+    joint: JointConfig = Field(
+        JointConfig(), description="tests that scorer dstc puts behind the programs"
+    )
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,7 @@ class Ranking:
     """Hold the scores of one task's programs, what became of its tests, and its pairs.
 
     Scores and shares are in the order of the matrix; a program whose sandbox failed has -1 in both.
+    `pair_tests` are the tests behind chosen and rejected, by column, where the scorer is dstc.
     """
 
     task_id: str
@@ -56,17 +67,32 @@ class Ranking:
     census: TestCensus
     pairs: tuple[Pair, ...]
     reason: Reason
+    pair_tests: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The part of a matrix that counts: programs that ran, tests that can tell them apart."""
+
+    passed: Matrix
+    rows: Sequence[int]
+    columns: Sequence[int]
+    may_be_chosen: Matrix
 
 
 def rank(
-    matrix: TaskMatrix, entry_point: str, may_be_chosen: Sequence[bool], config: RankConfig
+    matrix: TaskMatrix,
+    entry_point: str,
+    may_be_chosen: Sequence[bool],
+    config: RankConfig,
+    *,
+    seed: int = 0,
 ) -> Ranking:
-    """Score the programs of one task and choose its pairs."""
+    """Score the programs of one task and choose its pairs; only scorer random draws by `seed`."""
     alive = [i for i in range(len(matrix.programs)) if i not in matrix.lost]
-    if not matrix.tests:
-        return _unranked(matrix, TestCensus((), 0, 0, 0, 0), "no_tests")
-    if len(alive) < 2:
-        return _unranked(matrix, TestCensus((), 0, 0, 0, 0), "one_program")
+    if not matrix.tests or len(alive) < 2:
+        reason: Reason = "one_program" if matrix.tests else "no_tests"
+        return _unranked(matrix, TestCensus((), 0, 0, 0, 0), reason)
     passed: Matrix = np.array([matrix.passed[i] for i in alive], dtype=np.bool_)
     census = take_census(
         passed,
@@ -77,65 +103,118 @@ def rank(
     if not census.kept:
         return _unranked(matrix, census, "no_tests")
     kept = passed[:, list(census.kept)]
-    scores = SCORERS[config.scorer](kept).programs
     agreeing = count_agreeing(kept, [len(matrix.members[i]) for i in alive])
-    pairs = choose_pairs(
-        kept,
-        scores,
-        may_be_chosen=[
-            may_be_chosen[i] and n >= config.min_agreement
-            for i, n in zip(alive, agreeing, strict=True)
-        ],
-        min_chosen_pass_frac=config.min_chosen_pass_frac,
-        n_chosen=config.n_chosen,
-        n_rejected=config.n_rejected,
-    )
+    allowed = [
+        may_be_chosen[i] and n >= config.min_agreement for i, n in zip(alive, agreeing, strict=True)
+    ]
+    own_seed = int(hash_json([seed, matrix.task_id])[:8], 16)
+    part = _Kept(kept, alive, census.kept, np.array(allowed, dtype=np.bool_))
+    scores = _score(part, config, own_seed)
+    pairs, tests = _choose(part, scores, config, own_seed)
     return Ranking(
         matrix.task_id,
-        _spread(scores.tolist(), alive, len(matrix.programs)),
+        _spread(scores.programs.tolist(), alive, len(matrix.programs)),
         _spread(kept.mean(axis=1).tolist(), alive, len(matrix.programs)),
         census,
         tuple(Pair(alive[pair.chosen], alive[pair.rejected], pair.gap) for pair in pairs),
         "paired" if pairs else "nothing_to_tell_apart",
+        tuple((census.kept[first], census.kept[second]) for first, second in tests),
     )
 
 
+def _score(part: _Kept, config: RankConfig, seed: int) -> Scores:
+    if config.scorer == "random":
+        return at_random(part.passed, seed=seed)
+    if config.scorer == "dstc":
+        return pass_count(part.passed)
+    return SCORERS[config.scorer](part.passed)
+
+
+def _choose(
+    part: _Kept, scores: Scores, config: RankConfig, seed: int
+) -> tuple[list[Pair], list[tuple[int, int]]]:
+    """Return the pairs by row, and for dstc the tests behind them by column."""
+    if config.scorer == "dstc":
+        gate = part.passed.mean(axis=1) >= config.min_chosen_pass_frac
+        allowed = part.may_be_chosen & gate
+        found = choose_joint(part.passed, config.joint, allowed=allowed, seed=seed)
+        if found is None:
+            return [], []
+        pair = Pair(found.chosen, found.rejected, found.gap)
+        return [pair], [(found.chosen_test, found.rejected_test)]
+    is_random = config.scorer == "random"
+    pairs = choose_pairs(
+        part.passed,
+        scores.programs,
+        may_be_chosen=None if is_random else part.may_be_chosen.tolist(),
+        min_chosen_pass_frac=0.0 if is_random else config.min_chosen_pass_frac,
+        n_chosen=config.n_chosen,
+        n_rejected=config.n_rejected,
+        needs_evidence=not is_random,
+    )
+    return pairs, []
+
+
 def build_pairs(
-    samples: TaskSamples, matrix: TaskMatrix, entry_point: str, config: RankConfig
+    samples: TaskSamples,
+    matrix: TaskMatrix,
+    entry_point: str,
+    config: RankConfig,
+    *,
+    seed: int = 0,
+    joint: "JointPrompt | None" = None,
 ) -> tuple[Ranking, list[CodePair]]:
     """Rank one task and return its pairs with the token ids of the samples.
 
     A program stands for all samples that spell it; the first of them that ended by itself gives the
     tokens. A program of which every sample was cut off at the token limit is never chosen: it would
-    teach the model not to stop.
+    teach the model not to stop. Scorer dstc needs `joint`, which asks for a program and a test.
     """
     ended = [
         next((i for i in members if samples.samples[i].finish == "stop"), None)
         for members in matrix.members
     ]
-    ranking = rank(matrix, entry_point, [i is not None for i in ended], config)
-    pairs = []
-    for number, pair in enumerate(ranking.pairs):
-        ids = []
-        for program in (pair.chosen, pair.rejected):
-            first = ended[program]
-            sample = matrix.members[program][0] if first is None else first
-            ids.append(samples.samples[sample].ids)
-        if ids[0] == ids[1]:
-            continue
-        pairs.append(
-            CodePair(
-                id=f"{matrix.task_id}/{number}",
-                task_id=matrix.task_id,
-                prompt_ids=samples.prompt_ids,
-                chosen_ids=ids[0],
-                rejected_ids=ids[1],
-                chosen=matrix.programs[pair.chosen],
-                rejected=matrix.programs[pair.rejected],
-                gap=pair.gap,
-            )
-        )
-    return ranking, pairs
+    ranking = rank(matrix, entry_point, [i is not None for i in ended], config, seed=seed)
+    pairs = [
+        _make_pair(samples, matrix, ranking, number, ended, joint)
+        for number in range(len(ranking.pairs))
+    ]
+    return ranking, [pair for pair in pairs if pair.chosen_ids != pair.rejected_ids]
+
+
+def _make_pair(
+    samples: TaskSamples,
+    matrix: TaskMatrix,
+    ranking: Ranking,
+    number: int,
+    ended: Sequence[int | None],
+    joint: "JointPrompt | None",
+) -> CodePair:
+    """Return one pair with its tokens, for dstc under the joint prompt and with the tests."""
+    pair = ranking.pairs[number]
+    sides = [
+        samples.samples[matrix.members[program][0] if first is None else first]
+        for program in (pair.chosen, pair.rejected)
+        for first in [ended[program]]
+    ]
+    texts = [matrix.programs[pair.chosen], matrix.programs[pair.rejected]]
+    prompt_ids, ids = samples.prompt_ids, [side.ids for side in sides]
+    if ranking.pair_tests:
+        assert joint is not None, "dstc without a joint prompt"
+        tests = [matrix.tests[test] for test in ranking.pair_tests[number]]
+        prompt_ids = joint.ids
+        ids = [joint.respond(side.text, test) for side, test in zip(sides, tests, strict=True)]
+        texts = [f"{text}\n\n{test}\n" for text, test in zip(texts, tests, strict=True)]
+    return CodePair(
+        id=f"{matrix.task_id}/{number}",
+        task_id=matrix.task_id,
+        prompt_ids=prompt_ids,
+        chosen_ids=ids[0],
+        rejected_ids=ids[1],
+        chosen=texts[0],
+        rejected=texts[1],
+        gap=pair.gap,
+    )
 
 
 def _unranked(matrix: TaskMatrix, census: TestCensus, reason: Reason) -> Ranking:

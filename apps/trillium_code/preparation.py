@@ -10,18 +10,24 @@ from trillium.training.fit import check_options
 
 from trillium_code.config import CodeConfig
 from trillium_code.contamination import find_duplicates
-from trillium_code.records import PAIR_COLUMNS
-from trillium_code.task_files import read_tasks
+from trillium_code.records import PAIR_COLUMNS, ROW_LABELS
+from trillium_code.task_files import read_task_file
 from trillium_code.tasks import CodeTask, select
 
 
 @dataclass(frozen=True)
 class RunTasks:
-    """Hold the tasks of a run; `removed` maps training tasks left out to the task they repeat."""
+    """Hold the tasks of a run; `removed` maps training tasks left out to the task they repeat.
+
+    `plus` are held-out tasks again, with more tests. `set_aside` holds a sentence for each row of
+    a file that could not be used.
+    """
 
     train: tuple[CodeTask, ...]
     held_out: tuple[CodeTask, ...]
     removed: dict[str, str]
+    plus: tuple[CodeTask, ...] = ()
+    set_aside: tuple[str, ...] = ()
 
     @property
     def held_out_hash(self) -> str:
@@ -32,19 +38,28 @@ class RunTasks:
 def prepare_tasks(config: CodeConfig) -> RunTasks:
     """Read and select both sets; remove training tasks that repeat a held-out one.
 
-    Raises DataError for files that cannot be used, ConfigError when a set is empty, a held-out task
-    has no tests, or the objective needs what pairs of programs do not have.
+    Rows that cannot be used, and held-out tasks without tests, are set aside. Raises DataError for
+    files without any usable row, ConfigError when a set is empty or the objective needs what
+    programs do not have.
     """
     check_objective(config)
-    held_out = select(read_tasks(config.tasks.held_out.source), config.tasks.held_out, "held_out")
-    train = select(read_tasks(config.tasks.train.source), config.tasks.train, "train")
+    sources = config.tasks
+    files = {
+        source: read_task_file(source)
+        for source in dict.fromkeys((sources.held_out.source, sources.train.source))
+    }
+    aside = [row for found in files.values() for row in (*found.problems, *found.skipped)]
+    held_out = select(files[sources.held_out.source].tasks, sources.held_out, "held_out")
+    train = select(files[sources.train.source].tasks, sources.train, "train")
     untested = [task.id for task in held_out if not task.tests]
-    if untested:
+    if len(untested) == len(held_out):
         raise ConfigError(
-            f"tasks.held_out: without hidden tests are {len(untested)} of {len(held_out)}, the "
-            f"first is {untested[0]} (evaluation needs one or more each); add tests to the file"
+            f"tasks.held_out: none of {len(held_out)} tasks has hidden tests, the first is "
+            f"{untested[0]} (evaluation needs one or more each); add tests to the file"
         )
-    removed = find_duplicates(train, held_out, limit=config.tasks.max_overlap)
+    aside += [f"{sources.held_out.source}: {id} has no hidden tests" for id in untested]
+    held_out = [task for task in held_out if task.tests]
+    removed = find_duplicates(train, held_out, limit=sources.max_overlap)
     kept = tuple(task for task in train if task.id not in removed)
     if not kept:
         raise ConfigError(
@@ -52,25 +67,51 @@ def prepare_tasks(config: CodeConfig) -> RunTasks:
             f"{train[0].id}; choose another split, or other files"
         )
     check_apart(kept, held_out)
-    return RunTasks(kept, tuple(held_out), removed)
+    plus = _plus_tasks(config, held_out) if sources.plus else ()
+    return RunTasks(kept, tuple(held_out), removed, plus, tuple(aside))
+
+
+def _plus_tasks(config: CodeConfig, held_out: Sequence[CodeTask]) -> tuple[CodeTask, ...]:
+    """Return the held-out tasks that have more tests, in their order.
+
+    Raises ConfigError when none has.
+    """
+    assert config.tasks.plus is not None
+    source = config.tasks.plus
+    more = {
+        task.id: task for task in select(read_task_file(source.source).tasks, source, "held_out")
+    }
+    shared = [
+        more[task.id]
+        for task in held_out
+        if task.id in more and more[task.id].entry_point == task.entry_point
+    ]
+    if not shared:
+        raise ConfigError(
+            f"tasks.plus: {source.source} has none of the {len(held_out)} held-out tasks, the "
+            f"first is {held_out[0].id} (ids must be equal); give the plus file of that set"
+        )
+    return tuple(task for task in shared if task.tests)
 
 
 def check_objective(config: CodeConfig) -> None:
-    """Raise ConfigError for an objective that cannot be computed on pairs of programs."""
+    """Raise ConfigError for an objective that cannot be computed on what programs give."""
     objective = config.objective
     check_options(objective, config.train, n_held_out=0)
     needs = needs_of(objective)
-    if needs.shape != "pair":
+    further = [*needs.paths, *needs.behind, *(["other prompts"] if needs.prompts else [])]
+    if needs.shape not in ("pair", "single") or further:
         raise ConfigError(
-            f"objective {objective.name} needs labelled rows and sampled programs come in pairs; "
-            "set objective.name=dpo, or another objective of pairs"
+            f"objective {objective.name} needs {', '.join(further) or needs.shape} (programs make "
+            "pairs and single responses); set objective.name=dpo"
         )
-    missing = sorted({*needs.labels, *needs.columns} - PAIR_COLUMNS)
+    has = PAIR_COLUMNS if needs.shape == "pair" else ROW_LABELS
+    missing = sorted({*needs.labels, *needs.columns} - has)
     if missing:
         raise ConfigError(
-            f'objective {objective.name} needs column "{missing[0]}" and pairs of programs have '
-            f"only {', '.join(sorted(PAIR_COLUMNS))}; set objective.name=dpo, or another "
-            "objective without such columns"
+            f'objective {objective.name} needs "{missing[0]}" and programs have only '
+            f"{', '.join(sorted(has))}; set objective.name=dpo, or another objective without such "
+            "columns"
         )
 
 

@@ -8,7 +8,9 @@ scores the sampled tokens, never a repaired text.
 import ast
 from collections.abc import Iterable
 
-_DEFINITIONS = (
+from trillium_code.syntax import parse
+
+DEFINITIONS = (
     ast.FunctionDef,
     ast.AsyncFunctionDef,
     ast.ClassDef,
@@ -29,22 +31,26 @@ def extract_program(header: str, completion: str) -> str:
     lines = (header.rstrip("\n") + _on_new_line(text)).split("\n")
     n_header = header.rstrip("\n").count("\n") + 1
     for end in range(len(lines), n_header, -1):
-        tree = _parse("\n".join(lines[:end]))
+        tree = parse_or_none("\n".join(lines[:end]))
         if tree is not None and _has_body(tree):
-            tree.body = [node for node in tree.body if isinstance(node, _DEFINITIONS)]
-            return ast.unparse(tree) + "\n"
+            tree.body = [node for node in tree.body if isinstance(node, DEFINITIONS)]
+            program = unparse_or_none(tree)
+            if program is None:
+                break
+            return program + "\n"
     return "\n".join(lines).rstrip() + "\n"
 
 
 def normalise(program: str) -> str:
     """Return a text that two programs share when they differ in comments, docstrings or layout."""
-    tree = _parse(program)
+    tree = parse_or_none(program)
     if tree is None:
         return program.strip()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+    written = unparse_or_none(tree)
+    return program.strip() if written is None else written
 
 
 def stub_program(header: str) -> str:
@@ -63,16 +69,18 @@ def parse_asserts(text: str) -> list[str]:
         stripped = line.strip()
         if not stripped.startswith("assert") or len(stripped) > _MAX_TEST_CHARACTERS:
             continue
-        tree = _parse(stripped)
+        tree = parse_or_none(stripped)
         if tree is None or len(tree.body) != 1 or not isinstance(tree.body[0], ast.Assert):
             continue
-        asserts[ast.unparse(ast.Assert(test=tree.body[0].test, msg=None))] = None
+        written = unparse_or_none(ast.Assert(test=tree.body[0].test, msg=None))
+        if written is not None:
+            asserts[written] = None
     return list(asserts)
 
 
 def calls(test: str, entry_point: str) -> bool:
     """Say whether a test calls the function by name."""
-    tree = _parse(test)
+    tree = parse_or_none(test)
     return tree is not None and any(
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
@@ -89,16 +97,24 @@ def group_equal(programs: Iterable[str]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _on_new_line(text: str) -> str:
-    return text if text.startswith("\n") else "\n" + text
-
-
-def _parse(text: str) -> ast.Module | None:
+def parse_or_none(text: str) -> ast.Module | None:
     """Parse, or return None; text of a model can break the parser in more ways than syntax."""
     try:
-        return ast.parse(text)
+        return parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def unparse_or_none(tree: ast.AST) -> str | None:
+    """Write a tree as text, or return None where it is nested too deeply for that."""
+    try:
+        return ast.unparse(tree)
+    except RecursionError:
+        return None
+
+
+def _on_new_line(text: str) -> str:
+    return text if text.startswith("\n") else "\n" + text
 
 
 def _has_body(tree: ast.Module) -> bool:

@@ -2,27 +2,35 @@
 
 A prompt ends inside the answer: with the header of the program, or with `assert name(`. These
 tokens are context. The model continues them, and what it samples is the whole completion that
-training scores later, token for token. A prompt never ends in a line break, because tokenizers
-merge it with the indentation that follows.
+training scores later, token for token. Such a prompt never ends in a line break, because tokenizers
+merge it with the indentation that follows. In the style `answer`, the prompt ends where the
+assistant's turn begins, and `answers.py` reads the program.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from transformers import PreTrainedTokenizerBase
 from trillium.errors import ConfigError
 from trillium.fields import Message
+from trillium.files import hash_json
+from trillium.rendering import ChatTemplate
 from trillium.tokenize import tokenize_prompts
 
+from trillium_code.fences import fenced_blocks
 from trillium_code.tasks import CodeTask
 
 Style = Literal["chat", "completion"]
+ProgramStyle = Literal["chat", "completion", "answer"]
 
 FENCE_END = "\n```"
 # A line that starts in the first column ends a function; these are the starts that models write.
 PROGRAM_STOPS = (FENCE_END, "\ndef ", "\nclass ", "\nassert", "\nprint", "\n#", "\nif ", "\n\n\n")
+# What a free answer begins like; a stop string found in it would cut every answer.
+SHORTEST_ANSWER = "Here it is:\n\n```python\ndef "
+_JOINT_COMMENT = "# Each function is followed by one assert that tests it.\n\n\n"
 TEST_STOPS = (FENCE_END, "\ndef ", "\nclass ", "\nprint", "\n#", "\n\n")
 
 
@@ -71,39 +79,58 @@ class PromptConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    program_style: Style = Field("chat", description="chat (needs a template) or completion")
+    program_style: ProgramStyle = Field(
+        "chat",
+        description="chat (needs a template; the answer is begun), answer (needs one; the model "
+        "answers freely), or completion",
+    )
     test_style: Style = Field("completion", description="chat (needs a template) or completion")
     program_shots: int = Field(
         0, ge=0, le=len(SHOTS), description="worked examples before a program"
     )
     test_shots: int = Field(2, ge=0, le=len(SHOTS), description="worked examples before tests")
+    repairs_signature: bool = Field(
+        False,
+        description="style answer: read a function of another name, or a method of class Solution",
+    )
+
+    @model_validator(mode="after")
+    def _only_answers_are_repaired(self) -> Self:
+        if self.repairs_signature and self.program_style != "answer":
+            raise ValueError(
+                f"repairs_signature = true: with program_style = {self.program_style} every "
+                "program begins with the signature asked for; set program_style=answer, or remove "
+                "repairs_signature"
+            )
+        return self
+
+    @property
+    def asked_hash(self) -> str:
+        """Return the hash of what the model is shown; how its answers are read is not in it."""
+        return hash_json(self.model_dump(mode="json", exclude={"repairs_signature"}))
 
 
 def program_prompts(
     tasks: Sequence[CodeTask], tokenizer: PreTrainedTokenizerBase, config: PromptConfig
 ) -> list[tuple[int, ...]]:
-    """Return the token ids that ask for the body of each task's function."""
+    """Return the token ids that ask for each task's function, or for its body after a header."""
     shots = SHOTS[: config.program_shots]
     if config.program_style == "completion":
         before = "".join(f"{shot.header}{shot.body}\n\n\n" for shot in shots)
         return tokenize_prompts([before + task.header.rstrip("\n") for task in tasks], tokenizer)
+    ask = _ask_answer if config.program_style == "answer" else _ask_program
     turns = [
         message
         for shot in shots
         for message in (
-            _ask_program(shot),
+            ask(shot),
             Message("assistant", f"```python\n{shot.header}{shot.body}{FENCE_END}"),
         )
     ]
     conversations = [
-        (
-            *turns,
-            _ask_program(task),
-            Message("assistant", "```python\n" + task.header.rstrip("\n")),
-        )
-        for task in tasks
+        (*turns, ask(task), *_begun_answer(task, config.program_style)) for task in tasks
     ]
-    _check_template(tokenizer, "program_style")
+    _check_template(tokenizer, "program_style", config.program_style)
     return tokenize_prompts(conversations, tokenizer)
 
 
@@ -128,8 +155,46 @@ def assert_prompts(
         (*turns, _ask_tests(task), Message("assistant", "```python\n" + assert_opening(task)))
         for task in tasks
     ]
-    _check_template(tokenizer, "test_style")
+    _check_template(tokenizer, "test_style", config.test_style)
     return tokenize_prompts(conversations, tokenizer)
+
+
+@dataclass(frozen=True)
+class JointPrompt:
+    """Ask for a program and one test of it; only training uses this, evaluation asks for code."""
+
+    ids: tuple[int, ...]
+    tokenizer: PreTrainedTokenizerBase
+    style: ProgramStyle
+
+    def respond(self, program_text: str, test: str) -> tuple[int, ...]:
+        """Return the tokens of a sampled program followed by a test.
+
+        The two were sampled apart, so their text is tokenised anew as one response. A free answer
+        goes on with a code block for the test, and ends as the model's turns end.
+        """
+        if self.style == "answer":
+            text = _answer_with_test(program_text.rstrip(), test)
+            text += ChatTemplate(self.tokenizer).stop_text
+            return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        end = FENCE_END if self.style == "chat" else "\n"
+        text = f"{program_text.rstrip()}\n\n\n{test}{end}"
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def joint_prompts(
+    tasks: Sequence[CodeTask], tokenizer: PreTrainedTokenizerBase, config: PromptConfig
+) -> list[JointPrompt]:
+    """Return the prompts that ask for a program and a test, in the style of programs."""
+    style = config.program_style
+    if style == "completion":
+        texts = [_JOINT_COMMENT + task.header.rstrip("\n") for task in tasks]
+        ids = tokenize_prompts(texts, tokenizer)
+    else:
+        _check_template(tokenizer, "program_style", style)
+        conversations = [(_ask_joint(task, style), *_begun_answer(task, style)) for task in tasks]
+        ids = tokenize_prompts(conversations, tokenizer)
+    return [JointPrompt(one, tokenizer, style) for one in ids]
 
 
 def assert_opening(task: CodeTask) -> str:
@@ -139,6 +204,40 @@ def assert_opening(task: CodeTask) -> str:
 
 def _ask_program(task: CodeTask | Shot) -> Message:
     return Message("user", f"Write a Python function `{task.entry_point}`. {task.statement}")
+
+
+def _ask_answer(task: CodeTask | Shot) -> Message:
+    header = task.header.rstrip("\n")
+    return Message(
+        "user",
+        "Complete this Python function. Answer with the whole function in one code block.\n\n"
+        f"```python\n{header}{FENCE_END}",
+    )
+
+
+def _ask_joint(task: CodeTask, style: ProgramStyle) -> Message:
+    if style == "answer":
+        asked = _ask_answer(task).content
+        return Message(
+            "user", f"{asked}\n\nAfter it, write one assert that tests it, in a block of its own."
+        )
+    asked = _ask_program(task).content
+    return Message("user", f"{asked} After the function, write one assert that tests it.")
+
+
+def _begun_answer(task: CodeTask, style: ProgramStyle) -> tuple[Message, ...]:
+    """Return the answer's begin that the model continues; none in the style `answer`."""
+    if style == "answer":
+        return ()
+    return (Message("assistant", "```python\n" + task.header.rstrip("\n")),)
+
+
+def _answer_with_test(answer: str, test: str) -> str:
+    """Put a test behind an answer; one that was cut off inside its code block goes on there."""
+    blocks = fenced_blocks(answer)
+    if blocks and not blocks[-1].is_closed:
+        return f"{answer}\n\n\n{test}{FENCE_END}"
+    return f"{answer}\n\n```python\n{test}{FENCE_END}"
 
 
 def _ask_tests(task: CodeTask | Shot) -> Message:
@@ -153,9 +252,9 @@ def _lines(shot: Shot) -> str:
     return "\n".join(shot.tests)
 
 
-def _check_template(tokenizer: PreTrainedTokenizerBase, key: str) -> None:
+def _check_template(tokenizer: PreTrainedTokenizerBase, key: str, style: str) -> None:
     if not tokenizer.chat_template:
         raise ConfigError(
-            f"prompt.{key} = chat: the tokenizer {tokenizer.name_or_path or 'of the model'} has no "
-            f"chat template; set prompt.{key}=completion, or choose an instruct model"
+            f"prompt.{key} = {style}: the tokenizer {tokenizer.name_or_path or 'of the model'} has "
+            f"no chat template; set prompt.{key}=completion, or choose an instruct model"
         )

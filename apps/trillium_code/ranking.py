@@ -97,12 +97,32 @@ def codet(passed: Matrix) -> Scores:
     return Scores(programs, (programs[:, None] * passed).max(axis=0))
 
 
+def plum(passed: Matrix) -> Scores:
+    """Score 1 for a program that passes every test, else 0 (PLUM, arXiv 2406.06887, Section 3).
+
+    A test scores the number of those programs, as each of them passes it: with tests that the
+    model wrote, one wrong test leaves nothing to choose.
+    """
+    passes_all = np.asarray(_checked(passed).all(axis=1), dtype=np.float64)
+    tests = passed[passes_all > 0].sum(axis=0)
+    return Scores(passes_all, np.asarray(tests, dtype=np.float64))
+
+
+def at_random(passed: Matrix, *, seed: int) -> Scores:
+    """Score programs in random order, whatever they pass: what every other rule has to beat."""
+    n_programs, n_tests = _checked(passed).shape
+    order = np.random.default_rng(seed).permutation(n_programs)
+    return Scores(order.astype(np.float64), np.zeros(n_tests))
+
+
 SCORERS: dict[str, Callable[[Matrix], Scores]] = {
     "codedpo": codedpo,
     "pass_count": pass_count,
     "codet": codet,
+    "plum": plum,
     "single_test": single_test,
 }
+"""Rules that read nothing but the matrix."""
 
 
 def take_census(
@@ -154,14 +174,15 @@ def choose_pairs(
     min_chosen_pass_frac: float = 0.5,
     n_chosen: int = 1,
     n_rejected: int = 1,
+    needs_evidence: bool = True,
 ) -> list[Pair]:
     """Pair each of the best programs with each of the worst, widest gap first.
 
     The default is CodeDPO's pair, highest against lowest score. Chosen programs pass at least
     `min_chosen_pass_frac` of the tests; an absolute gate, because a wide gap says little about
     whether the better one is right. `may_be_chosen` can exclude programs for other reasons. A pair
-    needs different scores and a test that the chosen passes and the rejected fails. Ties go to the
-    earlier row.
+    needs different scores and, with `needs_evidence`, a test that the chosen passes and the
+    rejected fails. Ties go to the earlier row.
     """
     if len(scores) != _checked(passed).shape[0]:
         raise DataError(
@@ -176,7 +197,8 @@ def choose_pairs(
         Pair(good, bad, float(scores[good] - scores[bad]))
         for good in best
         for bad in worst
-        if scores[good] > scores[bad] and bool((passed[good] & ~passed[bad]).any())
+        if scores[good] > scores[bad]
+        and (not needs_evidence or bool((passed[good] & ~passed[bad]).any()))
     ]
     return sorted(pairs, key=lambda pair: -pair.gap)
 

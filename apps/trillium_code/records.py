@@ -56,11 +56,16 @@ class TaskMatrix:
 
 PAIR_COLUMNS = frozenset({"margin"})
 """The columns of a pair's tree."""
+ROW_LABELS = frozenset({"label"})
+"""The labels of a single program's tree: 1 for chosen, 0 for rejected."""
 
 
 @dataclass(frozen=True)
 class CodePair:
-    """Hold one pair with token ids as sampled, never tokenised again; `gap` is in score units."""
+    """Hold one pair with token ids as sampled; `gap` is in score units, or a ratio of times.
+
+    By the model's own tests, one is right and the other wrong, or both are right and one is fast.
+    """
 
     id: str
     task_id: str
@@ -70,6 +75,7 @@ class CodePair:
     chosen: str
     rejected: str
     gap: float
+    kind: Literal["correctness", "efficiency"] = "correctness"
 
     def tree(self) -> TokenTree:
         """Return the pair as a token tree: the prompt is context, the completions are scored."""
@@ -93,6 +99,29 @@ class TaskResult:
     def judged(self) -> tuple[bool, ...]:
         """Return the results without the failures of the sandbox."""
         return tuple(flag for flag in self.passed if flag is not None)
+
+
+@dataclass(frozen=True)
+class TaskMeters:
+    """Hold what programs of one task cost: least CPU seconds and opcodes, None where one failed.
+
+    `programs` are places in the task's matrix, or 0 for before and 1 for after.
+    """
+
+    task_id: str
+    programs: tuple[int, ...]
+    cpu_s: tuple[float | None, ...]
+    opcode_counts: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class TaskSpeed:
+    """Hold how much faster right programs became: a mean log ratio, and shares of couples."""
+
+    task_id: str
+    log_speedup: float
+    share_faster: float
+    share_slower: float
 
 
 def to_row(record: "Record") -> dict[str, object]:

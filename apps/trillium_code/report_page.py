@@ -20,7 +20,7 @@ from trillium.report.standard import (
     comparison_bars,
     comparison_headline,
     comparison_table,
-    stage_bars,
+    cost_section,
     training_curves,
 )
 from trillium.training.journal import read_metrics
@@ -33,7 +33,8 @@ from trillium_code.summary import (
     Gains,
     cost_rows,
     measure_cost,
-    measure_gains,
+    measure_result,
+    speed_rows,
 )
 
 _MOST_SAMPLES = 12
@@ -41,7 +42,7 @@ _MOST_SAMPLES = 12
 
 def write_report(config: CodeConfig, result: CodeResult) -> Path:
     """Write `report.html` into the run folder and return its path; overwrites an older one."""
-    gains = measure_gains(result.before, result.after, config.evaluate.k)
+    gains = measure_result(result, config.evaluate.k)
     report = build_report(config, result, gains, measure_cost(result.stages))
     path = result.folder / "report.html"
     write_atomically(path, render_report(report))
@@ -59,7 +60,7 @@ def build_report(config: CodeConfig, result: CodeResult, gains: Gains, cost: Cos
         ),
         headlines=(
             comparison_headline(f"pass@{min(gains.by_k)}", first),
-            Headline("pairs", str(len(result.pairs))),
+            Headline("pairs", " + ".join(map(str, result.n_pairs)), detail=_kinds(result)),
             Headline("sampling", f"{cost.sampled_tokens_per_s:.0f} tokens/s"),
             Headline("peak memory", f"{cost.peak_memory_bytes / 2**30:.2f} GiB"),
         ),
@@ -67,15 +68,22 @@ def build_report(config: CodeConfig, result: CodeResult, gains: Gains, cost: Cos
             _results(result, gains),
             Section("Training", training_curves(read_metrics(result.folder))),
             Section("Samples", (_changed_samples(result), _pair_samples(result))),
-            _costs(gains, cost, result),
+            cost_section(cost.seconds, cost_rows(gains, cost, result.stages)),
+            *([_set_aside(result)] if result.tasks.set_aside or result.tasks.removed else []),
             Section("Settings", (Settings("config.yaml", config.model_dump(mode="json")),)),
         ),
         footer=f"trillium code run {result.folder / 'config.yaml'}",
     )
 
 
+def _kinds(result: CodeResult) -> str:
+    n_fast = sum(pair.kind == "efficiency" for pair in result.pairs)
+    return f"{n_fast} of them fast against slow, in the last round" if n_fast else ""
+
+
 def _results(result: CodeResult, gains: Gains) -> Section:
-    metrics = {f"pass@{k}": comparison for k, comparison in gains.by_k.items()}
+    metrics = gains.by_metric()
+    speed = speed_rows(gains)
     return Section(
         "Result",
         (
@@ -88,6 +96,7 @@ def _results(result: CodeResult, gains: Gains) -> Section:
                 "two-sided, from exchanging before and after within tasks.",
             ),
             _by_band(result.before, result.after),
+            *([Table("Speed of right programs", ("", "value"), tuple(speed))] if speed else []),
         ),
         intro="No held-out task, and no hidden test, was seen in training.",
     )
@@ -117,7 +126,8 @@ def _changed_samples(result: CodeResult) -> SamplePairs:
     def change(old: TaskResult) -> float:
         return _share(after[old.task_id]) - _share(old)
 
-    ordered = sorted(result.before, key=lambda old: -abs(change(old)))[:_MOST_SAMPLES]
+    shown = [old for old in result.before if old.programs and after[old.task_id].programs]
+    ordered = sorted(shown, key=lambda old: -abs(change(old)))[:_MOST_SAMPLES]
     pairs = tuple(
         SamplePair(
             f"{old.task_id}: {_count(old)} before, {_count(after[old.task_id])} after",
@@ -166,12 +176,7 @@ def _pair_samples(result: CodeResult) -> SamplePairs:
     )
 
 
-def _costs(gains: Gains, cost: Cost, result: CodeResult) -> Section:
-    seconds = {name.replace("_", " "): spent for name, spent in cost.seconds.items()}
-    return Section(
-        "Cost",
-        (
-            stage_bars(seconds),
-            Table("Numbers", ("", "value"), tuple(cost_rows(gains, cost, result.stages))),
-        ),
-    )
+def _set_aside(result: CodeResult) -> Section:
+    rows = [("cannot be used", problem) for problem in result.tasks.set_aside]
+    rows += [(f"repeats {twin}", id) for id, twin in result.tasks.removed.items()]
+    return Section("Set aside", (Table(f"{len(rows)} tasks", ("why", "task"), tuple(rows)),))

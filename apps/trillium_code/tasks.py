@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from trillium.errors import ConfigError, DataError
 from trillium.files import hash_json
 
+from trillium_code.syntax import parse
+
 Split = Literal["train", "held_out"]
 Band = Literal["easy", "medium", "hard", "unrated"]
 BANDS: tuple[Band, ...] = ("easy", "medium", "hard", "unrated")
@@ -83,7 +85,7 @@ def select(tasks: Sequence[CodeTask], source: TaskSource, role: Split) -> list[C
 def signature_of(header: str, entry_point: str) -> str:
     """Cut the signature of `entry_point` out of `header`; raises DataError when it is not there."""
     try:
-        tree = ast.parse(header.rstrip() + "\n    pass\n")
+        tree = parse(header.rstrip() + "\n    pass\n")
     except SyntaxError as error:
         raise DataError(
             f"the code before the solution does not parse ({error.msg}, its line {error.lineno}); "

@@ -1,16 +1,33 @@
 import pytest
 from trillium.config import dump_config, find_run_file, list_presets, load_config
 from trillium.errors import ConfigError
+from trillium_code.ablation import AblationConfig
 from trillium_code.config import CodeConfig
+from trillium_code.invention import InventionConfig
 from trillium_code.prompts import PROGRAM_STOPS, TEST_STOPS
 
+PRESETS = {
+    "": ("trillium code run", CodeConfig, {"demo", "humaneval", "mbpp", "qwen_gpu"}),
+    "ablate": ("trillium code ablate", AblationConfig, {"ablation", "mbpp_gpu", "own", "own_gpu"}),
+    "invent": ("trillium code tasks invent", InventionConfig, {"invent"}),
+}
 
-@pytest.mark.parametrize("name", ["demo", "humaneval", "mbpp", "qwen_gpu"])
-def test_every_preset_is_valid_and_begins_with_its_command(name):
-    path = find_run_file(name, package="trillium_code")
-    load_config(CodeConfig, path)
-    assert path.read_text().startswith(f"# trillium code run {name}")
-    assert set(list_presets("trillium_code")) >= {"demo", "humaneval", "mbpp", "qwen_gpu"}
+
+@pytest.mark.parametrize("command", PRESETS)
+def test_every_command_has_its_own_presets_each_valid_and_beginning_with_the_command(command):
+    spoken, model, names = PRESETS[command]
+    presets = list_presets("trillium_code", command=command)
+    assert set(presets) == names
+    for name, path in presets.items():
+        load_config(model, path)
+        assert path.read_text().startswith(f"# {spoken} {name}")
+
+
+def test_a_preset_of_another_command_is_not_offered():
+    with pytest.raises(ConfigError, match=r"own: no such .* demo, humaneval, mbpp, qwen_gpu\)"):
+        find_run_file("own", package="trillium_code")
+    with pytest.raises(ConfigError, match=r"ablation, mbpp_gpu, own, own_gpu\)"):
+        find_run_file("demo", package="trillium_code", command="ablate")
 
 
 def test_changing_the_number_of_samples_keeps_the_stop_strings():
@@ -41,3 +58,36 @@ def test_a_level_out_of_reach_is_refused_with_what_to_set():
         ConfigError, match=r"sandbox\.min_level = 9: the embedded backend reaches level 2; set 2"
     ):
         load_config(CodeConfig, None, ["sandbox.min_level=9"])
+
+
+def test_a_token_that_is_not_in_its_variable_is_told(monkeypatch):
+    monkeypatch.delenv("MY_TOKEN", raising=False)
+    given = ["sandbox.backend=http", "sandbox.url=http://127.0.0.1:9", "sandbox.min_level=4"]
+    config = load_config(CodeConfig, None, [*given, "sandbox.token_variable=MY_TOKEN"])
+    with pytest.raises(ConfigError, match=r"token_variable = MY_TOKEN: is not set"):
+        config.sandbox.open()
+
+
+def test_a_free_answer_has_no_stop_strings_but_those_of_the_run_file(tmp_path):
+    asked = ["prompt.program_style=answer", "evaluate.sampling={n_samples: 9, stop: [STOP]}"]
+    config = load_config(CodeConfig, None, asked)
+    assert config.programs.stop == ()
+    assert (config.evaluate.sampling.stop, config.evaluate.sampling.n_samples) == (("STOP",), 9)
+    assert config.tests.stop == TEST_STOPS
+    default = load_config(CodeConfig, None, asked[:1])
+    assert (default.evaluate.sampling.stop, default.evaluate.sampling.n_samples) == ((), 8)
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(config))
+    assert load_config(CodeConfig, path) == config
+
+
+@pytest.mark.parametrize("key", ["programs", "evaluate.sampling"])
+def test_a_stop_string_that_ends_every_free_answer_is_refused(key):
+    given = ["prompt.program_style=answer", f'{key}.stop=[STOP, "\\n```"]']
+    with pytest.raises(ConfigError, match=rf"{key}\.stop has '\\n```', .* set {key}\.stop=\[\]"):
+        load_config(CodeConfig, None, given)
+
+
+def test_signatures_that_the_prompt_begins_need_no_repair():
+    with pytest.raises(ConfigError, match=r"repairs_signature = true: .* set program_style=answer"):
+        load_config(CodeConfig, None, ["prompt.repairs_signature=true"])

@@ -1,5 +1,5 @@
 import pytest
-from trillium_code.contamination import find_duplicates, ngrams, shared_part
+from trillium_code.contamination import drop_repeats, find_duplicates, ngrams, shared_part
 from trillium_code.tasks import CodeTask
 
 
@@ -32,3 +32,16 @@ def test_a_repeated_task_is_found_by_name_or_by_statement():
         task("fresh", "Return True if the year is a leap year and False otherwise."),
     ]
     assert find_duplicates(train, evaluation) == {"t/total": "t/total", "t/flipped": "t/flip"}
+
+
+def test_of_tasks_that_repeat_one_another_the_first_is_kept():
+    tasks = [
+        task("flip", "Return the text with its characters in reverse order."),
+        task("flip", "Something else entirely, in other words."),
+        task("turned", "Return the text with its characters in reverse order, please."),
+        task("short", "Add one."),
+        task("brief", "add  one."),
+        task("fresh", "Return True if the year is a leap year and False otherwise."),
+    ]
+    assert [one.id for one in drop_repeats(tasks)] == ["t/flip", "t/short", "t/fresh"]
+    assert len(drop_repeats(tasks, limit=1.0)) == 4

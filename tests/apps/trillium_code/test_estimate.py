@@ -1,8 +1,9 @@
 import pytest
+import torch
 from trillium.config import load_config
 from trillium.manifest import StageRecord
 from trillium_code.config import CodeConfig
-from trillium_code.estimate import Work, plan_work, seconds_left
+from trillium_code.estimate import Work, machine_rates, plan_work, seconds_left
 from trillium_code.preparation import prepare_tasks
 
 WORK = [Work("a", "sample", 100.0), Work("b", "sample", 300.0), Work("c", "align", 50.0)]
@@ -15,6 +16,15 @@ def record(seconds, **counts):
 
 def test_before_anything_is_measured_the_given_rates_hold():
     assert seconds_left(WORK, {}, RATES) == pytest.approx(10 + 30 + 10)
+
+
+def test_a_gpu_is_expected_to_be_faster_at_everything(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    here = machine_rates()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    there = machine_rates()
+    assert here.keys() == there.keys()
+    assert all(there[kind] > here[kind] for kind in here)
 
 
 def test_a_measured_kind_goes_as_fast_as_it_went_and_others_scale_with_it():

@@ -1,9 +1,9 @@
 import pytest
 from trillium_code.execution import Job, SandboxConfig, execute
-from trillium_code.judging import fill_matrix, plan_matrix
+from trillium_code.matrices import fill_matrix, matrix_jobs, plan_matrix
 from trillium_code.records import Sample, TaskSamples
 from trillium_code.task_check import check_tasks, find_bad_tasks
-from trillium_code.task_files import document
+from trillium_code.task_rows import document
 from trillium_code.tasks import CodeTask
 
 INC = CodeTask(
@@ -51,14 +51,7 @@ def test_a_test_whose_result_differs_between_runs_is_flaky_and_failed(backend):
 
 
 def test_a_matrix_merges_equal_programs_and_runs_the_stub(backend):
-    programs = TaskSamples(
-        "t/inc",
-        (1,),
-        tuple(
-            Sample((), text, "stop")
-            for text in ("\n    return n + 1", "\n    return n", "\n    return (n + 1)  # same")
-        ),
-    )
+    programs = [f"def inc(n):\n    return {value}\n" for value in ("n + 1", "n", "(n + 1)  # same")]
     tests = TaskSamples(
         "t/inc",
         (1,),
@@ -74,9 +67,7 @@ def test_a_matrix_merges_equal_programs_and_runs_the_stub(backend):
         "assert inc(2) == 3",
         "assert inc(0) is None",
     )
-    jobs = [Job(str(i), program, "inc", plan.tests) for i, program in enumerate(plan.programs)]
-    jobs.append(Job("stub", "def inc(n):\n    return None\n", "inc", plan.tests))
-    (outcomes,) = execute([jobs], backend, CONFIG, n_runs=2)
+    (outcomes,) = execute([matrix_jobs(plan, INC)], backend, CONFIG, n_runs=2)
     matrix = fill_matrix(plan, outcomes)
     assert matrix.passed == ((True, True, False), (False, False, False))
     assert matrix.stub_passed == (False, False, True)

@@ -4,9 +4,10 @@ from trillium.errors import BackendError
 from trillium.runs import Run
 from trillium_code.config import CodeConfig
 from trillium_code.execution import SandboxConfig
-from trillium_code.judging import judge_stage
+from trillium_code.judging import count_readings, judge_stage, read_programs
+from trillium_code.prompts import PromptConfig
 from trillium_code.records import Sample, TaskSamples
-from trillium_code.task_files import document
+from trillium_code.task_rows import document
 from trillium_code.tasks import CodeTask
 
 TASK = CodeTask(
@@ -22,6 +23,7 @@ SAMPLES = TaskSamples(
     tuple(Sample((), f"\n    return {body}", "stop") for body in ("n + 1", "2", "n + 1", "n +")),
 )
 SANDBOX = SandboxConfig(wall_s=2.0)
+READINGS = read_programs(TASK, SAMPLES, PromptConfig())
 
 
 @pytest.fixture
@@ -31,20 +33,46 @@ def run(tmp_path):
 
 
 def test_each_sample_is_judged_by_all_hidden_tests_and_equal_ones_alike(run):
-    (result,) = judge_stage(run.stage("judge", {}), "results.jsonl", [TASK], [SAMPLES], SANDBOX)
+    programs = [[one.program for one in READINGS]]
+    (result,) = judge_stage(run.stage("judge", {}), "results.jsonl", [TASK], programs, SANDBOX)
     assert result.passed == (True, False, True, False)
     assert run.manifest.stages["judge"].counts["passed"] == 2
     again = run.stage("judge", {})
     assert not again.is_due
-    assert judge_stage(again, "results.jsonl", [TASK], [SAMPLES], SANDBOX) == [result]
+    assert judge_stage(again, "results.jsonl", [TASK], programs, SANDBOX) == [result]
 
 
 def test_a_failing_sandbox_gives_no_results_and_the_next_start_tries_again(run):
-    lost = TaskSamples("t/inc", (1,), SAMPLES.samples[:1])
+    programs = [[READINGS[0].program]]
     stage = run.stage("judge", {})
-    with stage.rows("results.jsonl", key="task_id") as rows:
-        rows.append({"task_id": "t/inc", "band": "easy", "passed": [None], "programs": [""]})
+    with stage.rows("executions.jsonl", key="job") as rows:
+        rows.append({"job": "t/inc/0", "passed": "00", "flaky": "00", "lost": True})
     with pytest.raises(BackendError, match="failed for 1 of 1 programs"):
-        judge_stage(stage, "results.jsonl", [TASK], [lost], SANDBOX)
-    (result,) = judge_stage(run.stage("judge", {}), "results.jsonl", [TASK], [lost], SANDBOX)
+        judge_stage(stage, "results.jsonl", [TASK], programs, SANDBOX)
+    (result,) = judge_stage(run.stage("judge", {}), "results.jsonl", [TASK], programs, SANDBOX)
     assert result.passed == (True,)
+
+
+def test_free_answers_are_judged_by_the_program_in_them_and_those_without_one_are_counted(run):
+    texts = (
+        "Sure!\n\n```python\ndef inc(n):\n    return n + 1\n```\nIt adds one.",
+        "```python\ndef increment(n):\n    return n + 1\n```",
+        "```python\nclass Solution:\n    def inc(self, n):\n        return n + 1\n```",
+        "I cannot help with that.",
+        "I would rather not.",
+    )
+    samples = TaskSamples("t/inc", (1,), tuple(Sample((), text, "stop") for text in texts))
+    for repairs, passed, counts in (
+        (False, (True, False, False, False, False), (4, 0, 0)),
+        (True, (True, True, True, False, False), (2, 1, 1)),
+    ):
+        prompt = PromptConfig(program_style="answer", repairs_signature=repairs)
+        readings = read_programs(TASK, samples, prompt)
+        stage = run.stage("judge", {"repairs": str(repairs)})
+        programs = [[one.program for one in readings]]
+        counted = count_readings(readings)
+        (result,) = judge_stage(stage, "results.jsonl", [TASK], programs, SANDBOX, counts=counted)
+        assert result.passed == passed
+        recorded = run.manifest.stages["judge"].counts
+        names = ("without_program", "renamed_programs", "unwrapped_programs")
+        assert tuple(recorded[name] for name in names) == counts

@@ -2,8 +2,9 @@ import json
 
 import numpy as np
 import pytest
-from trillium.errors import ConfigError, DataError
+from trillium.errors import DataError
 from trillium_code.matrix_files import rank_file, read_matrix
+from trillium_code.pairs import RankConfig
 
 ROWS = [[1, 1, 0], [1, 0, 0], [0, 0, 0]]
 
@@ -54,16 +55,32 @@ def test_a_missing_or_binary_matrix_is_told_in_plain_words(tmp_path):
 def test_ranking_a_file_shows_scores_removed_tests_and_the_pair(tmp_path):
     path = tmp_path / "m.json"
     path.write_text(json.dumps(ROWS))
-    text = rank_file(path, scorer="pass_count", min_chosen_pass_frac=0.5)
+    text = rank_file(path, config=RankConfig(scorer="pass_count"))
     assert "3 programs, 3 tests" in text
     assert "removed: 1 tests" in text
     assert "pair: chosen 1, rejected 3, gap 2" in text
-    with pytest.raises(ConfigError, match="scorer best: unknown"):
-        rank_file(path, scorer="best", min_chosen_pass_frac=0.5)
 
 
 def test_a_matrix_of_failures_has_nothing_to_rank(tmp_path):
     path = tmp_path / "m.json"
     path.write_text("[[0], [0]]")
-    text = rank_file(path, scorer="codedpo", min_chosen_pass_frac=0.5)
+    text = rank_file(path, config=RankConfig())
     assert "no test is left" in text
+
+
+@pytest.mark.parametrize(
+    ("scorer", "expected"),
+    [
+        ("codedpo", "pair: chosen 1, rejected 3"),
+        ("pass_count", "pair: chosen 1, rejected 3, gap 2"),
+        ("codet", "pair: chosen 1, rejected 3, gap 2"),
+        ("plum", "pair: chosen 1, rejected 2, gap 1"),
+        ("single_test", "pair: chosen 1, rejected 3, gap 1"),
+        ("dstc", "pair: chosen 1 with test 1, rejected 3 with test 1, gap 2"),
+        ("random", "pair: chosen"),
+    ],
+)
+def test_every_scorer_ranks_a_saved_matrix(tmp_path, scorer, expected):
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps(ROWS))
+    assert expected in rank_file(path, config=RankConfig(scorer=scorer))

@@ -1,5 +1,7 @@
 import pytest
+from trillium.policies.tiny import tiny_tokenizer
 from trillium_code.pairs import RankConfig, build_pairs
+from trillium_code.prompts import JointPrompt
 from trillium_code.records import CodePair, Sample, TaskMatrix, TaskSamples, read_records, to_row
 
 SAMPLES = TaskSamples(
@@ -96,3 +98,21 @@ def test_a_pair_survives_a_file(tmp_path):
     path = tmp_path / "pairs.jsonl"
     path.write_text(json.dumps(to_row(pair)) + "\n")
     assert read_records(path, CodePair) == [pair]
+
+
+def test_dstc_puts_a_test_behind_each_program_under_a_prompt_that_asks_for_both():
+    joint = JointPrompt((9, 8), tiny_tokenizer(), "completion")
+    config = RankConfig(scorer="dstc")
+    ranking, (pair,) = build_pairs(SAMPLES, matrix(), "inc", config, joint=joint)
+    assert ranking.pair_tests == ((0, 0),)
+    assert pair.prompt_ids == (9, 8)
+    decode = joint.tokenizer.decode
+    assert decode(pair.chosen_ids) == "\n return n + 1\n\n\nassert inc(1) == 2\n"
+    assert decode(pair.rejected_ids) == "\n return n\n\n\nassert inc(1) == 2\n"
+    assert pair.chosen.endswith("return n + 1\n\nassert inc(1) == 2\n")
+
+
+def test_random_pairs_depend_on_the_seed_and_need_no_evidence():
+    config = RankConfig(scorer="random", min_chosen_pass_frac=1.0)
+    chosen = {build_pairs(SAMPLES, matrix(), "inc", config, seed=n)[1][0].chosen for n in range(20)}
+    assert chosen == set(matrix().programs)

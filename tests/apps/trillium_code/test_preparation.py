@@ -47,10 +47,35 @@ def test_a_hidden_test_more_changes_the_hash_of_the_held_out_tasks(tmp_path):
     assert before.held_out_hash != after.held_out_hash
 
 
-def test_held_out_tasks_without_tests_are_refused(tmp_path):
-    bare = {"prompt": "def c(x):\n", "entry_point": "c", "split": "held_out"}
-    with pytest.raises(ConfigError, match="without hidden tests are 1 of 1, the first is c"):
+def test_held_out_tasks_without_tests_are_set_aside_and_none_with_tests_is_refused(tmp_path):
+    bare = {"prompt": "def d(x):\n", "entry_point": "d", "split": "held_out"}
+    tasks = prepare(tmp_path, *ROWS, bare)
+    assert [task.id for task in tasks.held_out] == ["t/c"]
+    assert tasks.set_aside == (f"{tmp_path / 'tasks.jsonl'}: d has no hidden tests",)
+    with pytest.raises(ConfigError, match="none of 1 tasks has hidden tests, the first is d"):
         prepare(tmp_path, ROWS[0], bare)
+
+
+def test_a_row_that_is_no_task_is_set_aside_with_its_line_and_the_run_goes_on(tmp_path):
+    nameless = {"prompt": "def d(x):\n", "split": "train"}
+    torn = row("e", "train", "Say e.", tests=["assert e(1 = 2"])
+    tasks = prepare(tmp_path, *ROWS, nameless, torn)
+    assert [task.id for task in tasks.train] == ["t/a"]
+    first, second = tasks.set_aside
+    assert first.startswith(f'{tmp_path / "tasks.jsonl"}:4: field "entry_point" is missing')
+    assert ":5: " in second
+    assert "does not parse" in second
+
+
+def test_plus_tests_belong_to_held_out_tasks_of_the_same_id(tmp_path):
+    plus = tmp_path / "plus.jsonl"
+    more = row("c", "held_out", "x", tests=["assert c(1) == 1", "assert c(2) == 2"])
+    plus.write_text("".join(json.dumps(r) + "\n" for r in (more, row("z", "held_out", "x"))))
+    tasks = prepare(tmp_path, *ROWS, overrides=[f"tasks.plus.source={plus}"])
+    assert [(task.id, len(task.tests)) for task in tasks.plus] == [("t/c", 2)]
+    plus.write_text(json.dumps(row("z", "held_out", "x")) + "\n")
+    with pytest.raises(ConfigError, match=r"has none of the 1 held-out tasks, the first is t/c"):
+        prepare(tmp_path, *ROWS, overrides=[f"tasks.plus.source={plus}"])
 
 
 def test_a_training_set_of_nothing_but_repeats_is_refused(tmp_path):
@@ -61,10 +86,9 @@ def test_a_training_set_of_nothing_but_repeats_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("objective={name: modpo}", 'objective modpo needs column "margin_chosen" and pairs'),
-        ("objective={name: sppo}", 'objective sppo needs column "p_win_chosen" and pairs'),
-        ("objective={name: gpo}", 'objective gpo needs column "score_chosen" and pairs'),
-        ("objective={name: kto}", "objective kto needs labelled rows"),
+        ("objective={name: modpo}", 'objective modpo needs "margin_chosen" and programs have only'),
+        ("objective={name: sppo}", 'objective sppo needs "p_win_chosen" and programs have only'),
+        ("objective={name: gpo}", 'objective gpo needs "score_chosen" and programs have only'),
         ("train.eval_steps=5", "train.eval_steps is set and there is nothing held out"),
     ],
 )

@@ -83,3 +83,13 @@ def test_a_call_is_found_by_syntax_and_not_by_spelling():
 
 def test_the_stub_returns_nothing():
     assert value(stub_program(HEADER)) is None
+
+
+@pytest.mark.parametrize("deep", ["+".join("1" * 500), "-" * 390 + "1"])
+def test_an_expression_that_is_nested_too_deeply_is_kept_as_text(deep):
+    assert deep in extract_program(HEADER, f"\n    return {deep}")
+    assert normalise(f"x = {deep}") == f"x = {deep}"
+
+
+def test_an_assert_that_is_nested_too_deeply_is_left_out():
+    assert parse_asserts(f"assert {'-' * 390}1\nassert inc(1) == 2") == ["assert inc(1) == 2"]

@@ -8,10 +8,12 @@ from hypothesis.extra.numpy import arrays
 from trillium.errors import DataError
 from trillium_code.ranking import (
     SCORERS,
+    at_random,
     choose_pairs,
     codedpo,
     codet,
     pass_count,
+    plum,
     single_test,
     take_census,
 )
@@ -87,6 +89,21 @@ def test_simpler_scores_by_hand():
     consensus = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 1]], dtype=bool)
     assert codet(consensus).programs.tolist() == [4, 4, 2]
     assert codet(consensus).tests.tolist() == [4, 4, 2]
+
+
+@pytest.mark.golden
+def test_plum_believes_only_programs_that_pass_everything():
+    passed = np.array([[1, 1, 0], [1, 1, 1], [0, 1, 1], [1, 1, 1]], dtype=bool)
+    assert plum(passed).programs.tolist() == [0, 1, 0, 1]
+    assert plum(passed).tests.tolist() == [2, 2, 2]
+    assert plum(FOUR).programs.tolist() == [0, 0, 0, 0]
+
+
+def test_random_scores_are_an_order_that_depends_on_the_seed_alone():
+    first, again = at_random(FOUR, seed=3).programs, at_random(~FOUR, seed=3).programs
+    assert sorted(first) == [0, 1, 2, 3]
+    assert first.tolist() == again.tolist()
+    assert {tuple(at_random(FOUR, seed=seed).programs) for seed in range(40)} > {tuple(first)}
 
 
 @pytest.mark.property

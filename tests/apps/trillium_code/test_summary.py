@@ -1,16 +1,20 @@
+import math
+from dataclasses import replace
 from io import StringIO
 
 import pytest
 from rich.console import Console
+from trillium.evaluation import format_interval
 from trillium.manifest import StageRecord
-from trillium_code.records import TaskResult
+from trillium_code.records import TaskResult, TaskSpeed
 from trillium_code.summary import (
     cost_rows,
-    format_interval,
     gains_rows,
     measure_cost,
     measure_gains,
+    measure_speed,
     render_summary,
+    speed_rows,
 )
 
 
@@ -69,6 +73,22 @@ def test_cost_adds_tokens_over_seconds_and_takes_the_highest_memory():
     assert cost.peak_memory_bytes == 3 << 30
 
 
+def test_the_closing_table_counts_what_kills_and_servers_took_from_exactness():
+    gains = measure_gains(results([True, False]), results([True, True]), (1,))
+    names = {name for name, _ in cost_rows(gains, measure_cost(STAGES), STAGES)}
+    assert not names & {"run again after a kill", "left out after a kill", "token ids"}
+    execute = {"programs_run_again": 3, "executions_again": 24, "programs_left_out": 1}
+    stages = STAGES | {
+        "execute": record(2.0, **execute),
+        "judge_after": record(1.0, programs_run_again=1, executions_again=2),
+        "sample_after": record(10.0, tokens=2000, encoded_again=7),
+    }
+    rows = dict(cost_rows(gains, measure_cost(stages), stages))
+    assert rows["run again after a kill"] == "4 programs, 26 executions"
+    assert rows["left out after a kill"] == "1 programs"
+    assert rows["token ids"] == "of 7 completions encoded again from text"
+
+
 def test_the_closing_table_says_what_was_gained_and_what_it_cost():
     gains = measure_gains(results([True, False]), results([True, True]), (1,))
     rows = dict(cost_rows(gains, measure_cost(STAGES), STAGES))
@@ -86,6 +106,30 @@ def test_the_closing_table_says_what_was_gained_and_what_it_cost():
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_a_gpus_memory_is_told_beside_the_machines():
+    gains = measure_gains(results([True, False]), results([True, True]), (1,))
+    stages = STAGES | {"sample_after": record(10.0, tokens=9, peak_gpu_bytes=5 << 29)}
+    rows = dict(cost_rows(gains, measure_cost(stages), stages))
+    assert rows["peak memory"] == "2.00 GiB, 2.50 GiB on the GPU"
+
+
 def test_an_interval_reads_as_mean_and_bounds():
     gains = measure_gains(results([True, False]), results([True, True]), (1,))
     assert format_interval(gains.by_k[1].gain, sign=True) == "+0.500 [+0.50, +0.50]"
+
+
+def test_speed_is_averaged_over_tasks_geometrically():
+    """Twice as fast on one task and as fast on another: sqrt(2) on the mean."""
+    speed = measure_speed([TaskSpeed("a", math.log(2), 1.0, 0.0), TaskSpeed("b", 0.0, 0.0, 0.0)])
+    assert speed.speedup.mean == pytest.approx(math.sqrt(2))
+    assert (speed.share_faster.mean, speed.share_slower.mean, speed.n_tasks) == (0.5, 0.0, 2)
+    assert measure_speed([]) is None
+
+
+def test_plus_tests_and_speed_stand_beside_pass_at_k():
+    gains = measure_gains(results([True, False]), results([True, True]), (1,))
+    speed = measure_speed([TaskSpeed("a", math.log(2), 1.0, 0.0)])
+    whole = replace(gains, plus_by_k=gains.by_k, speed=speed)
+    assert [row[0] for row in gains_rows(whole)] == ["pass@1", "pass@1, plus tests"]
+    assert speed_rows(whole)[0] == ("speed-up", "2.000 [2.00, 2.00] on 1 tasks that both solve")
+    assert speed_rows(gains) == []

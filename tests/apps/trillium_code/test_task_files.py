@@ -1,10 +1,15 @@
 import ast
 import gzip
 import json
+import os
+from pathlib import Path
 
+import numpy
 import pytest
 from trillium.errors import DataError
-from trillium_code.task_files import document, parse_row, read_tasks
+from trillium_code.plus_tests import SKIPPED, without_numpy
+from trillium_code.task_files import read_task_file, read_tasks
+from trillium_code.task_rows import Skipped, document, parse_row
 
 OWN = {
     "id": "own/inc",
@@ -131,3 +136,82 @@ def test_an_empty_or_missing_file_is_refused(tmp_path):
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"binary\.jsonl: cannot be read \(it is no UTF-8 text"):
         read_tasks(str(tmp_path / "binary.jsonl"))
+
+
+PLUS = {
+    "task_id": "HumanEval/901",
+    "prompt": 'def half(x):\n    """Halve."""\n',
+    "canonical_solution": "    return x / 2\n",
+    "entry_point": "half",
+    "test": (
+        "\n\nimport numpy as np\n\n"
+        "def check(candidate):\n"
+        "    inputs = [[1.0], [3.0]]\n"
+        "    results = [0.5, 1.5000005]\n"
+        "    for i, (inp, exp) in enumerate(zip(inputs, results)):\n"
+        "        assert np.allclose(candidate(*inp), exp, rtol=1e-07, atol=1e-6)\n"
+    ),
+}
+
+
+def test_a_plus_test_runs_without_numpy_and_compares_as_numpy_does():
+    (test,) = parse_row(PLUS).tests
+    assert "import numpy" not in test
+    run("def half(x):\n    return x / 2\n", test)
+    with pytest.raises(AssertionError):
+        run("def half(x):\n    return x / 2 + 1e-5\n", test)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (1.0, 1.0 + 9e-7),
+        (1.0, 1.0 + 2e-6),
+        ([1.0, 2.0], [1.0, 2.0 + 1e-7]),
+        ([1.0], [2.0]),
+        (float("inf"), float("inf")),
+        (float("inf"), 1.0),
+        (float("nan"), float("nan")),
+        ((1, 2), [1, 2]),
+        ([[1.0], [2.0]], [[1.0], [2.1]]),
+        ([1.0, 1.0], 1.0),
+        (1.0, [1.0, 2.0]),
+    ],
+)
+def test_the_stand_in_for_allclose_agrees_with_numpy(a, b):
+    names = {}
+    exec(without_numpy("import numpy as np"), names)
+    expected = bool(numpy.allclose(a, b, rtol=1e-7, atol=1e-6))
+    assert bool(names["np"].allclose(a, b, rtol=1e-7, atol=1e-6)) == expected
+
+
+def test_known_bad_rows_are_skipped_in_the_form_that_is_bad():
+    broken = {**PLUS, "task_id": "HumanEval/139"}
+    assert parse_row(broken) == Skipped("HumanEval/139", SKIPPED["HumanEval/139", True])
+    assert parse_row({**HUMANEVAL, "task_id": "HumanEval/139"}).id == "HumanEval/139"
+    assert "Node" in parse_row({**MBPP, "task_id": 367}).reason
+
+
+def test_a_test_text_that_does_not_parse_is_told(tmp_path):
+    with pytest.raises(DataError, match=r'field "test" does not parse'):
+        parse_row({**HUMANEVAL, "test": "def check(candidate:\n"})
+
+
+DATA = Path(os.environ.get("TRILLIUM_DATA", Path(__file__).parents[4] / "shared" / "data"))
+
+
+@pytest.mark.parametrize(
+    ("name", "n_tasks"),
+    [
+        ("mbpp/mbpp.jsonl", 972),
+        ("evalplus/HumanEvalPlus-OriginFmt.jsonl.gz", 162),
+        ("evalplus/MbppPlus-OriginFmt.jsonl.gz", 376),
+    ],
+)
+def test_the_published_files_are_read_less_what_is_known_to_be_unusable(name, n_tasks):
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"{name} is not on this machine (set TRILLIUM_DATA)")
+    found = read_task_file(str(path))
+    assert (len(found.tasks), len(found.skipped), found.problems) == (n_tasks, 2, ())
+    assert not any("import numpy" in test for task in found.tasks for test in task.tests)

@@ -1,0 +1,194 @@
+"""Programs out of free answers: sentences around a code block, or code with no block at all.
+
+By syntax alone, like `programs.py`; nothing is executed. What was sampled stays untouched: training
+scores the sampled tokens, and a program found, or repaired, here only says how they are judged.
+"""
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from trillium_code.fences import fenced_blocks
+from trillium_code.programs import DEFINITIONS, parse_or_none, unparse_or_none
+from trillium_code.repairs import unwrap_method, with_name
+
+Repair = Literal["renamed", "unwrapped"]
+
+_MOST_LINES, _MOST_ANCHORS = 200, 8
+_ANY_DEFINITION = re.compile(r"[ \t]*(?:def|class)[ \t]+\w")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Hold the program that was read in an answer.
+
+    `is_whole` says whether it defines its function; one that does not fails every test. `repair`
+    says what was done to its signature, if anything.
+    """
+
+    program: str
+    is_whole: bool
+    repair: Repair | None = None
+
+
+def read_answer(
+    text: str, entry_point: str, header: str, *, repairs_signature: bool = False
+) -> Reading:
+    """Return the program in a free answer; no text makes this raise.
+
+    The last code block that defines the function counts, else the longest run of lines anywhere
+    that parses and defines it. Imports, classes, helper functions and the assignments that these
+    read stay; statements that run on import go. Imports and helper functions of the header come
+    first where the answer does not define them itself. With `repairs_signature`, an answer that
+    defines the function under another name, or as a method of a class Solution, is read too.
+    An answer with nothing of this becomes a program of comments, which fails every test.
+    """
+    name = re.escape(entry_point)
+    anchor = re.compile(rf"[ \t]*(?:def[ \t]+{name}\b|{name}[ \t]*=)")
+    found = _find(text, anchor, lambda tree: tree if _defines(tree, entry_point) else None)
+    repair: Repair | None = None
+    if found is None and repairs_signature:
+        found = _find(text, _ANY_DEFINITION, lambda tree: with_name(tree, entry_point, header))
+        repair = "renamed"
+        if found is None:
+            found = _find(text, _ANY_DEFINITION, lambda tree: unwrap_method(tree, entry_point))
+            repair = "unwrapped"
+    program = None if found is None else _write(found, entry_point, header)
+    if program is None:
+        lines = [f"# {line}".rstrip() for line in text.strip().splitlines()]
+        program = "\n".join([f"# no function {entry_point} in this answer:", *lines]) + "\n"
+        return Reading(program, is_whole=False)
+    return Reading(program, is_whole=True, repair=repair)
+
+
+def defines(program: str, entry_point: str) -> bool:
+    """Say whether a program parses and defines the function."""
+    tree = parse_or_none(program)
+    return tree is not None and _defines(tree, entry_point)
+
+
+Accept = Callable[[ast.Module], ast.Module | None]
+
+
+def _find(text: str, anchor: re.Pattern[str], accept: Accept) -> ast.Module | None:
+    """Return what `accept` makes of the last block, else of the longest run, that it takes."""
+    text = text.replace("\r\n", "\n")
+    for block in reversed(fenced_blocks(text)):
+        for tree in _runs(block.text, anchor):
+            accepted = accept(tree)
+            if accepted is not None:
+                return accepted
+    found = (accept(tree) for tree in _runs(text, anchor))
+    return next((tree for tree in found if tree is not None), None)
+
+
+def _runs(text: str, anchor: re.Pattern[str]) -> Iterator[ast.Module]:
+    """Yield the runs of lines that parse and hold an anchor, the longest first, ties last first.
+
+    A run that ends as late as it can from its anchor, and then begins as early as it can, is the
+    longest around that anchor: two runs that share the line of a definition parse joined.
+    """
+    whole = parse_or_none(text)
+    if whole is not None:
+        yield whole
+        return
+    lines = text.split("\n")
+    anchors = [number for number, line in enumerate(lines) if anchor.match(line)][-_MOST_ANCHORS:]
+    runs: list[tuple[int, int, ast.Module]] = []
+    covered = 0
+    for start in anchors:
+        run = _grow(lines, start) if start >= covered else None
+        if run is not None:
+            runs.append(run)
+            covered = run[1]
+    for _, _, tree in sorted(runs, key=lambda run: (run[0] - run[1], -run[0])):
+        yield tree
+
+
+def _grow(lines: list[str], start: int) -> tuple[int, int, ast.Module] | None:
+    """Return begin, end and tree of the longest run around line `start`, less its indentation."""
+    indent = lines[start][: len(lines[start]) - len(lines[start].lstrip())]
+    if indent:
+        lines = [line.removeprefix(indent) for line in lines]
+    ends = range(min(len(lines), start + _MOST_LINES), start, -1)
+    end = next((e for e in ends if parse_or_none("\n".join(lines[start:e])) is not None), None)
+    if end is None:
+        return None
+    for begin in range(max(0, start - _MOST_LINES), start + 1):
+        tree = parse_or_none("\n".join(lines[begin:end]))
+        if tree is not None:
+            return begin, end, tree
+    return None
+
+
+def _defines(tree: ast.Module, name: str) -> bool:
+    """Say whether the module has the function with a body, or a lambda of its name."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            arguments = [*node.args.posonlyargs, *node.args.args]
+            is_method = bool(arguments) and arguments[0].arg == "self"
+            if not is_method and (len(node.body) > 1 or ast.get_docstring(node) is None):
+                return True
+        is_lambda = isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)
+        if is_lambda and name in _bound(node):
+            return True
+    return False
+
+
+def _write(tree: ast.Module, entry_point: str, header: str) -> str | None:
+    """Return the definitions of an answer behind those of the header that it lacks."""
+    own = _read_by_definitions(
+        [node for node in tree.body if isinstance(node, DEFINITIONS)], entry_point
+    )
+    bound = {name for node in own for name in _bound(node)} | {entry_point}
+    before = parse_or_none(header.rstrip() + "\n    pass\n")
+    context = [
+        node
+        for node in (before.body if before else [])
+        if isinstance(node, DEFINITIONS) and not _bound(node) <= bound
+    ]
+    body = sorted([*context, *own], key=lambda node: not _is_future(node))
+    written = unparse_or_none(ast.Module(body, type_ignores=[]))
+    return None if written is None else written + "\n"
+
+
+def _read_by_definitions(nodes: list[ast.stmt], entry_point: str) -> list[ast.stmt]:
+    """Leave out assignments that no definition reads, such as those of an example call."""
+    assigned = [node for node in nodes if isinstance(node, ast.Assign | ast.AnnAssign)]
+    wanted = {entry_point}
+    for node in nodes:
+        if node not in assigned:
+            wanted |= _loaded(node)
+    kept: list[ast.stmt] = []
+    while more := [node for node in assigned if node not in kept and _bound(node) & wanted]:
+        kept += more
+        for node in more:
+            wanted |= _loaded(node)
+    return [node for node in nodes if node not in assigned or node in kept]
+
+
+def _loaded(node: ast.stmt) -> set[str]:
+    """Return the names that a statement reads, or declares to be those of the module."""
+    found: set[str] = set()
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load):
+            found.add(part.id)
+        elif isinstance(part, ast.Global):
+            found.update(part.names)
+    return found
+
+
+def _bound(node: ast.stmt) -> set[str]:
+    """Return the names that a definition, import or assignment gives to its module."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return {alias.asname or alias.name.split(".")[0] for alias in node.names}
+    names = (part for part in ast.walk(node) if isinstance(part, ast.Name))
+    return {name.id for name in names if isinstance(name.ctx, ast.Store)}
+
+
+def _is_future(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
