@@ -1,0 +1,277 @@
+"""Whether two answers are the same: exactly, by structure first and by algebra last.
+
+There is no tolerance. A decimal stands for a number that no finite decimal writes only when it has
+eight significant digits and every one of them is right. Percent signs: `50%` as the reference takes
+0.5 and 50; 0.5 as the reference does not take `50%`.
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Protocol
+
+from trillium_math.grading import answers as kinds
+from trillium_math.grading.answers import Answer, Formula, Parsed, Relation, Words
+from trillium_math.grading.cleaning import drop_spaces, squeeze
+from trillium_math.grading.exact import NotRational, TooLarge, is_terminating, rational
+from trillium_math.grading.expression import Node, symbols_of
+from trillium_math.grading.relations import (
+    are_assignments,
+    as_difference,
+    as_interval,
+    is_name,
+    names_of,
+)
+
+MIN_DIGITS = 8
+"""Significant digits that a decimal needs to stand for a number no finite decimal writes."""
+
+
+class Algebra(Protocol):
+    """Decides what needs a computer algebra system; "no" includes "could not tell in time"."""
+
+    def are_equal(self, one: Node, other: Node) -> bool:
+        """Say whether two formulas have the same value wherever they have one."""
+        ...
+
+    def is_rounded(self, exact: Node, decimal: Fraction, unit: Fraction) -> bool:
+        """Say whether the decimal is the constant rounded, or cut off, at its last digit `unit`."""
+        ...
+
+    def are_proportional(self, one: Node, other: Node, *, positive: bool) -> bool:
+        """Say whether two formulas differ by a constant factor that is not 0 (or is positive)."""
+        ...
+
+
+def is_same(gold: Parsed, prediction: Parsed, algebra: Algebra) -> bool:
+    """Say whether `prediction` is the answer `gold`."""
+    one, other = gold.cleaned, prediction.cleaned
+    if one.unit != other.unit and "?" not in {one.unit, other.unit} and one.unit and other.unit:
+        return False
+    comparer = _Comparer(algebra)
+    if squeeze(one.body) == squeeze(other.body) and _same_case(gold.answer, one.body, other.body):
+        return bool(one.body)
+    if one.is_long or other.is_long:
+        return False
+    if one.is_percent and not other.is_percent:
+        hundredth = _divide_by_hundred(gold.answer)
+        return comparer.same(gold.answer, prediction.answer) or (
+            hundredth is not None and comparer.same(hundredth, prediction.answer)
+        )
+    return comparer.same(gold.answer, prediction.answer)
+
+
+def _same_case(answer: Answer, one: str, other: str) -> bool:
+    """Letters of formulas have a case that counts, words have not."""
+    return isinstance(answer, Words) or drop_spaces(one) == drop_spaces(other)
+
+
+def _divide_by_hundred(answer: Answer) -> Answer | None:
+    if not isinstance(answer, Formula):
+        return None
+    return Formula(("div", answer.node, ("num", "100", 0)), "")
+
+
+class _Comparer:
+    """Compare by kind; `gold` is always the first argument."""
+
+    def __init__(self, algebra: Algebra) -> None:
+        self._algebra = algebra
+
+    def same(self, gold: Answer, other: Answer) -> bool:
+        gold, other = _simplify(gold), _simplify(other)
+        if isinstance(gold, Words) or isinstance(other, Words):
+            return gold == other
+        if isinstance(gold, kinds.InBase) or isinstance(other, kinds.InBase):
+            return _same_in_base(gold, other)
+        if isinstance(gold, Relation) and isinstance(other, Relation):
+            return self._same_relations(gold, other)
+        if isinstance(gold, Relation) or isinstance(other, Relation):
+            return self._same_with_relation(gold, other)
+        if isinstance(gold, Formula) and isinstance(other, Formula):
+            return self.same_formulas(gold.node, other.node)
+        if isinstance(gold, kinds.Sequence) and isinstance(other, kinds.Sequence):
+            return self._same_sequences(gold, other)
+        one, two = _as_fraction(gold), _as_fraction(other)
+        if one is not None and two is not None:
+            return self.same_formulas(one, two)
+        if isinstance(gold, kinds.Union) and isinstance(other, kinds.Union):
+            return self._same_sets(gold.parts, other.parts)
+        if isinstance(gold, kinds.Union) and isinstance(other, kinds.Sequence):
+            return _are_relations(other) and self._same_sets(gold.parts, other.items)
+        if isinstance(gold, kinds.Sequence) and isinstance(other, kinds.Union):
+            return _are_relations(gold) and self._same_sets(gold.items, other.parts)
+        if isinstance(gold, kinds.Matrix) and isinstance(other, kinds.Matrix):
+            return self._same_matrices(gold, other)
+        if isinstance(gold, kinds.Matrix) and isinstance(other, kinds.Sequence):
+            rows = [row.items for row in other.items if isinstance(row, kinds.Sequence)]
+            listed = kinds.Matrix(tuple(rows), is_determinant=False)
+            return len(rows) == len(other.items) and self._same_matrices(gold, listed)
+        return False
+
+    def same_formulas(self, gold: Node, other: Node) -> bool:
+        if gold == other:
+            return True
+        try:
+            values = [_value(gold), _value(other)]
+        except TooLarge:
+            return False
+        one, two = values
+        if one is not None and two is not None:
+            return one == two or (
+                not is_terminating(one) and writes(one, decimal=two, unit=_last_place(other))
+            )
+        unit = _last_place(other)
+        if unit and two is not None and not symbols_of(gold):
+            return self._algebra.is_rounded(gold, two, unit)
+        return self._algebra.are_equal(gold, other)
+
+    def _same_sequences(self, gold: kinds.Sequence, other: kinds.Sequence) -> bool:
+        if gold.kind == "" and other.kind in {"", "{}", "()", "[]"}:
+            if are_assignments(gold.items) and other.kind == "()":
+                return self._same_ordered(gold.items, other.items)
+            return self._same_sets(gold.items, other.items)
+        if gold.kind == "{}":
+            return other.kind in {"", "{}"} and self._same_sets(gold.items, other.items)
+        if other.kind == "" and gold.kind == "()":
+            return self._same_ordered(gold.items, other.items)
+        if gold.kind != other.kind and not (
+            len(gold.items) > 2 and {gold.kind, other.kind} == {"()", "[]"}
+        ):
+            return False
+        return self._same_ordered(gold.items, other.items)
+
+    def _same_ordered(self, gold: Sequence[Answer], other: Sequence[Answer]) -> bool:
+        return len(gold) == len(other) and all(map(self.same, gold, other))
+
+    def _same_sets(self, gold: Sequence[Answer], other: Sequence[Answer]) -> bool:
+        """Match each item of either side with one of the other; repeats do not count."""
+        missing = [item for item in gold if item not in other]
+        spare = [item for item in other if item not in gold]
+        return all(any(self.same(item, each) for each in other) for item in missing) and all(
+            any(self.same(each, item) for each in gold) for item in spare
+        )
+
+    def _same_matrices(self, gold: kinds.Matrix, other: kinds.Matrix) -> bool:
+        return (
+            gold.is_determinant == other.is_determinant
+            and len(gold.rows) == len(other.rows)
+            and all(map(self._same_ordered, gold.rows, other.rows))
+        )
+
+    def _same_with_relation(self, gold: Answer, other: Answer) -> bool:
+        """Compare x = 5 with 5, y = 2x with 2x, 2 + 3 = 5 with 5, and x > 5 with (5, oo)."""
+        relation, answer = (gold, other) if isinstance(gold, Relation) else (other, gold)
+        assert isinstance(relation, Relation)
+        if isinstance(answer, Formula):
+            side = self._stated(relation)
+            if side is None:
+                return False
+            pair = (side, answer.node) if relation is gold else (answer.node, side)
+            return self.same_formulas(*pair)
+        interval = as_interval(relation)
+        if interval is None:
+            return False
+        return self.same(interval, answer) if relation is gold else self.same(answer, interval)
+
+    def _stated(self, relation: Relation) -> Node | None:
+        """Return what an equation states: the side beside a lone name, or the end of a sum."""
+        if set(relation.operators) != {"="}:
+            return None
+        first, *rest = relation.sides
+        if is_name(first):
+            return rest[-1] if self._all_equal(rest) else None
+        if len(relation.sides) == 2 and first[0] in {"num", "neg"} and is_name(rest[0]):
+            return first
+        if any(symbols_of(side) for side in relation.sides):
+            return None
+        return rest[-1] if self._all_equal(relation.sides) else None
+
+    def _all_equal(self, sides: Sequence[Node]) -> bool:
+        return all(self.same_formulas(sides[-1], side) for side in sides[:-1])
+
+    def _same_relations(self, gold: Relation, other: Relation) -> bool:
+        one, two = as_interval(gold), as_interval(other)
+        if one is not None and two is not None:
+            return names_of(gold) == names_of(other) and self.same(one, two)
+        if len(gold.sides) != 2 or len(other.sides) != 2:
+            return gold.operators == other.operators and all(
+                map(self.same_formulas, gold.sides, other.sides)
+            )
+        left, operator = as_difference(gold)
+        right, other_operator = as_difference(other)
+        if operator != other_operator:
+            return False
+        try:
+            _value(left), _value(right)
+        except TooLarge:
+            return False
+        is_ordered = operator not in {"=", "!="}
+        return self._algebra.are_proportional(left, right, positive=is_ordered)
+
+
+def writes(value: Fraction, *, decimal: Fraction, unit: Fraction) -> bool:
+    """Say whether a decimal is the value rounded, or cut off, at its last digit `unit`."""
+    if not unit or (value < 0) != (decimal < 0):
+        return False
+    beyond = abs(value) - abs(decimal)
+    return -unit / 2 <= beyond < unit
+
+
+def _value(node: Node) -> Fraction | None:
+    try:
+        return rational(node)
+    except NotRational:
+        return None
+
+
+def _last_place(node: Node) -> Fraction:
+    """Return the unit of the last digit of a decimal with enough digits, else 0."""
+    if node[0] == "neg":
+        inner = node[1]
+        return _last_place(inner) if isinstance(inner, tuple) else Fraction(0)
+    if node[0] != "num" or not isinstance(node[2], int) or node[2] < MIN_DIGITS:
+        return Fraction(0)
+    value = Fraction(str(node[1]))
+    unit = Fraction(1)
+    # The literal was written with node[2] significant digits.
+    while abs(value) / unit >= 10 ** node[2]:
+        unit *= 10
+    while abs(value) / unit < 10 ** (node[2] - 1):
+        unit /= 10
+    return unit
+
+
+def _simplify(answer: Answer) -> Answer:
+    """Turn one answer in list brackets into the answer, and x = 5 inside a list stays as it is."""
+    if isinstance(answer, kinds.Sequence) and answer.kind == "" and len(answer.items) == 1:
+        return answer.items[0]
+    return answer
+
+
+def _as_fraction(answer: Answer) -> Node | None:
+    """Return a formula, or a ratio a : b as the fraction that it is."""
+    if isinstance(answer, Formula):
+        return answer.node
+    if isinstance(answer, kinds.Sequence) and answer.kind == "::" and len(answer.items) == 2:
+        first, second = answer.items
+        if isinstance(first, Formula) and isinstance(second, Formula):
+            return ("div", first.node, second.node)
+    return None
+
+
+def _are_relations(answer: kinds.Sequence) -> bool:
+    """Say whether a bare list states inequalities, as in x < 1 or x > 2."""
+    return answer.kind == "" and all(isinstance(item, Relation) for item in answer.items)
+
+
+def _same_in_base(gold: Answer, other: Answer) -> bool:
+    """Compare digits; where only one side states a base, the problem stated it too."""
+    pairs = [_digits(gold), _digits(other)]
+    (one, base), (two, other_base) = pairs
+    return one == two != "" and (base == other_base or not base or not other_base)
+
+
+def _digits(answer: Answer) -> tuple[str, str]:
+    if isinstance(answer, kinds.InBase):
+        return answer.digits, answer.base
+    return (answer.text.lower(), "") if isinstance(answer, Formula) else ("", "")

@@ -1,0 +1,1 @@
+"""Where a wrong trajectory goes wrong: by rollouts, by a judge, or by an oracle."""

@@ -1,0 +1,1 @@
+"""How trajectories become a better policy: one module per method, all under `method.Method`."""

@@ -1,0 +1,50 @@
+import pytest
+from trillium_math.grading import extract_answer
+from trillium_math.grading.extraction import find_box
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        (r"so \boxed{5}", "5"),
+        (r"first \boxed{1}, no, \boxed{2}", "2"),
+        (r"\boxed{\frac{1}{\sqrt{2}}}.", r"\frac{1}{\sqrt{2}}"),
+        (r"\boxed{\boxed{5}}", "5"),
+        (r"\boxed 5 apples", "5"),
+        (r"\fbox{7}", "7"),
+        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"the answer is 6, so \boxed{5}", "5"),
+        ("The answer is 5.\n#### 6", "6"),
+        ("#### 1,234\nbye", "1,234"),
+        ("The answer is 42.", "42"),
+        ("The answer is: $\\frac{3}{4}$.", r"\frac{3}{4}"),
+        ("**Final Answer:** 12 apples", "12 apples"),
+        ("So the answer to the question is 3.5.", "3.5"),
+        ("The final answer is (B).", "(B)"),
+        ("```python\nprint(3)\n```\n```output\nx\n17\n```\ndone", "17"),
+        ("12 pens and 15 apples.", "15"),
+        ("it is -7.", "-7"),
+        ("10-5", "5"),
+        ("about 3/4 of $1,234.50.", "1,234.50"),
+    ],
+)
+def test_the_answer_is_found(response, answer):
+    assert extract_answer(response) == answer
+
+
+@pytest.mark.parametrize(
+    "response",
+    ["", "nothing", r"\boxed{5", r"\boxed{5 and #### 7, the answer is 8", r"\boxed{ {1 }"],
+)
+def test_there_is_no_answer(response):
+    assert extract_answer(response) is None
+
+
+def test_sources_can_be_limited_to_the_box():
+    assert extract_answer("#### 5", ("box",)) is None
+    assert extract_answer(r"\boxed{4} #### 5", ("hash", "box")) == "5"
+
+
+def test_braces_are_matched_in_linear_time():
+    assert find_box("\\boxed{" * 30_000) is None
+    assert find_box("{" * 50_000 + r"\boxed{3}" + "}" * 50_000) == "3"

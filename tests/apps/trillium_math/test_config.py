@@ -1,0 +1,86 @@
+import pytest
+from trillium.config import load_config
+from trillium.errors import ConfigError
+from trillium_math.arms import ArmsConfig
+from trillium_math.config import MathConfig
+from trillium_math.methods.method import method_name
+from trillium_math.preparation import prepare_problems
+
+
+def test_presets_are_valid_runs():
+    from trillium.config import list_presets
+
+    presets = list_presets("trillium_math")
+    assert {"demo", "arms", "arms_smollm_gpu"} <= presets.keys()
+    for name, path in presets.items():
+        config = (
+            load_config(ArmsConfig, path).run if "arms" in name else (load_config(MathConfig, path))
+        )
+        problems = prepare_problems(config)
+        sets = [problems.warm_up, problems.train, problems.held_out]
+        assert all(sets)
+        held_out = {problem.template for problem in problems.held_out}
+        # A preset may say that it also judges on new numbers in the templates of its training.
+        is_mixed = config.problems.held_out.split == "not_shown"
+        for other in sets[:1] if is_mixed else sets[:2]:
+            assert held_out.isdisjoint(problem.template for problem in other)
+
+
+def test_the_comparison_on_a_gpu_judges_on_two_kinds_of_problems_half_each():
+    from trillium.config import find_run_file
+
+    path = find_run_file("arms_smollm_gpu", package="trillium_math")
+    problems = prepare_problems(load_config(ArmsConfig, path).run)
+    practised = {problem.template for problem in problems.train}
+    assert len(problems.train) >= 190
+    n_practised = sum(problem.template in practised for problem in problems.held_out)
+    assert 94 <= n_practised <= 98
+    asked = {problem.question for problem in problems.held_out}
+    assert asked.isdisjoint(problem.question for problem in (*problems.train, *problems.warm_up))
+
+
+def test_every_training_problem_belongs_to_one_round():
+    config = MathConfig.model_validate({"problems": {"train": {"n_problems": 7}}})
+    problems = prepare_problems(config)
+    rounds = [problems.of_round(number, 3) for number in range(3)]
+    assert sorted(p.id for group in rounds for p in group) == sorted(p.id for p in problems.train)
+    assert [len(group) for group in rounds] == [3, 2, 2]
+
+
+def test_k_beyond_the_samples_is_refused():
+    with pytest.raises(ConfigError, match=r"evaluate\.k = 9 needs that many samples"):
+        load_config(MathConfig, None, ["evaluate.k=[9]"])
+
+
+def test_objectives_must_fit_the_method():
+    for method, objective in (("m_dpo", "kto"), ("m_kto", "dpo"), ("dpo", "kto"), ("kto", "oreo")):
+        overrides = [f"method={{name: {method}}}", f"method.objective.name={objective}"]
+        with pytest.raises(ConfigError, match=f"{objective} does not fit method {method}"):
+            load_config(MathConfig, None, overrides).method.check()
+    for method in ("m_dpo", "m_kto", "dpo", "kto", "rejection"):
+        config = load_config(MathConfig, None, [f"method.name={method}"])
+        config.method.check()
+        assert method_name(config.method) == method
+
+
+def test_a_search_by_value_needs_a_method_that_trains_one():
+    search = "evaluate.search={name: beam}"
+    with pytest.raises(ConfigError, match=r"name = beam reads a value function and method m_dpo"):
+        load_config(MathConfig, None, [search])
+    config = load_config(MathConfig, None, [search, "method={name: oreo}"])
+    assert config.evaluate.search.name == "beam"
+    with pytest.raises(ConfigError, match=r"method oreo trains a value function, and objective"):
+        load_config(MathConfig, None, ["method={name: oreo, objective: {name: dpo}}"])
+
+
+def test_methods_that_sample_for_themselves_keep_to_a_budget():
+    steps = load_config(MathConfig, None, ["method.name=step_dpo"]).method
+    assert steps.within_budget(100).max_sampled_tokens == 100
+    assert steps.within_budget(100).within_budget(200).max_sampled_tokens == 100
+    pairs = load_config(MathConfig, None, []).method
+    assert pairs.within_budget(100) is pairs
+
+
+def test_an_unknown_method_is_refused_with_those_there_are():
+    with pytest.raises(ConfigError, match=r"method\.name = 'm_dop': unknown; did you mean m_dpo"):
+        load_config(MathConfig, None, ["method.name=m_dop"])
