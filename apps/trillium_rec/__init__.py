@@ -1,1 +1,1 @@
-"""The recommendation application. Nothing is implemented yet."""
+"""The recommendation application: semantic ids, generative models, exact decoding, evaluation."""

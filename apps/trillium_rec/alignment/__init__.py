@@ -1,0 +1,1 @@
+"""Preference alignment: sessions drawn from a snapshot, ranked by a reward model."""

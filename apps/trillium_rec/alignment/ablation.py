@@ -1,0 +1,204 @@
+"""`run_ablation`: the pre-registered experiment, every arm from one seed model, over seeds.
+
+Each seed is a run folder of its own: ids, seed model, reward model, judge, then per arm its rounds
+and its measures. A seed of a simulator is another world with other users. Killed and started again
+it does only what is missing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from trillium.runs import Run, Stage, hash_config
+
+from trillium_rec.alignment.arm_run import ArmRun
+from trillium_rec.alignment.arms import ARMS
+from trillium_rec.alignment.gate import check_reward
+from trillium_rec.alignment.measures import Measured, Panel
+from trillium_rec.alignment.prompts import samples_of
+from trillium_rec.alignment.rounds import Materials
+from trillium_rec.alignment.stages import TrainedReward, other_form, train_reward
+from trillium_rec.alignment.trial import make_trial, oracle_of
+from trillium_rec.config import Parts, RecConfig, needed_parts
+from trillium_rec.device import choose_device
+from trillium_rec.fit import write_log
+from trillium_rec.id_fitting import fit_ids
+from trillium_rec.modelling import build_model, load_model, train_model
+from trillium_rec.reward.examples import RewardExamples, read_labels, reward_examples
+from trillium_rec.reward.quality import RewardQuality
+from trillium_rec.semantic_ids import SemanticIds, load_ids, load_space, save_ids
+from trillium_rec.simulator import Simulation
+from trillium_rec.sources import SimulatorSource, keep_positive, load_dataset, simulate_source
+from trillium_rec.trie import Trie
+
+
+class AblationConfig(BaseModel):
+    """Compare ways of alignment on equal sessions, over several seeds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    output: Path = Field(Path("runs/rec-ablation"), description="folder of all seeds")
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="one world each")
+    arms: tuple[str, ...] = Field(tuple(ARMS), min_length=1, description="names of arms")
+    run: RecConfig = Field(description="data, ids, model, reward and alignment of every arm")
+
+    @field_validator("arms")
+    @classmethod
+    def _known(cls, arms: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in arms if name not in ARMS]
+        if unknown:
+            raise ValueError(f"{unknown[0]} is no arm (there are: {', '.join(ARMS)})")
+        return tuple(dict.fromkeys(["seed", *arms]))
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """Hold one seed: the measures of every arm, the quality of both judges, and seconds by arm."""
+
+    measured: Mapping[str, Measured]
+    reward: RewardQuality
+    judge: RewardQuality
+    seconds: Mapping[str, float]
+    rounds: Mapping[str, tuple[Mapping[str, float], ...]]
+    n_judged: int
+
+
+def run_ablation(config: AblationConfig) -> dict[int, SeedResult]:
+    """Do what is missing of every seed and return what was found.
+
+    Raises ConfigError when the run has no sessions, reward or align, or where the reward model is
+    hardly better than popularity and position.
+    """
+    parts = needed_parts(config.run)
+    choose_device(config.run.device)
+    return {seed: _SeedRun(config, parts, seed).finish() for seed in config.seeds}
+
+
+class _SeedRun:
+    """One seed, its stages as methods."""
+
+    def __init__(self, config: AblationConfig, parts: Parts, seed: int) -> None:
+        self._arms, self._parts, self._seed = config.arms, parts, seed
+        self._folder = config.output / f"seed_{seed}"
+        self._config = config.run.model_copy(update={"seed": seed})
+        self._simulation: Simulation | None = None
+        source = config.run.data.source
+        if isinstance(source, SimulatorSource):
+            source = source.model_copy(update={"seed": source.seed + seed})
+            self._simulation = simulate_source(source)
+        log = self._simulation.dataset if self._simulation else load_dataset(source)
+        read_labels(log.events, parts.reward.heads)
+        self._positive = keep_positive(log, config.run.data.positive)
+        self._trial = make_trial(log, self._positive, parts.sessions, seed=seed)
+        self._everything = np.ones(self._trial.found.split.n_items, np.bool_)
+
+    def finish(self) -> SeedResult:
+        with Run.open(self._folder, self._config, seed=self._seed) as run:
+            ids_stage, ids = self._ids(run)
+            train = self._train(run, ids_stage, ids)
+            model = load_model(self._config, train.path("model"), ids)
+            reward, judge = self._rewards(run)
+            check_reward(self._parts.reward, reward.quality)
+            panel = self._panel(reward, judge, load_space(self._folder / "ids").vectors)
+            trie = Trie.build(ids).to(model.device)
+            materials = Materials(
+                trie,
+                torch.from_numpy(self._everything),
+                samples_of(self._config, self._trial.found, self._parts.sessions),
+                reward.model,
+                {"reward": reward.stage.hash, "ids": ids.version, "data": self._trial.found.hash},
+                self._seed,
+            )
+            arms = ArmRun(run, self._parts.align, train, materials, panel, judge.stage.hash)
+            found = {name: arms.finish(name, model) for name in self._arms}
+            return SeedResult(
+                {name: arm.measured for name, arm in found.items()},
+                reward.quality,
+                judge.quality,
+                {name: arm.seconds for name, arm in found.items()},
+                {name: arm.rounds for name, arm in found.items()},
+                len(self._trial.users),
+            )
+
+    def _ids(self, run: Run) -> tuple[Stage, SemanticIds]:
+        found = self._trial.found
+        inputs = {"ids": hash_config(self._config.ids), "seed": str(self._seed)}
+        stage = run.stage("ids", {**inputs, "data": found.hash})
+        if stage.is_due:
+            catalogue = found.positive.catalogue
+            fitted = fit_ids(
+                self._config.ids,
+                catalogue.ids,
+                catalogue.vectors,
+                found.split.train,
+                seed=self._seed,
+            )
+            save_ids(fitted.ids, fitted.space, stage.work / "ids")
+            stage.finish(["ids"], {"items": catalogue.n_items})
+        return stage, load_ids(self._folder / "ids")
+
+    def _train(self, run: Run, ids_stage: Stage, ids: SemanticIds) -> Stage:
+        config, found = self._config, self._trial.found
+        inputs = {"model": hash_config(config.model), "fit": hash_config(config.fit)}
+        inputs |= {"ids": ids_stage.hash, "data": found.hash, "seed": str(self._seed)}
+        stage = run.stage("train", {**inputs, "sessions": hash_config(self._parts.sessions)})
+        if stage.is_due:
+            model = build_model(config, ids, load_space(self._folder / "ids").vectors)
+            judge = found.judge(
+                "valid", self._everything, n_users=config.evaluate.n_valid_users, seed=self._seed
+            )
+            rows = train_model(config, model, found, judge, ids, stage.work / "fit")
+            model.save_pretrained(stage.work / "model")
+            write_log(rows, stage.work / "metrics.jsonl")
+            stage.finish(["model", "metrics.jsonl"], {"epochs": len(rows)})
+        return stage
+
+    def _rewards(self, run: Run) -> tuple[TrainedReward, TrainedReward]:
+        """Train the reward model on B and the judge on C; A's lists say what both are worth."""
+        trial, config = self._trial, self._parts.reward
+        of_reward, of_judge, unseen = (
+            self._examples(users) for users in (trial.of_reward, trial.of_judge, trial.users)
+        )
+        vectors = trial.found.positive.catalogue.vectors
+        device = choose_device(self._config.device)
+        first, second = (
+            train_reward(
+                run, name, each, lists, unseen, trial.found, vectors, seed=seed, device=device
+            )
+            for name, each, lists, seed in (
+                ("reward", config, of_reward, self._seed),
+                ("judge", other_form(config), of_judge, self._seed + 1000),
+            )
+        )
+        return first, second
+
+    def _examples(self, users: tuple[str, ...]) -> RewardExamples:
+        return reward_examples(
+            self._trial.found.log,
+            self._positive,
+            self._parts.sessions,
+            self._parts.reward.heads,
+            n_places=self._parts.reward.n_places,
+            deadlines=dict.fromkeys(users, np.inf),
+        )
+
+    def _panel(
+        self, reward: TrainedReward, judge: TrainedReward, vectors: NDArray[np.float32]
+    ) -> Panel:
+        trial = self._trial
+        oracle = oracle_of(self._simulation, trial.users) if self._simulation else None
+        return Panel(
+            trial.users,
+            trial.histories,
+            trial.targets,
+            reward.model,
+            judge.model,
+            oracle,
+            trial.found.split.popularity(),
+            self._everything,
+            vectors,
+        )

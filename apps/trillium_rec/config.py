@@ -1,0 +1,131 @@
+"""The run file of the recommender: one frozen model, every default in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from trillium.errors import ConfigError
+
+from trillium_rec.alignment.config import AlignConfig
+from trillium_rec.device import Device
+from trillium_rec.fit import FitConfig
+from trillium_rec.residual_kmeans import Method
+from trillium_rec.reward.config import RewardConfig
+from trillium_rec.sessions import SessionConfig
+from trillium_rec.sources import DataConfig
+
+
+class IdsConfig(BaseModel):
+    """Choose how items get their semantic ids."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Path | None = Field(None, description="an .index.json of ready ids; none fits them")
+    n_levels: int = Field(3, ge=2, description="codes per item")
+    codebook_size: int = Field(256, ge=2, description="codes per level")
+    method: Method = Field("auction", description="balanced assignment: auction, or greedy sweep")
+    use_content: bool = Field(True, description="use item vectors, or item texts, where known")
+    collaborative: bool = Field(True, description="use what training users take together")
+    n_dimensions: int = Field(64, gt=0, description="of the content and of the other part")
+
+
+class LazyModel(BaseModel):
+    """Choose the lazy recommender: context over items; the default for machines without GPU."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["lazy"] = "lazy"
+    d_model: int = Field(64, gt=0, description="width")
+    n_layers: int = Field(2, gt=0, description="layers of the context")
+    n_heads: int = Field(2, gt=0, description="attention heads of the context")
+    max_items: int = Field(50, gt=0, description="items of a history that are read")
+    n_decoder_layers: int = Field(2, gt=0, description="layers over the codes")
+    d_ff: int = Field(256, gt=0, description="width of a feed-forward layer, or of an expert")
+    n_experts: int = Field(0, ge=0, description="experts per decoder layer; 0 is none")
+    n_active: int = Field(2, gt=0, description="experts per token")
+    balance_rate: float = Field(0.001, ge=0, description="step of the load-balancing bias")
+    dropout: float = Field(0.3, ge=0, lt=1, description="dropout")
+
+
+class OneRecModel(BaseModel):
+    """Choose OneRec's encoder-decoder; the paper has 24 experts, 2 active, 256 items."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["onerec"] = "onerec"
+    d_model: int = Field(128, gt=0, description="width")
+    d_head: int = Field(64, gt=0, description="width of an attention head")
+    n_heads: int = Field(6, gt=0, description="attention heads")
+    d_ff: int = Field(512, gt=0, description="width of a feed-forward layer, or of an expert")
+    n_encoder_layers: int = Field(4, gt=0, description="encoder layers")
+    n_decoder_layers: int = Field(4, gt=0, description="decoder layers")
+    max_items: int = Field(50, gt=0, description="items of a history that are read")
+    n_session: int = Field(5, gt=0, description="items of a session")
+    n_experts: int = Field(24, ge=0, description="experts per decoder layer; 0 is none")
+    n_active: int = Field(2, gt=0, description="experts per token")
+    balance_rate: float = Field(0.001, ge=0, description="step of the load-balancing bias")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout")
+
+
+class EvaluateConfig(BaseModel):
+    """Choose how recommenders are judged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: int = Field(50, ge=50, description="beams; lists of 50 are judged")
+    n_valid_users: int = Field(2000, gt=0, description="users of a validation, at most")
+    with_sasrec: bool = Field(True, description="train SASRec too, as the baseline to beat")
+    n_panel_users: int = Field(
+        1000, gt=0, description="users that an alignment is measured on, at most"
+    )
+    n_shown_users: int = Field(5, ge=0, description="users whose lists the report shows")
+
+
+class RecConfig(BaseModel):
+    """A run of the recommender."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    output: Path = Field(Path("runs/rec"), description="run folder")
+    seed: int = Field(0, ge=0, description="seed of ids, weights and training")
+    device: Device = Field("auto", description="auto | cpu | cuda; auto = the GPU if there is one")
+    data: DataConfig = Field(DataConfig(), description="the log")
+    sessions: SessionConfig | None = Field(
+        None, description="what a session is and which are good: OneRec learns those"
+    )
+    ids: IdsConfig = Field(IdsConfig(), description="semantic ids")
+    model: Annotated[LazyModel | OneRecModel, Field(discriminator="name")] = Field(
+        LazyModel(), description="what learns"
+    )
+    fit: FitConfig = Field(FitConfig(), description="how it learns")
+    reward: RewardConfig | None = Field(
+        None, description="what users would think of a list; none has no alignment either"
+    )
+    align: AlignConfig | None = Field(
+        None, description="preference alignment with the reward model"
+    )
+    evaluate: EvaluateConfig = Field(EvaluateConfig(), description="how the result is judged")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Hold the parts of a run's configuration that alignment cannot do without."""
+
+    sessions: SessionConfig
+    reward: RewardConfig
+    align: AlignConfig
+
+
+def needed_parts(config: RecConfig) -> Parts:
+    """Return sessions, reward and align; raises ConfigError that names what is missing."""
+    missing = [name for name in ("sessions", "reward", "align") if getattr(config, name) is None]
+    if missing:
+        raise ConfigError(
+            f"{missing[0]} is missing (alignment needs sessions, reward and align); add it, as "
+            "the preset demo has it, or leave align out"
+        )
+    assert config.sessions is not None
+    assert config.reward is not None
+    assert config.align is not None
+    return Parts(config.sessions, config.reward, config.align)

@@ -1,0 +1,300 @@
+"""`run_rec`: from a run file to a judged recommender, one resumable stage after another.
+
+    content   item texts -> vectors, where the catalogue has texts and no vectors
+    ids       vectors and training sequences -> semantic ids
+    sasrec    training sequences -> the baseline
+    train     training sequences and ids -> the model
+    fuse      validation items -> weights of the scorers (lazy model)
+    reward    shown lists -> the reward model and, from other users, the judge
+    align     sessions that the model writes -> the aligned model, round after round
+    evaluate  test items -> measures, and lists to look at
+
+A stage is skipped when its inputs hash to what they were. A run killed at any moment and started
+again ends in the same results; training continues at its last finished epoch.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from trillium.files import write_atomically
+from trillium.manifest import StageRecord
+from trillium.runs import Run, Stage, hash_config
+
+from trillium_rec.alignment.run_alignment import RunAlignment, align_run
+from trillium_rec.baselines import ItemToItem, baseline_recommenders
+from trillium_rec.config import RecConfig, needed_parts
+from trillium_rec.device import choose_device
+from trillium_rec.evaluation import Evaluation, Judge
+from trillium_rec.fit import write_log
+from trillium_rec.id_fitting import fit_ids
+from trillium_rec.id_quality import IdQuality, describe_ids
+from trillium_rec.item_vectors import encode_texts
+from trillium_rec.modelling import (
+    Model,
+    build_model,
+    load_model,
+    load_sasrec,
+    train_model,
+    train_sasrec,
+)
+from trillium_rec.models.experts import expert_loads
+from trillium_rec.models.lazy import LazyRecommender
+from trillium_rec.preparation import RunData, prepare
+from trillium_rec.ranking import Recommender, ScoreRecommender
+from trillium_rec.recommenders import CodeBeams, Fused, Weights, fit_weights
+from trillium_rec.reward.examples import read_labels
+from trillium_rec.semantic_ids import (
+    SemanticIds,
+    load_ids,
+    load_space,
+    read_index,
+    save_ids,
+)
+from trillium_rec.trie import Trie
+
+Until = Literal["ids", "train", "evaluate"]
+
+_ALIGNING = ("reward", "judge", "pool_", "align_", "measure_")
+
+
+@dataclass(frozen=True)
+class RecResult:
+    """Hold what a run found; later parts are absent when it was to stop before them."""
+
+    folder: Path
+    data: RunData
+    ids: SemanticIds
+    quality: IdQuality
+    stages: dict[str, StageRecord]
+    weights: Weights | None = None
+    evaluations: tuple[Evaluation, ...] = ()
+    loads: tuple[tuple[float, ...], ...] = ()
+    alignment: RunAlignment | None = None
+
+
+def run_rec(config: RecConfig, until: Until = "evaluate") -> RecResult:
+    """Do what is missing of a run, up to a stage, and return what it found.
+
+    Raises ConfigError and DataError for input that cannot be used, before anything is trained.
+    """
+    if config.align is not None:
+        needed_parts(config)
+    choose_device(config.device)
+    found = prepare(config)
+    if config.reward is not None:
+        # A reward that cannot be learned must not be found out after the training of the model.
+        read_labels(found.log.events, config.reward.heads)
+    with Run.open(config.output, config, seed=config.seed) as run:
+        return _Journey(config, found, run).finish(until)
+
+
+class _Journey:
+    """The stages of one run, each a method; what a stage returns is read back from its files."""
+
+    def __init__(self, config: RecConfig, found: RunData, run: Run) -> None:
+        self._config, self._data, self._run = config, found, run
+        self._stages: list[Stage] = []
+        self._everything = np.ones(found.split.n_items, np.bool_)
+
+    def finish(self, until: Until) -> RecResult:
+        """Go through the stages."""
+        ids_stage = self._ids(self._content())
+        ids = load_ids(self._run.folder / "ids")
+        quality = describe_ids(ids.codes, ids.sizes, self._data.split.train)
+        if until == "ids":
+            return self._result(ids, quality)
+        train = self._train(ids_stage, ids)
+        if until == "train":
+            return self._result(ids, quality)
+        return self._evaluate(train, ids, quality)
+
+    def _result(self, ids: SemanticIds, quality: IdQuality) -> RecResult:
+        return RecResult(self._run.folder, self._data, ids, quality, self._finished())
+
+    def _stage(self, name: str, inputs: dict[str, str]) -> Stage:
+        stage = self._run.stage(name, {**inputs, "data": self._data.hash})
+        self._stages.append(stage)
+        return stage
+
+    def _finished(self) -> dict[str, StageRecord]:
+        own = {stage.name: stage.record for stage in self._stages if not stage.is_due}
+        if self._config.align is None:
+            return own
+        stages = self._run.manifest.stages
+        return own | {name: stages[name] for name in stages if name.startswith(_ALIGNING)}
+
+    def _content(self) -> Stage | None:
+        """Encode item texts; a catalogue with vectors of its own, or without texts, has no need."""
+        catalogue = self._data.positive.catalogue
+        is_needed = self._config.ids.use_content and self._config.ids.path is None
+        if not is_needed or catalogue.vectors is not None or not any(catalogue.texts):
+            return None
+        stage = self._stage("content", {})
+        if stage.is_due:
+            device = choose_device(self._config.device)
+            vectors = encode_texts(catalogue.texts, device=device)
+            save_file({"content": vectors}, stage.work / "content.safetensors")
+            stage.finish(["content.safetensors"], {"items": len(vectors)})
+        return stage
+
+    def _ids(self, content: Stage | None) -> Stage:
+        config, catalogue = self._config.ids, self._data.positive.catalogue
+        inputs = {"ids": hash_config(config), "seed": str(self._config.seed)}
+        stage = self._stage("ids", {**inputs, "content": content.hash if content else ""})
+        if not stage.is_due:
+            return stage
+        if config.path is not None:
+            save_ids(read_index(config.path, catalogue.ids), None, stage.work / "ids")
+        else:
+            vectors = catalogue.vectors if config.use_content else None
+            if content is not None:
+                vectors = load_file(content.path("content.safetensors"))["content"]
+            fitted = fit_ids(
+                config, catalogue.ids, vectors, self._data.split.train, seed=self._config.seed
+            )
+            save_ids(fitted.ids, fitted.space, stage.work / "ids")
+        stage.finish(["ids"], {"items": catalogue.n_items})
+        return stage
+
+    def _vectors(self) -> NDArray[np.float32] | None:
+        if self._config.ids.path is not None:
+            return None
+        return load_space(self._run.folder / "ids").vectors
+
+    def _train(self, ids_stage: Stage, ids: SemanticIds) -> Stage:
+        config = self._config
+        inputs = {"model": hash_config(config.model), "fit": hash_config(config.fit)}
+        inputs |= {"ids": ids_stage.hash, "seed": str(config.seed)}
+        inputs["valid_users"] = str(config.evaluate.n_valid_users)
+        inputs["sessions"] = hash_config(config.sessions) if config.sessions else ""
+        stage = self._stage("train", inputs)
+        if stage.is_due:
+            model = build_model(config, ids, self._vectors())
+            judge = self._valid_judge()
+            rows = train_model(config, model, self._data, judge, ids, stage.work / "fit")
+            model.save_pretrained(stage.work / "model")
+            write_log(rows, stage.work / "metrics.jsonl")
+            counts = {"epochs": len(rows), "parameters": _count_parameters(model)}
+            stage.finish(["model", "metrics.jsonl"], counts)
+        return stage
+
+    def _sasrec(self) -> Stage:
+        config = self._config
+        inputs = {"fit": hash_config(config.fit), "seed": str(config.seed)}
+        inputs |= {"max_items": str(config.model.max_items), "dropout": str(config.model.dropout)}
+        stage = self._stage("sasrec", inputs)
+        if stage.is_due:
+            split = self._data.split
+            rows = train_sasrec(
+                config,
+                split.train,
+                split.n_items,
+                self._valid_judge(),
+                stage.work / "fit",
+                stage.work / "sasrec",
+            )
+            stage.finish(["sasrec"], {"epochs": len(rows)})
+        return stage
+
+    def _fuse(
+        self, train: Stage, model: LazyRecommender, trie: Trie, counts: ItemToItem
+    ) -> Weights:
+        width = self._config.evaluate.width
+        stage = self._stage("fuse", {"model": train.hash, "width": str(width)})
+        if stage.is_due:
+            weights = fit_weights(model, trie, counts, self._valid_judge(), width=width)
+            write_atomically(stage.work / "weights.json", json.dumps(asdict(weights)) + "\n")
+            stage.finish(["weights.json"], asdict(weights))
+        return Weights(**json.loads(stage.path("weights.json").read_text()))
+
+    def _evaluate(self, train: Stage, ids: SemanticIds, quality: IdQuality) -> RecResult:
+        """Judge every recommender on the test items; lists are computed anew, rows are kept."""
+        config, split = self._config, self._data.split
+        model = load_model(config, train.path("model"), ids)
+        trie = Trie.build(ids).to(model.device)
+        recommenders: list[Recommender] = [
+            *baseline_recommenders(split.train, n_items=split.n_items, device=model.device)
+        ]
+        if config.evaluate.with_sasrec:
+            sasrec = load_sasrec(config, self._sasrec().path("sasrec"))
+            recommenders.append(ScoreRecommender("sasrec", sasrec))
+        width = config.evaluate.width
+        alignment = self._align(train, ids)
+        if alignment is not None and alignment.snapshot is not None:
+            aligned = load_model(config, alignment.snapshot.folder, ids)
+            name = f"{config.model.name}, codes aligned"
+            recommenders.append(CodeBeams(name, aligned, trie, width))
+        recommenders.append(CodeBeams(f"{config.model.name}, codes", model, trie, width))
+        weights = None
+        if isinstance(model, LazyRecommender):
+            counts = ItemToItem(split.train, n_items=split.n_items)
+            weights = self._fuse(train, model, trie, counts)
+            recommenders.append(ScoreRecommender("lazy, dense", model))
+            recommenders.append(Fused("lazy, fused", model, trie, counts, weights, width))
+        judge = self._data.judge(
+            "test", self._everything, vectors=self._vectors(), seed=config.seed
+        )
+        inputs = {"model": train.hash, "evaluate": hash_config(config.evaluate)}
+        if alignment is not None and alignment.snapshot is not None:
+            inputs["aligned"] = alignment.snapshot.hash
+        stage = self._stage("evaluate", inputs)
+        evaluations = tuple(judge.evaluate(each) for each in recommenders)
+        if stage.is_due:
+            rows = [json.dumps(evaluation_row(each)) for each in evaluations]
+            write_atomically(stage.work / "evaluation.jsonl", "\n".join(rows) + "\n")
+            stage.finish(["evaluation.jsonl"], {"users": len(judge.judged.target)})
+        return RecResult(
+            self._run.folder,
+            self._data,
+            ids,
+            quality,
+            self._finished(),
+            weights,
+            evaluations,
+            tuple(tuple(load) for load in expert_loads(model)),
+            alignment,
+        )
+
+    def _align(self, train: Stage, ids: SemanticIds) -> RunAlignment | None:
+        """Align a copy of the model, where the run says so."""
+        if self._config.align is None:
+            return None
+        return align_run(
+            self._run,
+            self._config,
+            needed_parts(self._config),
+            self._data,
+            train,
+            load_model(self._config, train.path("model"), ids),
+            ids,
+            load_space(self._run.folder / "ids").vectors,
+        )
+
+    def _valid_judge(self) -> Judge:
+        n_users = self._config.evaluate.n_valid_users
+        return self._data.judge("valid", self._everything, n_users=n_users, seed=self._config.seed)
+
+
+def evaluation_row(found: Evaluation) -> dict[str, object]:
+    """Return the measures of one recommender as a row of a file."""
+    return {
+        "name": found.name,
+        "n_users": len(found.ranks),
+        **{name: asdict(interval) for name, interval in found.metrics.items()},
+        "validity": found.validity,
+        "coverage": found.coverage,
+        "exposure_gini": found.exposure_gini,
+        "novelty": found.novelty,
+        "diversity": found.diversity,
+        "deciles": [asdict(group) for group in found.deciles],
+        "cold": asdict(found.cold),
+    }
+
+
+def _count_parameters(model: Model) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,1 @@
+"""Reward models: what users would think of a list, learned from logged sessions."""

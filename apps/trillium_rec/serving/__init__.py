@@ -1,0 +1,1 @@
+"""Recommendations over HTTP; the part of the recommender that needs FastAPI and uvicorn."""

@@ -1,0 +1,53 @@
+import pytest
+from trillium.errors import ConfigError, DataError
+from trillium_rec.cli import app
+from typer.testing import CliRunner
+
+
+@pytest.fixture
+def call(monkeypatch):
+    """Return what a command prints on a wide terminal; its exceptions come through."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments):
+        return CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False).stdout
+
+    return run
+
+
+def test_check_says_what_is_in_a_log_and_what_was_left_out(call, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text(
+        "user_id,item_id,timestamp,like\na,x,1,0\na,y,2,0\na,z,9999,0\na,z,9999,0\nb,x,1,0\n"
+    )
+    source = f"data.source={{name: table, path: {path}, feedback: [like]}}"
+    shown = call("check", "tiny", source, "data.positive=[]", "sessions={by: gap}")
+    assert "duplicate events: 1" in shown
+    assert "users with one event: 1" in shown
+    assert "feedback like: mean 0, 0 to 0; constant, no reward" in shown
+    assert "sessions: 2, 100.0% good" in shown
+
+
+def test_ids_are_fitted_and_described(call, tmp_path):
+    shown = call("ids", "tiny", "--output", tmp_path / "run")
+    assert "level 1: 100% of 16 codes in use" in shown
+    assert "12 to 13 items per code" in shown
+    assert "collisions 0" in shown
+    assert (tmp_path / "run" / "ids" / "ids.json").exists()
+
+
+def test_a_constant_reward_column_and_a_missing_part_stop_a_run_before_anything_is_trained(
+    call, tmp_path
+):
+    path = tmp_path / "log.csv"
+    rows = [f"{user},{item},{item},1,0" for user in "abcd" for item in range(5)]
+    path.write_text("\n".join(["user_id,item_id,timestamp,view,like", *rows]) + "\n")
+    given = ["tiny", "--output", tmp_path / "run", "data.positive=[]", "sessions={by: gap}"]
+    given += [f"data.source={{name: table, path: {path}, feedback: [view, like]}}"]
+    with pytest.raises(DataError, match="feedback like: is 0 in all 20 events"):
+        call("run", *given, "reward.heads=[{column: like}]")
+    with pytest.raises(DataError, match="feedback share: is no column of the log"):
+        call("run", *given, "reward.heads=[{column: share}]")
+    with pytest.raises(ConfigError, match=r"reward is missing \(alignment needs sessions, reward"):
+        call("run", *given, "reward=null")
+    assert not (tmp_path / "run").exists()
