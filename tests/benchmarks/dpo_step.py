@@ -52,6 +52,7 @@ class Plan:
     micro_tokens: int
     seed: int
     workspace: str
+    device: str = "cpu"
 
 
 def main() -> None:

@@ -23,115 +23,15 @@ LORA = {
     "task_type": "CAUSAL_LM",
 }
 BETA = 0.1
-WORDS = [
-    "the",
-    "of",
-    "and",
-    "a",
-    "to",
-    "in",
-    "is",
-    "it",
-    "that",
-    "was",
-    "he",
-    "for",
-    "on",
-    "are",
-    "with",
-    "as",
-    "his",
-    "they",
-    "at",
-    "be",
-    "this",
-    "from",
-    "have",
-    "or",
-    "by",
-    "one",
-    "had",
-    "not",
-    "but",
-    "what",
-    "all",
-    "were",
-    "when",
-    "we",
-    "there",
-    "can",
-    "an",
-    "your",
-    "which",
-    "their",
-    "said",
-    "if",
-    "do",
-    "will",
-    "each",
-    "about",
-    "how",
-    "up",
-    "out",
-    "them",
-    "then",
-    "she",
-    "many",
-    "some",
-    "so",
-    "these",
-    "would",
-    "other",
-    "into",
-    "has",
-    "more",
-    "her",
-    "two",
-    "like",
-    "him",
-    "see",
-    "time",
-    "could",
-    "no",
-    "make",
-    "than",
-    "first",
-    "been",
-    "its",
-    "who",
-    "now",
-    "people",
-    "my",
-    "made",
-    "over",
-    "did",
-    "down",
-    "only",
-    "way",
-    "find",
-    "use",
-    "may",
-    "water",
-    "long",
-    "little",
-    "very",
-    "after",
-    "words",
-    "called",
-    "just",
-    "where",
-    "most",
-    "know",
-    "number",
-    "=",
-    "+",
-    "-",
-    "1",
-    "2",
-    "3",
-    "4",
-    "5",
-]
+TEXT = """
+the of and a to in is it that was he for on are with as his they at be this from have or
+by one had not but what all were when we there can an your which their said if do will
+each about how up out them then she many some so these would other into has more her two
+like him see time could no make than first been its who now people my made over did down
+only way find use may water long little very after words called just where most know
+number = + - 1 2 3 4 5
+"""
+WORDS = TEXT.split()
 
 
 class Probe(TrainerCallback):
@@ -147,6 +47,7 @@ class Probe(TrainerCallback):
         """Start the clock."""
         if state.global_step == self.warmup:
             self.cpu_start = cpu_seconds()
+        wait()
         self.started = time.perf_counter()
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **_):
@@ -160,6 +61,7 @@ class Probe(TrainerCallback):
 
     def on_step_end(self, args, state, control, **_):
         """Stop the clock."""
+        wait()
         self.seconds.append(time.perf_counter() - self.started)
 
     def on_log(self, args, state, control, logs=None, **_):
@@ -169,44 +71,53 @@ class Probe(TrainerCallback):
 
 
 def main():
-    """Load, train, measure, print."""
+    """Run the plan of the command line; its result is the last line."""
     plan = json.loads(sys.argv[1])
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    print(json.dumps(run_side(plan)))
+
+
+def run_side(plan):
+    """Load, train, measure; returns what was measured."""
     torch.manual_seed(0)
     model, tokenizer = load_model(plan)
     rows = make_rows(plan, tokenizer)
     adapter = load_adapter(plan, model)
-    build = build_ours if plan["side"].startswith("ours") else build_trl
+    is_ours = plan["side"].startswith("ours")
+    build = build_ours if is_ours else build_trl
     gradient_path = new_path(plan, f"{plan['side']}.pt")
     probe = Probe(plan["warmup"], gradient_path)
     # From here on the peak counts; what loading needed does not.
-    Path("/proc/self/clear_refs").write_text("5")
-    loaded_mb = memory_mb("VmRSS")
+    loaded_mb = begin_memory(plan)
     began = time.perf_counter()
     trainer = build(plan, model, tokenizer, rows, adapter, probe)
     prepare_s = time.perf_counter() - began
     trainer.train()
     timed = probe.seconds[plan["warmup"] :]
-    ids = json.dumps(rows).encode()
-    print(
-        json.dumps(
-            {
-                "losses": probe.losses,
-                "step_s": timed,
-                "cpu_s_per_step": (cpu_seconds() - probe.cpu_start) / len(timed),
-                "loaded_mb": loaded_mb,
-                "peak_mb": memory_mb("VmHWM"),
-                "prepare_s": prepare_s,
-                "gradient": str(gradient_path),
-                "ids_sha256": hashlib.sha256(ids).hexdigest(),
-                "pair_tokens_per_step": pair_tokens(rows) / len(probe.seconds),
-            }
-        )
-    )
+    n_pair, n_shared, n_scored = (count / len(probe.seconds) for count in count_tokens(rows))
+    return {
+        "side": plan["side"],
+        "losses": probe.losses,
+        "step_s": timed,
+        "cpu_s_per_step": (cpu_seconds() - probe.cpu_start) / len(timed),
+        "loaded_mb": loaded_mb,
+        "peak_mb": peak_memory(plan),
+        "prepare_s": prepare_s,
+        "gradient": str(gradient_path),
+        "ids_sha256": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
+        "pair_tokens_per_step": n_pair,
+        "tokens_per_step": n_shared if is_ours else n_pair,
+        "scored_per_step": n_scored,
+    }
 
 
 def load_model(plan):
-    """Return the model on the processor in the plan's precision, and its tokenizer."""
+    """Return the model in the plan's precision, and its tokenizer."""
+    if plan["device"] == "cuda":
+        from gpu_models import build_model
+        from trillium.policies.tiny import tiny_tokenizer
+
+        return build_model(plan["model"], plan["side"]), tiny_tokenizer()
     if plan["model"] == "tiny":
         from trillium.policies.tiny import tiny_policy, tiny_tokenizer
 
@@ -224,6 +135,8 @@ def make_rows(plan, tokenizer):
 
     def write(n_tokens):
         size = round(n_tokens * rng.uniform(0.7, 1.3))
+        if plan["device"] == "cuda":
+            return [rng.randrange(4, 100_000) for _ in range(size)]
         text = " ".join(rng.choices(WORDS, k=size + 8))
         return tokenizer(text, add_special_tokens=False).input_ids[:size]
 
@@ -238,12 +151,13 @@ def make_rows(plan, tokenizer):
     return rows
 
 
-def pair_tokens(rows):
-    """Count each pair as P+C and P+R, as a trainer that shares nothing sees it."""
-    return sum(
-        2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])
-        for row in rows
+def count_tokens(rows):
+    """Count tokens as a trainer that shares nothing sees them, as one that shares, and scored."""
+    prompt, scored = (
+        sum(sum(len(row[name]) for name in names) for row in rows)
+        for names in (("prompt_ids",), ("chosen_ids", "rejected_ids"))
     )
+    return 2 * prompt + scored, prompt + scored, scored
 
 
 def load_adapter(plan, model):
@@ -274,7 +188,7 @@ def build_trl(plan, model, tokenizer, rows, adapter, probe):
     arguments = DPOConfig(
         output_dir=str(new_path(plan, "trl")),
         beta=BETA,
-        bf16=False,
+        bf16=plan["device"] == "cuda",
         gradient_checkpointing=plan["side"] == "trl_default",
         precompute_ref_log_probs=plan["side"] == "trl_tuned",
         max_length=None,
@@ -299,6 +213,7 @@ def build_ours(plan, model, tokenizer, rows, adapter, probe):
     from trillium.policies.adapters import add_adapter
     from trillium.policies.config import LoraSettings
     from trillium.scoring.cache import LogpCache
+    from trillium.scoring.layout import choose_layout
     from trillium.scoring.reference import BaseReference, CachedReference
     from trillium.training.align import precompute_reference
     from trillium.training.steps import Sample, StepCollator
@@ -309,11 +224,12 @@ def build_ours(plan, model, tokenizer, rows, adapter, probe):
     policy = add_adapter(model, lora, base_name="benchmark", seed=0)
     install(policy, adapter)
     samples = [Sample(make_tree(index, row)) for index, row in enumerate(rows)]
-    collator = StepCollator("shared", tokenizer.pad_token_id or 0, plan["micro_tokens"])
+    layout = choose_layout(policy, "auto").layout
+    collator = StepCollator(layout, tokenizer.pad_token_id or 0, plan["micro_tokens"])
     reference = BaseReference(policy)
     if plan["side"] == "ours_cached":
         reference = CachedReference(reference, LogpCache(new_path(plan, "cache.sqlite")))
-        precompute_reference(reference, samples, collator, torch.device("cpu"))
+        precompute_reference(reference, samples, collator, torch.device(plan["device"]))
     task = Task(
         samples=samples,
         held_out=(),
@@ -339,7 +255,7 @@ def our_arguments(plan):
     )
     output = new_path(plan, "ours")
     output.mkdir()
-    arguments = training_arguments(config, output, use_cpu=True)
+    arguments = training_arguments(config, output, use_cpu=plan["device"] == "cpu")
     arguments.save_strategy = "no"
     return arguments
 
@@ -362,7 +278,7 @@ def make_tree(index, row):
 def shared_arguments(plan):
     """Return what both trainers are told in the same words."""
     return {
-        "use_cpu": True,
+        "use_cpu": plan["device"] == "cpu",
         "per_device_train_batch_size": plan["batch"],
         "learning_rate": plan["learning_rate"],
         "lr_scheduler_type": "constant",
@@ -386,13 +302,37 @@ def install(policy, adapter):
 
 
 def new_path(plan, name):
-    """Return a path in the workspace that no other process uses."""
-    return Path(plan["workspace"]) / f"{os.getpid()}-{name}"
+    """Return a path in the workspace that no other side and no other run of it uses."""
+    paths = Path(plan["workspace"]) / f"{os.getpid()}-{plan['side']}-{time.monotonic_ns()}"
+    paths.mkdir()
+    return paths / name
 
 
 def named_trainable(model):
     """Return name and parameter of everything that is trained."""
     return [(n, parameter) for n, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def wait():
+    """Let the device finish what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def begin_memory(plan):
+    """Forget the peak so far; returns what is held now, in MB."""
+    if plan["device"] == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / 2**20
+    Path("/proc/self/clear_refs").write_text("5")
+    return memory_mb("VmRSS")
+
+
+def peak_memory(plan):
+    """Return the most that was held since `begin_memory`, in MB."""
+    if plan["device"] == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return memory_mb("VmHWM")
 
 
 def memory_mb(field):
