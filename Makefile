@@ -1,5 +1,6 @@
 # make demo [APP=code]   a real model, end to end, on two cores; prints where the report is
-# make test              the whole suite              (ARGS="-m 'not slow'" for a part of it)
+# make test              the whole suite in two processes (ARGS="-m 'not slow'" for a part of it,
+#                        WORKERS=0 for one process)
 # make check             ruff, mypy, import-linter
 # make bench             the benchmark scripts        (BENCH=tests/benchmarks/NAME.py for one of them;
 #                        rec_at_size.py fits ids for half an hour and is left out)
@@ -8,6 +9,7 @@
 
 APP    ?= code
 ARGS   ?=
+WORKERS ?= 2
 BENCH  ?= $(filter-out %_worker.py %_child.py %_peers.py %_models.py %_at_size.py,$(sort $(wildcard tests/benchmarks/[a-z]*.py)))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p && break; done)
@@ -34,7 +36,7 @@ demo: $(STAMP)
 # Tests of the real model are skipped, with the reason, where it can neither be found nor fetched.
 test: $(STAMP)
 	-@$(BIN)/trillium assets get smollm2-135m-instruct
-	@$(BIN)/python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP)
 	@$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Settings that hold for every test: no network, one thread, a private cache."""
+"""Settings that hold for every test: no network, one thread, a private cache, a worker each."""
 
 import contextlib
 import os
@@ -11,6 +11,27 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# What looks at the whole machine, or breaks its container engine, does so in one worker.
+_OWN_MACHINE = "tests/security/"
+# A page of the documentation is a journey of its own, and long.
+_PAGE = "test_the_commands_of_a_page"
+_LONG = (_PAGE, "tests/e2e/", "test_resume.py", _OWN_MACHINE)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several workers share the suite, keep modules together and begin with what is long."""
+    if config.getoption("dist", "no") != "loadgroup":
+        return
+    modules = {item: item.nodeid.partition("::")[0] for item in items}
+    with_engine = {modules[one] for one in items if "docker_image" in one.fixturenames}
+    for item, module in modules.items():
+        is_alone = module.startswith(_OWN_MACHINE) or module in with_engine
+        group = item.nodeid if _PAGE in item.nodeid else "machine" if is_alone else module
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: not any(part in item.nodeid for part in _LONG))
 
 
 @pytest.fixture(scope="session")

@@ -117,7 +117,8 @@ def load_model(plan):
         from gpu_models import build_model
         from trillium.policies.tiny import tiny_tokenizer
 
-        return build_model(plan["model"], plan["side"]), tiny_tokenizer()
+        model = build_model(plan["model"], plan["side"])
+        return model.float() if plan["dtype"] == "float32" else model, tiny_tokenizer()
     if plan["model"] == "tiny":
         from trillium.policies.tiny import tiny_policy, tiny_tokenizer
 
@@ -252,6 +253,7 @@ def our_arguments(plan):
         order="sequential",
         per_device_train_batch_size=plan["batch"],
         learning_rate=plan["learning_rate"],
+        gradient_checkpointing=True if plan["side"] == "ours_lean" else None,
     )
     output = new_path(plan, "ours")
     output.mkdir()

@@ -7,10 +7,13 @@
 The protocol is that of dpo_step.py: same ids, batches, adapter and optimizer, an equality gate
 before any ratio. Each side builds the model anew. TRL runs under bfloat16 autocast, its default.
 Sides: `trl_default` (activations recomputed, reference on the fly, its defaults) against `ours`;
-`trl_tuned` (nothing recomputed, reference computed before) against `ours_cached`; `ours_plain` is
-ours without FlexAttention, packing and fused layers. Memory is the allocator's peak above the
-loaded model. The share of the device's matrix rate counts 4 operations per weight and token that a
-side computes, 6 with the reference on the fly, and the head's at scored tokens.
+`ours_lean` recomputes activations too, in row batches of 4,096 tokens; `trl_tuned` (nothing
+recomputed, reference computed before) against `ours_cached`; `ours_plain` is ours without
+FlexAttention, packing and fused layers. Memory is the allocator's peak above the loaded model.
+The first step is also computed once in float32, so that a difference between the sides has an
+owner (`from_exact`: of the loss, and one less the gradient's cosine; not for NF4). The share of
+the device's matrix rate counts 4 operations per weight and token that a side computes, 6 with the
+reference on the fly, and the head's at scored tokens.
 """
 
 import argparse
@@ -39,7 +42,8 @@ LENGTHS = {
     "tiny": {"prompt": (256, 64, 4)},
     "tiny-nf4": {"prompt": (256, 64, 4)},
 }
-PAIRS = (("trl_default", "ours"), ("trl_tuned", "ours_cached"))
+PAIRS = (("trl_default", "ours"), ("trl_tuned", "ours_cached"), ("trl_default", "ours_lean"))
+LEAN_TOKENS = 4096
 
 
 def main() -> None:
@@ -49,7 +53,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=1, help="runs of each side: A-B, B-A, ...")
-    parser.add_argument("--micro-tokens", type=int, default=8192, help="our row batches")
+    parser.add_argument("--micro-tokens", type=int, default=16_384, help="our row batches")
     parser.add_argument("--plain", action="store_true", help="also ours without GPU kernels")
     parser.add_argument("--json", type=Path, default=RESULTS / "gpu.json")
     options = parser.parse_args()
@@ -93,14 +97,40 @@ def measure(plan: Plan, mix: str, options: argparse.Namespace) -> Iterator[dict[
     """Yield one row per peer, and one for ours without kernels."""
     pairs = [*PAIRS, ("trl_tuned", "ours_plain")] if options.plain else list(PAIRS)
     done: dict[str, list[dict[str, object]]] = {}
+    exact = None
+    if not SHAPES[plan.model][-1]:
+        exact = run(
+            replace(
+                plan,
+                side="ours_plain",
+                dtype="float32",
+                micro_tokens=LEAN_TOKENS,
+                warmup=0,
+                steps=1,
+            )
+        )
     for pair in pairs:
         for number in range(options.repeats):
             for side in pair if number % 2 == 0 else reversed(pair):
                 if len(done.setdefault(side, [])) <= number:
-                    done[side].append(run(replace(plan, side=side)))
+                    tokens = LEAN_TOKENS if side == "ours_lean" else plan.micro_tokens
+                    done[side].append(run(replace(plan, side=side, micro_tokens=tokens)))
         row = summarise(mix, plan.dtype, *pair, [each for side in pair for each in done[side]])
-        print_row({"model": plan.model, **row}, None)
-        yield {"model": plan.model, **row}
+        row = {"model": plan.model, **row}
+        if exact is not None:
+            row["from_exact"] = {side: distance(done[side][0], exact) for side in pair}
+        print_row(row, None)
+        yield row
+
+
+def distance(side: dict[str, object], exact: dict[str, object]) -> dict[str, float]:
+    """Return how far a side's first loss and gradient are from those in float32."""
+    left, right = (torch.load(one["gradient"], weights_only=True).double() for one in (side, exact))
+    cosine = torch.nn.functional.cosine_similarity(left, right, dim=0)
+    return {
+        "loss": abs(side["losses"][0] - exact["losses"][0]),
+        "one_less_cosine": 1 - float(cosine),
+    }
 
 
 def run(plan: Plan) -> dict[str, object]:
@@ -158,7 +188,7 @@ def print_row(row: dict[str, object], rate: float | None) -> None:
     print(
         f"{row['model']:<10}{row['mix']:<8}{row['peer']:<12}{row['ours']:<12}"
         f"{row['speed_ratio']:>6}x memory {row['memory_ratio']:>5}x  {row['pair_tokens_per_s']}  "
-        f"{row['peak_above_model_mb']} MB{shares}  gate {verdict}",
+        f"{row['peak_above_model_mb']} MB{shares}  gate {verdict}  {row.get('from_exact', '')}",
         flush=True,
     )
 

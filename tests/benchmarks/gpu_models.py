@@ -1,5 +1,7 @@
 """Models of real shapes with random weights, built on the GPU in seconds: nothing is downloaded."""
 
+from types import SimpleNamespace
+
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, Qwen2Config
@@ -76,6 +78,9 @@ def quantise(model):
             setattr(parent, name, narrow)
             layer.weight = None
     model.is_loaded_in_4bit = model.is_quantized = True
+    # What the trainers ask of a quantised model.
+    method = SimpleNamespace(quant_method="bitsandbytes", load_in_4bit=True)
+    model.hf_quantizer = SimpleNamespace(is_trainable=True, quantization_config=method)
 
 
 def decoder_weights(name):

@@ -211,7 +211,8 @@ def test_oreo_trains_policy_and_values_and_searches_by_them(finished, workplace)
     assert {tree.labels["reward"] for tree in trees} == {(0.0,), (1.0,)}
     for tree in trees:
         assert sum(tree.steps[0]) == tree.path(0).n_scored
-        assert len(tree.steps[0]) >= 2
+    # A trajectory cut off in its first turn has one step; those that called the tool have more.
+    assert max(len(tree.steps[0]) for tree in trees) >= 2
     heads = [load_file(config.output / f"train_{number}/adapter/heads.safetensors")["value.weight"]
              for number in (0, 1)]  # fmt: skip
     # The second round goes on with the head of the first.

@@ -202,9 +202,8 @@ class PrefTrainer(Trainer):
         fixed = found.reference_logps
         if fixed is not None and self.state.global_step == 0 and task.starts_at_reference:
             scores = found.scores
-            check_starts_at_reference(
-                rows, scores.logps, fixed, scores.lengths, base_dtype(self.policy)
-            )
+            dtype = base_dtype(self.policy)
+            check_starts_at_reference(scores.logps, fixed, scores.lengths, dtype)
         losses = evaluate(
             task.objective,
             found.policy,
