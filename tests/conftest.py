@@ -2,9 +2,14 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 # Set before anything imports a Hugging Face library: a test that needs the network is a mistake.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -49,3 +54,37 @@ def docker_image() -> str:
         pytest.skip(str(error))
     subprocess.run([sources.image_folder() / "build"], check=True)
     return sources.IMAGE
+
+
+@pytest.fixture(scope="session")
+def check_compose() -> Callable[..., None]:
+    """Return a function by which Compose itself reads a file; skip where there is no Compose."""
+    plugin, old = ["docker", "compose"], ["docker-compose"]
+    is_there = (
+        shutil.which("docker")
+        and not subprocess.run([*plugin, "version"], capture_output=True, check=False).returncode
+    )
+    if not is_there and not shutil.which("docker-compose"):
+        pytest.skip("neither docker's compose plugin nor docker-compose is installed")
+
+    def check(file: Path, *options: str) -> None:
+        command = [*(plugin if is_there else old), "--file", str(file), *options, "config"]
+        if not is_there:
+            file.write_text(yaml.safe_dump(_without_news(yaml.safe_load(file.read_text()))))
+        command.append("--quiet")
+        checked = subprocess.run(
+            command, cwd=file.parent, capture_output=True, text=True, check=False
+        )
+        assert checked.returncode == 0, checked.stderr
+
+    return check
+
+
+def _without_news(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a Compose file less what version 1 does not know: project names, unmade host paths."""
+    values.pop("name", None)
+    for service in values["services"].values():
+        for volume in service.get("volumes", ()):
+            if isinstance(volume, dict):
+                volume.pop("bind", None)
+    return values

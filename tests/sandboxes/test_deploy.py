@@ -73,19 +73,10 @@ def test_the_profile_adds_ten_calls_to_that_of_programs_and_none_connects():
     assert "connect" not in service
 
 
-def test_the_compose_plugin_accepts_the_file(tmp_path):
-    if (
-        not shutil.which("docker")
-        or subprocess.run(
-            ["docker", "compose", "version"], capture_output=True, check=False
-        ).returncode
-    ):
-        pytest.skip("the compose plugin of docker is not installed")
+def test_compose_accepts_the_file(tmp_path, check_compose):
     shutil.copytree(FOLDER, tmp_path / "sandbox")
     (tmp_path / "sandbox" / "token").write_text("token")
-    command = ["docker", "compose", "--file", str(tmp_path / "sandbox" / "compose.yaml"), "config"]
-    checked = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert checked.returncode == 0, checked.stderr
+    check_compose(tmp_path / "sandbox" / "compose.yaml")
 
 
 def docker(*arguments):

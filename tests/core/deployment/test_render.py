@@ -96,17 +96,11 @@ def test_compose_serves_adapters_read_only_on_this_machine_with_a_token(rendered
     assert "--token-file=/run/secrets/token" in values["services"]["trillium"]["command"]
 
 
-def test_the_compose_plugin_accepts_the_file(rendered, folder):
-    probe = ["docker", "compose", "version"]
-    if not shutil.which("docker") or subprocess.run(probe, capture_output=True).returncode:
-        pytest.skip("the compose plugin of docker is not installed")
+def test_compose_accepts_the_file(rendered, folder, check_compose):
     write(rendered, folder / "out")
     (folder / "out" / "token").write_text("token")
     for profile in ("gpu", "cpu"):
-        command = ["docker", "compose", "--file", str(folder / "out" / "compose.yaml")]
-        command += ["--profile", profile, "config", "--quiet"]
-        checked = subprocess.run(command, capture_output=True, text=True)
-        assert checked.returncode == 0, checked.stderr
+        check_compose(folder / "out" / "compose.yaml", "--profile", profile)
 
 
 @pytest.mark.parametrize("name", KUBERNETES)
