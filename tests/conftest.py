@@ -28,7 +28,7 @@ _LONG = (_PAGE, "tests/e2e/", "test_resume.py", _OWN_MACHINE)
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where several workers share the suite, keep modules together and begin with what is long."""
-    if config.getoption("dist", "no") != "loadgroup":
+    if not getattr(config.option, "loadgroup", False):
         return
     modules = {item: item.nodeid.partition("::")[0] for item in items}
     with_engine = {modules[one] for one in items if "docker_image" in one.fixturenames}
