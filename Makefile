@@ -36,7 +36,7 @@ demo: $(STAMP)
 # Tests of the real model are skipped, with the reason, where it can neither be found nor fetched.
 test: $(STAMP)
 	-@$(BIN)/trillium assets get smollm2-135m-instruct
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP)
 	@$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from xdist.scheduler import LoadScopeScheduling
 
 # Set before anything imports a Hugging Face library: a test that needs the network is a mistake.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -18,25 +19,35 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-# What looks at the whole machine, or breaks its container engine, does so in one worker.
-_OWN_MACHINE = "tests/security/"
+# What looks at the whole machine, or breaks its container engine, is done by one worker.
+_ONE_MACHINE = (
+    "tests/security/",
+    *(f"tests/sandboxes/test_{name}" for name in ("container", "deploy", "docker", "levels")),
+)
 # A page of the documentation is a journey of its own, and long.
 _PAGE = "test_the_commands_of_a_page"
-_LONG = (_PAGE, "tests/e2e/", "test_resume.py", _OWN_MACHINE)
+_LONG = (_PAGE, "tests/e2e/", "test_resume.py", *_ONE_MACHINE)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several workers share the suite, keep modules together and begin with what is long."""
-    if not getattr(config.option, "loadgroup", False):
-        return
-    modules = {item: item.nodeid.partition("::")[0] for item in items}
-    with_engine = {modules[one] for one in items if "docker_image" in one.fixturenames}
-    for item, module in modules.items():
-        is_alone = module.startswith(_OWN_MACHINE) or module in with_engine
-        group = item.nodeid if _PAGE in item.nodeid else "machine" if is_alone else module
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: not any(part in item.nodeid for part in _LONG))
+class _Shares(LoadScopeScheduling):
+    """Give workers whole modules, whose fixtures are costly, and pages one by one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        if _PAGE in nodeid:
+            return nodeid
+        return "machine" if nodeid.startswith(_ONE_MACHINE) else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Share the suite between workers by `_Shares`."""
+    return _Shares(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where workers share the suite, begin with what is long."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: not any(part in item.nodeid for part in _LONG))
 
 
 @pytest.fixture(scope="session")
