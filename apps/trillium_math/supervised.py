@@ -88,8 +88,14 @@ def fine_tune(
         }
         for path in paths
     ]
+
+    class AdapterTrainer(SFTTrainer):
+        def _save(self, output_dir: str | None = None, state_dict: object = None) -> None:
+            """Save the adapter alone; PEFT would ask the hub whether the base was resized."""
+            save_adapter(policy.model, Path(output_dir or output))
+
     bar = ShowProgress(title)
-    trainer = SFTTrainer(
+    trainer = AdapterTrainer(
         model=policy.model,
         args=SFTConfig(
             output_dir=str(output),

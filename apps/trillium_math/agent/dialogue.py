@@ -7,6 +7,7 @@ alone and spliced in.
 
 import logging
 from collections.abc import Sequence
+from functools import cache
 
 from transformers import PreTrainedTokenizerBase
 from trillium.errors import ConfigError, DataError
@@ -18,6 +19,11 @@ from trillium_math.agent.config import AgentConfig
 log = logging.getLogger(__name__)
 
 _PROBE = "trilliumprobe"
+
+
+@cache
+def _say_once(text: str) -> None:
+    log.warning(text)
 
 
 class Dialogue:
@@ -109,7 +115,7 @@ class Dialogue:
                 "agent.tool_role=tool: the chat template has no turn for a tool (it ignores or "
                 "refuses the role); set agent.tool_role=user"
             )
-        log.warning("the chat template has no turn for a tool; its output goes as a user's turn")
+        _say_once("the chat template has no turn for a tool; its output goes as a user's turn")
         return "user"
 
     def _renders_tool(self) -> bool:
