@@ -16,7 +16,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from trillium.deployment.provenance import warn_unservable
+from trillium.deployment.provenance import record_provenance, warn_of
 from trillium.errors import ConfigError
 from trillium.files import hash_json
 from trillium.policies.adapters import adapter_digest, save_adapter
@@ -135,7 +135,15 @@ def fine_tune(
         bar.close()
     with guard_disk(output / "adapter"):
         save_adapter(policy.model, output / "adapter")
-        warn_unservable(output / "adapter")
+        problems = record_provenance(
+            output / "adapter",
+            policy.model,
+            method={"name": "supervised", **config.model_dump(mode="json")},
+            reference=None,
+            identity=identity,
+            n_examples=len(paths),
+        )
+    warn_of(output / "adapter", problems)
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     return {
         "steps": n_steps,
