@@ -75,14 +75,13 @@ def main() -> None:
             torch.manual_seed(123)
             train(name, output / name / "whole", spreads=False)
             policy = train(name, output / name / "spread", spreads=True)
-        for recomputes in (False, True):
+        for stopped, ends_spread in (("continued", True), ("continued-whole", False)):
             torch.manual_seed(123)
-            stopped = output / f"stopped-{recomputes}"
             try:
-                train("dpo", stopped, spreads=True, recomputes=recomputes, callbacks=[Stop()])
+                train("dpo", output / stopped, spreads=True, recomputes=True, callbacks=[Stop()])
             except KeyboardInterrupt:
-                assert not (stopped / "adapter").exists()
-            train("dpo", stopped, spreads=True, recomputes=recomputes)
+                assert not (output / stopped / "adapter").exists()
+            train("dpo", output / stopped, spreads=ends_spread, recomputes=True)
         (output / f"counts-{processes.index}.json").write_text(json.dumps(count(policy)))
 
 

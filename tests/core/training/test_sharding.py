@@ -71,9 +71,10 @@ def test_spread_weights_train_what_whole_weights_train(objective, output):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recomputes", [False, True])
-def test_a_run_with_spread_weights_that_stopped_ends_in_the_same_bytes(recomputes, output):
-    assert_same(output / "dpo" / "whole", output / f"stopped-{recomputes}")
+@pytest.mark.parametrize("stopped", ["continued", "continued-whole"])
+def test_a_run_with_spread_weights_that_stopped_ends_in_the_same_bytes(stopped, output):
+    """Activations are recomputed here, which changes no bit either."""
+    assert_same(output / "dpo" / "whole", output / stopped)
 
 
 @pytest.mark.slow
