@@ -189,9 +189,16 @@ class CachedReference:
     the same batches, a run that was killed ends with the same bits as one that was not.
     """
 
-    def __init__(self, live: LiveReference, cache: LogpCache) -> None:
-        """Answer from `cache`, and let `live` compute what is not there."""
+    def __init__(
+        self, live: LiveReference, cache: LogpCache, *, ask_all: Callable[[bool], bool] = bool
+    ) -> None:
+        """Answer from `cache`, and let `live` compute what is not there.
+
+        `ask_all` says whether any process says yes: where weights are spread over processes, all
+        must compute when one of them has to.
+        """
         self._live = live
+        self._ask_all = ask_all
         self._cache = cache
         self.n_hits = 0
         self.n_computed = 0
@@ -246,7 +253,7 @@ class CachedReference:
         found = self._cache.get(wanted)
         self.n_hits += len(found)
         missing = set(wanted) - set(found)
-        if not missing:
+        if not self._ask_all(bool(missing)):
             return found
         values = self._live.token_logps(batch)[batch.entry_slot].float().cpu().numpy()
         ends = torch.bincount(batch.entry_path, minlength=batch.n_paths).cumsum(0).tolist()
@@ -267,10 +274,12 @@ def open_reference(
     *,
     cache: LogpCache | None = None,
     folder: Path | None = None,
+    ask_all: Callable[[bool], bool] = bool,
 ) -> CachedReference | LiveReference | None:
     """Return the reference that `kind` names: base, adapter:PATH, snapshot, or none (None).
 
-    `folder` is where the base's weights came from. Raises ConfigError for any other kind.
+    `folder` is where the base's weights came from; `ask_all` as in `CachedReference`. Raises
+    ConfigError for any other kind.
     """
     name, _, path = kind.partition(":")
 
@@ -291,7 +300,7 @@ def open_reference(
             f"reference: {kind!r} is no reference (base, adapter:PATH, snapshot or none); "
             "choose one of these"
         )
-    return live if cache is None else CachedReference(live, cache)
+    return live if cache is None else CachedReference(live, cache, ask_all=ask_all)
 
 
 def _add_up(record: NDArray[np.float32]) -> float:

@@ -16,6 +16,7 @@ from trillium.layouts import collate
 from trillium.scoring.forward import hidden_at_slots, open_model
 from trillium.scoring.head import CHUNKS
 from trillium.training.config import TrainConfig
+from trillium.training.sharding import is_sharded, largest
 from trillium.training.steps import MICRO_TOKENS, row_tokens
 from trillium.trees import Layout, TokenTree
 
@@ -43,8 +44,11 @@ def plan_budget(
     is_open = config.micro_tokens is None or config.gradient_checkpointing is None
     if device.type != "cuda" or not trees or not is_open:
         return Budget(micro_tokens, config.gradient_checkpointing is True)
-    fitting = free_bytes(policy, device) / kept_bytes(policy, trees, layout)
-    return fit(config, int(fitting), longest=max(row_tokens(tree, layout) for tree in trees))
+    fitting = int(free_bytes(policy, device) / kept_bytes(policy, trees, layout))
+    if is_sharded(policy):
+        # Cut alike, trees that all processes score take each of them equally many passes.
+        fitting = -largest(-fitting)
+    return fit(config, fitting, longest=max(row_tokens(tree, layout) for tree in trees))
 
 
 def fit(config: TrainConfig, n_fitting: int, *, longest: int) -> Budget:

@@ -22,14 +22,14 @@ def train(
 
     from trillium.config import find_run_file, load_config
     from trillium.training.memory import plan_memory
-    from trillium.training.processes import joined_processes
+    from trillium.training.processes import joined_processes, wants_sharding
     from trillium.training.runfile import TrainRun, prepare, run_training
     from trillium.training.summary import summarise
 
     run = load_config(TrainRun, find_run_file(config, package="trillium"), overrides or [])
     console = Console()
     if dry_run:
-        prepared = prepare(run)
+        prepared = prepare(run, shards=wants_sharding())
         console.print(prepared.preview())
         plan = plan_memory(run.policy, run.train, prepared.trees, prepared.base)
         if plan is not None:

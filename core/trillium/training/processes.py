@@ -6,7 +6,7 @@ of a group that is still open when the interpreter ends can abort it after all w
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -14,7 +14,8 @@ from typing import TypeVar, cast
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, reduce
+from torch import nn
 
 from trillium.errors import ConfigError
 
@@ -23,10 +24,14 @@ Told = TypeVar("Told")
 
 @dataclass(frozen=True)
 class Processes:
-    """Say how many processes train together, and which of them this one is, from 0."""
+    """Say how many processes train together, and which of them this one is, from 0.
+
+    `shards` says that the weights of the base shall be spread over them.
+    """
 
     n: int
     index: int
+    shards: bool = False
 
     @property
     def is_first(self) -> bool:
@@ -47,22 +52,70 @@ ALONE = Processes(n=1, index=0)
 # What `accelerate launch` sets for engines that keep only a share of the weights in each process.
 _SHARDING = {"ACCELERATE_USE_FSDP": "--use_fsdp", "ACCELERATE_USE_DEEPSPEED": "--use_deepspeed"}
 
+# Its options that would change what is kept where: name, values that are refused, remedy.
+_UNKNOWN_OPTIONS = (
+    ("FSDP_OFFLOAD_PARAMS", ("true", "1"), "leave --fsdp_offload_params out"),
+    (
+        "FSDP_RESHARD_AFTER_FORWARD",
+        ("false", "0", "no_reshard", "shard_grad_op"),
+        "leave --fsdp_reshard_after_forward out",
+    ),
+    (
+        "FSDP_ACTIVATION_CHECKPOINTING",
+        ("true", "1"),
+        "leave --fsdp_activation_checkpointing out and set train.gradient_checkpointing=true",
+    ),
+)
+
+
+def wants_sharding() -> bool:
+    """Say whether the launcher asks for a base whose weights are spread over processes.
+
+    Raises ConfigError for other engines than FSDP 2, and for options of it that are not known here.
+    """
+    if _is_on("ACCELERATE_USE_DEEPSPEED"):
+        raise ConfigError(
+            "ACCELERATE_USE_DEEPSPEED=true: weights are spread over processes by FSDP 2 alone; "
+            "launch with --use_fsdp --fsdp_version 2 instead of --use_deepspeed"
+        )
+    if not _is_on("ACCELERATE_USE_FSDP"):
+        return False
+    version = os.environ.get("FSDP_VERSION", "1")
+    if version != "2":
+        raise ConfigError(
+            f"FSDP_VERSION={version}: weights are spread over processes by FSDP 2 alone; launch "
+            "with --use_fsdp --fsdp_version 2"
+        )
+    for name, refused, remedy in _UNKNOWN_OPTIONS:
+        value = os.environ.get(name, "")
+        if value.lower() in refused:
+            raise ConfigError(f"{name}={value}: is not known here; {remedy}")
+    return True
+
 
 def refuse_sharding() -> None:
-    """Raise ConfigError when the launcher asks for weights that are spread over processes.
-
-    Such engines gather a layer's weights from all processes in every pass. Ours take different
-    numbers of passes: each cuts its trees into rows by their tokens, and may have none at the end
-    of an epoch. They would wait for one another for ever.
-    """
+    """Raise ConfigError where the launcher asks for spread weights and nothing spreads them."""
     for name, option in _SHARDING.items():
-        if os.environ.get(name, "false").lower() == "true":
+        if _is_on(name):
             raise ConfigError(
-                f"{name}=true: weights cannot be spread over processes (they take different "
-                "numbers of passes over their trees, and each pass would wait for all of them); "
-                f"launch without {option}: every process then holds the whole base; where that "
-                "does not fit set policy.quantisation=nf4"
+                f"{name}=true: only `trillium train` spreads weights over processes; launch "
+                f"without {option}: every process then holds the whole base"
             )
+
+
+def _is_on(name: str) -> bool:
+    return os.environ.get(name, "false").lower() in ("true", "1")
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Average over processes what each has added up; a process without trees adds zeros."""
+    if PartialState().num_processes == 1:
+        return
+    for parameter in parameters:
+        if parameter.requires_grad:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            parameter.grad.copy_(reduce(parameter.grad, "mean"))
 
 
 @contextmanager
@@ -71,13 +124,27 @@ def joined_processes() -> Iterator[Processes]:
 
     All wait for one another before they leave. A process that fails leaves at once: the others
     would wait for ever, and learn of it from the launcher or from their next exchange. Raises
-    ConfigError when the launcher asks for sharded weights.
+    ConfigError when the launcher asks for weights spread in a way that is not known here.
     """
-    refuse_sharding()
-    state = PartialState(cpu=not torch.cuda.is_available())
+    shards = wants_sharding()
+    with _without_plugin():
+        state = PartialState(cpu=not torch.cuda.is_available())
+        try:
+            # With one process there is nobody to share with.
+            n = state.num_processes
+            yield Processes(n, state.process_index, shards and n > 1)
+            if dist.is_initialized():
+                dist.barrier()
+        finally:
+            state.destroy_process_group()
+
+
+@contextmanager
+def _without_plugin() -> Iterator[None]:
+    """Keep what the launcher asked for from transformers and accelerate: `shard_base` does it."""
+    asked = os.environ.pop("ACCELERATE_USE_FSDP", None)
     try:
-        yield Processes(state.num_processes, state.process_index)
-        if dist.is_initialized():
-            dist.barrier()
+        yield
     finally:
-        state.destroy_process_group()
+        if asked is not None:
+            os.environ["ACCELERATE_USE_FSDP"] = asked

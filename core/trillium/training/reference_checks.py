@@ -1,6 +1,6 @@
 """What a run asks of its reference beside log-probabilities: KTO's mismatch, and equal starts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float, Int
@@ -21,14 +21,17 @@ _ROUNDING_NATS_LOW_PRECISION = 3e-2
 
 @torch.no_grad()
 def mismatched_logratios(
-    policy: nn.Module, reference: ReferenceProvider, batches: Sequence[TreeBatch]
+    policy: nn.Module, reference: ReferenceProvider, batches: Iterable[tuple[TreeBatch, bool]]
 ) -> float:
-    """Return the summed log-ratio of KTO's mismatched responses (arXiv 2402.01306, Section 4.1)."""
+    """Return the summed log-ratio of KTO's mismatched responses (arXiv 2402.01306, Section 4.1).
+
+    A batch that comes with False is computed and does not count.
+    """
     total = 0.0
     with evaluating(policy):
-        for rows in batches:
+        for rows, counts in batches:
             logratios = score(policy, rows).logps - reference.logps(rows)
-            total += logratios.to(torch.float64).sum().item()
+            total += logratios.to(torch.float64).sum().item() if counts else 0.0
     return total
 
 

@@ -32,8 +32,9 @@ from trillium.training.align import AlignConfig, AlignResult, align
 from trillium.training.config import TrainConfig
 from trillium.training.fit import check_fit
 from trillium.training.journal import read_evaluations, read_metrics
-from trillium.training.processes import ALONE, Processes, refuse_sharding
+from trillium.training.processes import ALONE, Processes
 from trillium.training.rows import read_trees
+from trillium.training.sharding import any_process, check_shardable, shard_base
 from trillium.trees import TokenTree
 
 OUTPUTS = ("adapter", "metrics.jsonl", "timing.jsonl")
@@ -84,9 +85,13 @@ class Prepared:
         return text.append_text(render_tree(self.trees[0], self.tokenizer))
 
 
-def prepare(config: TrainRun) -> Prepared:
-    """Read, tokenise and check the rows; loads a tokenizer and no model."""
-    refuse_sharding()
+def prepare(config: TrainRun, *, shards: bool = False) -> Prepared:
+    """Read, tokenise and check the rows; loads a tokenizer and no model.
+
+    `shards` says that the weights of the base will be spread over processes.
+    """
+    if shards:
+        check_shardable(config.policy, config.train)
     if needs_of(config.objective).reference and config.reference == "none":
         raise ConfigError(
             f"reference is none and objective {config.objective.name} compares with one; "
@@ -118,7 +123,7 @@ def run_training(
 
     Every process that was launched calls this, within `joined_processes`.
     """
-    prepared = prepare(config)
+    prepared = prepare(config, shards=processes.shards)
     if processes.is_first:
         say(f"rows: {prepared.report.summary()}")
         counts = _run_stage(config, prepared, processes, say)
@@ -126,7 +131,7 @@ def run_training(
         # The first process owns the folder; the others train where it says, if at all.
         work: Path | None = processes.tell()
         if work is not None:
-            _align(config, prepared, work, lambda _: None)
+            _align(config, prepared, work, lambda _: None, processes)
         counts = {}
     counts = processes.tell(counts)
     return AlignResult(
@@ -146,7 +151,7 @@ def _run_stage(
         stage = run.stage("align", _input_hashes(config, prepared))
         processes.tell(stage.work if stage.is_due else None)
         if stage.is_due:
-            result = _align(config, prepared, stage.work, say)
+            result = _align(config, prepared, stage.work, say, processes)
             outputs = [*OUTPUTS, *(["evaluations.jsonl"] if result.evaluations else [])]
             outputs += [LOOKS] if config.train.overoptimisation_steps else []
             stage.finish(
@@ -170,13 +175,27 @@ def _input_hashes(config: TrainRun, prepared: Prepared) -> dict[str, str]:
 
 
 def _align(
-    config: TrainRun, prepared: Prepared, work: Path, say: Callable[[str], None]
+    config: TrainRun,
+    prepared: Prepared,
+    work: Path,
+    say: Callable[[str], None],
+    processes: Processes,
 ) -> AlignResult:
-    policy = load_policy(config.policy, seed=config.train.seed)
+    # What is to be spread is loaded into main memory: it may fit no device as a whole.
+    place = "cpu" if processes.shards else None
+    policy = load_policy(config.policy, device=place, seed=config.train.seed)
     with _open_cache() as cache:
         reference = open_reference(
-            config.reference, policy.model, cache=cache, folder=policy.folder
+            config.reference,
+            policy.model,
+            cache=cache,
+            folder=policy.folder,
+            ask_all=any_process if processes.shards else bool,
         )
+        if processes.shards:
+            # The reference takes its name from whole weights.
+            _ = reference and reference.identity
+            shard_base(policy.model)
         say(f"reference: {reference.describe() if reference else 'none'}")
         return align(
             AlignConfig(objective=config.objective, train=config.train),

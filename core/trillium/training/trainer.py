@@ -35,13 +35,14 @@ from trillium.training.heads import head_group, heads_of, load_heads, save_heads
 from trillium.training.inputs import gather
 from trillium.training.journal import Journal
 from trillium.training.metrics import Meter, average, measure
-from trillium.training.processes import refuse_sharding
+from trillium.training.processes import average_gradients, refuse_sharding
 from trillium.training.reference_checks import (
     base_dtype,
     check_starts_at_reference,
     mismatched_logratios,
 )
 from trillium.training.sampler import Split, StepLoader, StepSampler
+from trillium.training.sharding import even_out, is_sharded
 from trillium.training.steps import Sample, StepBatch
 from trillium.training.task import StepTotals, Task
 from trillium.trees import TreeBatch
@@ -60,7 +61,8 @@ class PrefTrainer(Trainer):
     ) -> None:
         """Prepare to train.
 
-        Raises ConfigError when a reference is needed and there is none, and for sharded weights.
+        Raises ConfigError when a reference is needed and there is none, and where the launcher
+        asks for spread weights outside `joined_processes`.
         """
         refuse_sharding()
         self.policy = policy
@@ -79,6 +81,11 @@ class PrefTrainer(Trainer):
             callbacks=list(callbacks),
         )
         self.remove_callback(PrinterCallback)
+        # As for weights that transformers spreads: DistributedDataParallel would refuse them.
+        self.is_distributed_loading_by_transformers = is_sharded(policy)
+        # What a process computes while others have more to do, where they wait for one another.
+        shortest = min(task.samples, key=lambda sample: sample.tree.n_tokens)
+        self._spare = task.collator([shortest] if is_sharded(policy) else [])
         if arguments.activation_checkpointing and isinstance(policy, PeftModel):
             # Without a gradient at the input, checkpointed blocks of frozen weights give none.
             policy.enable_input_require_grads()
@@ -136,14 +143,14 @@ class PrefTrainer(Trainer):
         """Add the gradients of one micro step; returns its share of the step's mean loss."""
         model.train()
         total = torch.zeros((), device=self.args.device)
-        for rows in inputs.rows:
-            losses = self._losses(rows.to(self.args.device), self._totals)
+        for rows, counts in even_out(inputs.rows, self._spare.rows):
+            losses = self._losses(rows.to(self.args.device), self._totals, counts=counts)
             # Gradients and losses are averaged over processes, and each holds a part of the sum.
-            share = losses.sum() * (self.args.world_size / self._totals.n_trees)
+            share = losses.sum() * (counts * self.args.world_size / self._totals.n_trees)
             self.accelerator.backward(share)
             total += share.detach()
         if self.accelerator.sync_gradients:
-            self._average_gradients()
+            average_gradients(self.policy.parameters())
         return total
 
     def evaluate(
@@ -189,8 +196,13 @@ class PrefTrainer(Trainer):
         """Return 0: shared prefixes make the usual estimate from token counts wrong."""
         return 0
 
-    def _losses(self, rows: TreeBatch, totals: StepTotals) -> Float[Tensor, " tree"]:
-        """Return one loss per tree from exactly the forwards that the objective declares."""
+    def _losses(
+        self, rows: TreeBatch, totals: StepTotals, *, counts: bool = True
+    ) -> Float[Tensor, " tree"]:
+        """Return one loss per tree from exactly the forwards that the objective declares.
+
+        Its measures are recorded where it `counts`.
+        """
         task = self.task
         found = gather(
             task.objective,
@@ -215,7 +227,8 @@ class PrefTrainer(Trainer):
             computed=found.computed,
         )
         self._check_finite(losses, rows)
-        self._meter.add(measure(task.objective, found, rows.labels))
+        if counts:
+            self._meter.add(measure(task.objective, found, rows.labels))
         return losses
 
     def _count(self, batches: Sequence[StepBatch], *, over_processes: bool = True) -> StepTotals:
@@ -228,7 +241,9 @@ class PrefTrainer(Trainer):
         ]
         logratio_sum = 0.0
         if self.needs.mismatched and self.task.reference is not None:
-            rows = [rows.to(self.args.device) for batch in batches for rows in batch.mismatched]
+            own = [rows for batch in batches for rows in batch.mismatched]
+            turns = even_out(own, self._spare.mismatched)
+            rows = ((rows.to(self.args.device), counts) for rows, counts in turns)
             logratio_sum = mismatched_logratios(self.policy, self.task.reference, rows)
         shared = torch.tensor([*counts, logratio_sum], dtype=torch.float64, device=self.args.device)
         if over_processes:
@@ -258,15 +273,8 @@ class PrefTrainer(Trainer):
             )
         return norm
 
-    def _average_gradients(self) -> None:
-        """Average over processes what each has added up; a process without trees adds zeros."""
-        if self.args.world_size == 1:
-            return
-        for parameter in self.policy.parameters():
-            if parameter.requires_grad:
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                parameter.grad.copy_(self.accelerator.reduce(parameter.grad, "mean"))
+    def _sync_replicated_trainable_parameters(self, model: nn.Module) -> None:
+        """Do nothing: adapters are equal from the start, and gradients are averaged by us."""
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         """Write and seal a checkpoint; on a full disk the earlier ones stay as they are."""

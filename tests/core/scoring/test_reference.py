@@ -13,6 +13,7 @@ from trillium.policies.load import load_policy
 from trillium.policies.tiny import tiny_policy, tiny_tokenizer
 from trillium.scoring.cache import LogpCache
 from trillium.scoring.fingerprint import fingerprint_base
+from trillium.scoring.forward import open_model
 from trillium.scoring.reference import (
     AdapterReference,
     BaseReference,
@@ -195,6 +196,27 @@ def test_what_changes_the_reference_misses_the_cache(tmp_path: Path) -> None:
             missed = CachedReference(BaseReference(build()), cache)
             missed.logps(collate([pair(0, prompt)], layout="shared", pad_id=3))
             assert (missed.n_hits, missed.n_computed) == (0, 2)
+
+
+def test_a_process_that_misses_nothing_computes_with_those_that_do(tmp_path: Path) -> None:
+    """Where weights are spread over processes, a pass waits for all of them."""
+    (batch,) = batch_up(TREES[:1])
+    policy, passes, asked = build(), [], []
+    open_model(policy).decoder.register_forward_pre_hook(lambda *_: passes.append(1))
+
+    def ask_all(answer: bool) -> bool:
+        asked.append(answer)
+        return True
+
+    with LogpCache(tmp_path / "logps.sqlite") as cache:
+        expected = CachedReference(BaseReference(policy), cache).logps(batch)
+        assert torch.equal(CachedReference(BaseReference(policy), cache).logps(batch), expected)
+        assert len(passes) == 1
+        reference = CachedReference(BaseReference(policy), cache, ask_all=ask_all)
+        # The second answer comes from memory, and others wait all the same.
+        assert torch.equal(reference.logps(batch), expected)
+        assert torch.equal(reference.logps(batch), expected)
+        assert (len(passes), asked, reference.n_computed) == (3, [False, False], 0)
 
 
 def test_same_ids_under_another_mask_miss_the_cache(tmp_path: Path) -> None:

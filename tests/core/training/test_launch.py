@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,11 +19,11 @@ from trillium.training.journal import read_evaluations, read_metrics
 TRILLIUM = [sys.executable, "-c", "from trillium.cli import main; main()"]
 
 
-def launched():
+def launched(*options):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", *(options or ["--multi_gpu"])]
     return [*launcher, "--num_processes", "2", "--main_process_port", port, "--no_python"]
 
 
@@ -87,6 +88,13 @@ def test_two_launched_processes_are_one_with_the_same_global_batch(folder):
     for name, tensor in left.items():
         torch.testing.assert_close(tensor, right[name], rtol=1e-3, atol=2e-5)
     written = Path(adapters[1]).stat().st_mtime_ns
+    # With weights spread over the two the same bytes come out, from an empty cache.
+    shutil.rmtree(folder / "cache")
+    spread = launched("--use_fsdp", "--fsdp_version", "2")
+    apart = train(spread, "output=apart", "train.per_device_train_batch_size=2", cwd=folder)
+    assert apart.returncode == 0, apart.stderr
+    for name in ("metrics.jsonl", "evaluations.jsonl", "adapter/adapter_model.safetensors"):
+        assert (folder / "apart" / name).read_bytes() == (folder / "two" / name).read_bytes(), name
     again = train(launched(), "output=two", "train.per_device_train_batch_size=2", cwd=folder)
     assert again.returncode == 0, again.stderr
     assert adapters[1].stat().st_mtime_ns == written

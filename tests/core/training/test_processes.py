@@ -8,10 +8,11 @@ import sys
 
 import pytest
 from trillium.errors import ConfigError
-from trillium.training.processes import joined_processes
+from trillium.training.processes import joined_processes, refuse_sharding, wants_sharding
 from trillium.training.sampler import Split, StepSampler
 from trillium.training.steps import Sample, StepCollator
 
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 # Thirty exchanges and a sudden end: with the group left open, about one run in three aborts.
 TALK = """
 import json, sys, torch, torch.distributed as dist
@@ -70,20 +71,46 @@ def test_a_process_that_fails_does_not_wait_for_the_others():
 
 
 @pytest.mark.parametrize(
-    ("name", "option"),
-    [("ACCELERATE_USE_FSDP", "--use_fsdp"), ("ACCELERATE_USE_DEEPSPEED", "--use_deepspeed")],
+    ("environment", "sentence"),
+    [
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "ACCELERATE_USE_DEEPSPEED=true: .* --use_fsdp"),
+        ({"ACCELERATE_USE_FSDP": "true"}, "FSDP_VERSION=1: .* --fsdp_version 2"),
+        ({**FSDP, "FSDP_OFFLOAD_PARAMS": "true"}, "FSDP_OFFLOAD_PARAMS=true: .* leave "),
+        ({**FSDP, "FSDP_RESHARD_AFTER_FORWARD": "false"}, "FSDP_RESHARD_AFTER_FORWARD=false: "),
+        (
+            {**FSDP, "FSDP_ACTIVATION_CHECKPOINTING": "true"},
+            "FSDP_ACTIVATION_CHECKPOINTING=true: .* set train.gradient_checkpointing=true",
+        ),
+    ],
 )
-def test_sharded_weights_are_refused_with_the_reason(name, option, monkeypatch):
-    monkeypatch.setenv(name, "true")
-    with (
-        pytest.raises(ConfigError, match=f"{name}=true: .* passes .* launch without {option}: "),
-        joined_processes(),
-    ):
+def test_ways_to_spread_weights_that_are_not_known_are_refused(environment, sentence, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=sentence), joined_processes():
         pass
 
 
+@pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
+def test_spread_weights_that_nothing_spreads_are_refused(name, monkeypatch):
+    refuse_sharding()
+    monkeypatch.setenv(name, "true")
+    with pytest.raises(ConfigError, match=f"{name}=true: only `trillium train` spreads weights"):
+        refuse_sharding()
+
+
+def test_one_process_shares_with_nobody_and_keeps_the_plugin_away(monkeypatch):
+    for name, value in FSDP.items():
+        monkeypatch.setenv(name, value)
+    assert wants_sharding()
+    with joined_processes() as processes:
+        assert not processes.shards
+        # Else transformers' Trainer would spread the weights in its own way.
+        assert not wants_sharding()
+    assert wants_sharding()
+
+
 def test_processes_take_different_numbers_of_passes(pairs):
-    """The reason of that refusal: 21 trees in steps of four, dealt to two processes."""
+    """The reason for spare passes: 21 trees in steps of four, dealt to two processes."""
     trees = pairs(21)
     collate = StepCollator("shared", 0, micro_tokens=64)
 
