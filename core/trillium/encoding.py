@@ -6,14 +6,12 @@ tokens it has in common with the whole. A token that straddles a boundary belong
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
 from trillium.rendering import Rendered, common_length
+from trillium.tokenize_config import Truncation
 from trillium.trees import TokenPath
-
-Truncation = Literal["drop", "keep_start", "keep_end"]
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from trillium.errors import ShapeError
 from trillium.families import merge_trees
+from trillium.tree_batch import TreeBatch
 from trillium.tree_labels import stack_columns, stack_labels
-from trillium.trees import Layout, TokenTree, TreeBatch, path_digest
+from trillium.trees import Layout, TokenTree, path_digest
 
 _Ints = NDArray[np.int64]
 _Bools = NDArray[np.bool_]

@@ -8,15 +8,13 @@ policy writes. `{% generation %}` marks are not needed. Tokens are the business 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from trillium.errors import DataError
 from trillium.fields import Message
-
-ScoredTurns = Literal["all", "last", "final_answer", "explicit"]
+from trillium.tokenize_config import ScoredTurns
 
 _PROBE = "trilliumprobe"
 _EMPTY_THINK = re.compile(r"\s*(<think>)?\s*</think>\s*")

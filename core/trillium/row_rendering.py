@@ -7,8 +7,9 @@ from transformers import PreTrainedTokenizerBase
 
 from trillium.record_texts import Reply
 from trillium.records import Row
-from trillium.rendering import ChatTemplate, Conversation, Rendered, ScoredTurns
+from trillium.rendering import ChatTemplate, Conversation, Rendered
 from trillium.search_records import Step, TreeRow
+from trillium.tokenize_config import ScoredTurns
 
 
 @dataclass(frozen=True)

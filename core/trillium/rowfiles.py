@@ -32,10 +32,7 @@ SomeRow = TypeVar("SomeRow", bound=Row)
 
 def load_rows(path: Path, kind: type[SomeRow]) -> list[SomeRow]:
     """Read a .jsonl or .parquet file; raises DataError naming every line that is wrong."""
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder (needs a .jsonl or .parquet file); name a file in it")
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file (needs .jsonl or .parquet); check the path")
+    check_file(path)
     if path.suffix == ".jsonl":
         return _parse(_read_lines(path), kind, str(path))
     if path.suffix == ".parquet":
@@ -43,6 +40,14 @@ def load_rows(path: Path, kind: type[SomeRow]) -> list[SomeRow]:
     raise DataError(
         f"{path}: unknown kind of file (needs .jsonl or .parquet); convert it or rename it"
     )
+
+
+def check_file(path: Path) -> None:
+    """Raise DataError where there is no file to read."""
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder (needs a .jsonl or .parquet file); name a file in it")
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file (needs .jsonl or .parquet); check the path")
 
 
 def parse_rows(

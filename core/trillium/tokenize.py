@@ -10,12 +10,10 @@ whom is the layout's business.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedTokenizerBase
 
-from trillium.encoding import EncodedRow, Encoder, Truncation, truncate
+from trillium.encoding import EncodedRow, Encoder, truncate
 from trillium.errors import DataError
 from trillium.fields import Text
 from trillium.record_texts import Reply
@@ -26,36 +24,12 @@ from trillium.records import (
     RankingRow,
     TrajectoryRow,
 )
-from trillium.rendering import ChatTemplate, Rendered, ScoredTurns, Unusable
+from trillium.rendering import ChatTemplate, Rendered, Unusable
 from trillium.row_rendering import RowRenderer, Sample
 from trillium.search_records import TreeRow
+from trillium.tokenize_config import TokenizeConfig
 from trillium.tokenize_report import TOO_LONG, Ledger, TokenizeReport
 from trillium.trees import TokenPath, TokenTree
-
-
-class TokenizeConfig(BaseModel):
-    """Choose what of a row is kept and what of it is scored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_length: int | None = Field(
-        default=1024, ge=2, description="longest path in tokens; null: any"
-    )
-    truncation: Truncation = Field(
-        default="drop",
-        description="a longer path: drop its row, keep_start (cut replies at their end) or "
-        "keep_end (cut prompts at their start)",
-    )
-    scored_turns: ScoredTurns = Field(
-        default="all", description="assistant turns of a completion that count"
-    )
-    add_eos: bool = Field(
-        default=True, description="end replies with the stop token; false for steps"
-    )
-    on_prefix_violation: Literal["refuse", "repair"] = Field(
-        default="refuse",
-        description="template that rewrites earlier turns: stop, or score what the whole shows",
-    )
 
 
 @dataclass(frozen=True)

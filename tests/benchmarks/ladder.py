@@ -39,7 +39,8 @@ from trillium.policies.config import LoraSettings
 from trillium.scoring.forward import open_model
 from trillium.scoring.reference import BaseReference
 from trillium.scoring.scores import score, sum_paths
-from trillium.trees import TokenTree, TreeBatch
+from trillium.tree_batch import TreeBatch
+from trillium.trees import TokenTree
 
 RUNGS = ("everything", "scored", "one_pass", "cached", "shared", "packed")
 

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from trillium.errors import ShapeError
 from trillium.layouts import collate
-from trillium.trees import Layout, Node, TokenPath, TokenTree, TreeBatch
+from trillium.tree_batch import TreeBatch
+from trillium.trees import Layout, Node, TokenPath, TokenTree
 
 PAD = 99
 LAYOUTS: tuple[Layout, ...] = ("padded", "shared", "packed")

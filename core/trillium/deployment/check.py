@@ -10,7 +10,7 @@ from trillium.deployment.base_files import BaseFiles, find_base
 from trillium.deployment.portable import Finding, check_finite, check_portable
 from trillium.deployment.provenance import Provenance, read_provenance
 from trillium.errors import BackendError, ConfigError
-from trillium.policies.load import load_tokenizer
+from trillium.policies.tokenizer import load_tokenizer
 
 _PROBE = [{"role": "user", "content": "trillium probe"}]
 

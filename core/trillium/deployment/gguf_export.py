@@ -22,7 +22,7 @@ from trillium.deployment.gguf_tokenizer import add_tokenizer
 from trillium.deployment.portable import check_portable
 from trillium.errors import ConfigError
 from trillium.files import explain_failed_write
-from trillium.policies.load import load_tokenizer
+from trillium.policies.tokenizer import load_tokenizer
 
 GgufType = Literal["f32", "f16", "bf16", "q8_0"]
 Array = NDArray[np.float32]

@@ -22,7 +22,8 @@ from trillium.deployment.provenance import PROVENANCE, Provenance, read_provenan
 from trillium.errors import ConfigError
 from trillium.files import explain_failed_write, remove, write_atomically
 from trillium.policies.config import Precision, Quantisation
-from trillium.policies.load import load_base, load_tokenizer, quiet_libraries, resolve_dtype
+from trillium.policies.load import load_base, resolve_dtype
+from trillium.policies.tokenizer import load_tokenizer, quiet_libraries
 
 
 def merge_adapter(

@@ -17,7 +17,8 @@ from trillium.fields import Text
 from trillium.files import write_atomically
 from trillium.records import LabelledRow, PairRow, RankingRow, Row
 from trillium.rowfiles import load_rows, save_rows
-from trillium.tokenize import TokenizeConfig, tokenize_pairs
+from trillium.tokenize import tokenize_pairs
+from trillium.tokenize_config import TokenizeConfig
 from trillium.training.rows import fields_of
 from trillium.trees import TokenPath, TokenTree
 

@@ -18,7 +18,8 @@ from trillium.progress import Progress
 from trillium.scoring.layout import evaluating
 from trillium.scoring.scores import Scores, score
 from trillium.training.steps import StepCollator
-from trillium.trees import TokenTree, TreeBatch
+from trillium.tree_batch import TreeBatch
+from trillium.trees import TokenTree
 
 _CHUNK = 32
 _MICRO_TOKENS = 2048

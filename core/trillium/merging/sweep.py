@@ -25,7 +25,7 @@ from trillium.report import render_report
 from trillium.runs import Run, Stage
 from trillium.scoring.layout import evaluating
 from trillium.scoring.scores import score
-from trillium.tokenize import TokenizeConfig
+from trillium.tokenize_config import TokenizeConfig
 from trillium.training.steps import StepCollator
 from trillium.trees import TokenTree
 

@@ -6,7 +6,7 @@ here, the others in `recipe_configs`. A run file is checked against the union `O
 `name`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -209,11 +209,14 @@ PairConfig = (
 
 def _refuse_recipes(value: object) -> object:
     """Explain an objective that exists, but that the trainer cannot feed."""
-    # The table imports this module.
+    fed = {kind.model_fields["name"].default for kind in get_args(RowConfig)}
+    if not isinstance(value, dict) or value.get("name") in fed:
+        return value
+    # The table imports this module, and torch with every function.
     from trillium.objectives.describe import describe_needs
     from trillium.objectives.table import OBJECTIVES
 
-    row = OBJECTIVES.get(str(value.get("name"))) if isinstance(value, dict) else None
+    row = OBJECTIVES.get(str(value.get("name")))
     if row is None or row.is_trainable:
         return value
     choices = ", ".join(name for name, each in OBJECTIVES.items() if each.is_trainable)

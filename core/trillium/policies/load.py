@@ -4,33 +4,26 @@ Everything that can be wrong with a model is found here, and said in one sentenc
 """
 
 import importlib.util
-import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import LocalEntryNotFoundError
 from peft import PeftModel
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as transformers_logging
 
 from trillium.assets import find_model
 from trillium.environment import cpu_flags
-from trillium.errors import BackendError, ConfigError
+from trillium.errors import ConfigError
 from trillium.policies.adapters import add_adapter, load_adapter
 from trillium.policies.config import (
     Attention,
@@ -40,11 +33,11 @@ from trillium.policies.config import (
     Quantisation,
 )
 from trillium.policies.fused import fuse_layers
+from trillium.policies.tokenizer import explain_loading, load_tokenizer, quiet_libraries
 from trillium.scoring.flex import register_attention
 from trillium.scoring.forward import check_head
 
 _DTYPES: dict[Precision, torch.dtype] = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
@@ -91,25 +84,6 @@ def load_policy(
     return Policy(policy.eval(), tokenizer, config.base, folder, dtype, config.quantisation)
 
 
-def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a folder or hub id.
-
-    Raises ConfigError when there is none, BackendError when the hub cannot be reached.
-    """
-    quiet_libraries()
-    folder = Path(source)
-    if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise ConfigError(
-            f"{source}: holds no tokenizer (needs tokenizer.json or tokenizer.model); "
-            "copy the tokenizer files of the model into the folder"
-        )
-    with _explain_loading(source, "tokenizer"):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            source, local_files_only=folder.is_dir()
-        )
-    return tokenizer
-
-
 def load_base(
     source: str,
     dtype: torch.dtype,
@@ -128,7 +102,7 @@ def load_base(
             f"{source}: holds no model (needs config.json and safetensors); give the folder of a "
             "model saved by transformers"
         )
-    with _explain_loading(source, "model"):
+    with explain_loading(source, "model"):
         config = AutoConfig.from_pretrained(source, local_files_only=is_local)
         _remove_dropout(config)
         model = AutoModelForCausalLM.from_pretrained(
@@ -176,17 +150,6 @@ def _own_device() -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-
-
-def quiet_libraries() -> None:
-    """Keep progress bars and remarks of libraries off the terminal."""
-    transformers_logging.disable_progress_bar()
-    for name in (
-        "transformers.configuration_utils",
-        "transformers.modeling_utils",
-        "transformers.distributed.tensor_parallel",
-    ):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _keep_storage(model: nn.Module) -> None:
@@ -245,32 +208,3 @@ def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-
-
-@contextmanager
-def _explain_loading(source: str, what: str) -> Iterator[None]:
-    try:
-        yield
-    except ConfigError:
-        raise
-    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
-        if _is_unreachable(error):
-            raise BackendError(
-                f"{source}: the {what} is not on this disk and the hub cannot be reached; check "
-                "the network and HF_HUB_OFFLINE, or set policy.base to a folder that holds it"
-            ) from error
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
-        remedy = (
-            "check the files of the folder"
-            if Path(source).is_dir()
-            else "check the id and the network, or give a folder"
-        )
-        raise ConfigError(f"{source}: the {what} cannot be loaded ({reason}); {remedy}") from error
-
-
-def _is_unreachable(error: BaseException) -> bool:
-    """Tell whether a hub was asked and gave no answer, as opposed to not knowing the id."""
-    current: BaseException | None = error
-    while current is not None and not isinstance(current, LocalEntryNotFoundError):
-        current = current.__cause__ or current.__context__
-    return current is not None

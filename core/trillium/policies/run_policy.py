@@ -8,7 +8,8 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 from trillium.assets import ASSETS, find_model
 from trillium.files import hash_json, hash_path
 from trillium.policies.config import PolicyConfig
-from trillium.policies.load import Policy, load_policy, load_tokenizer
+from trillium.policies.load import Policy, load_policy
+from trillium.policies.tokenizer import load_tokenizer
 
 
 class RunPolicy:

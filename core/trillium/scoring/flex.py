@@ -20,7 +20,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import sdpa_mask
 
 from trillium.errors import BackendError
-from trillium.trees import TreeBatch
+from trillium.tree_batch import TreeBatch
 
 _MayAttend = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 

@@ -16,7 +16,7 @@ from transformers.utils.generic import ModelOutput
 from trillium.errors import BackendError, ConfigError
 from trillium.scoring.flex import ATTENTION, block_mask, fill_blocks
 from trillium.scoring.head import Head
-from trillium.trees import TreeBatch
+from trillium.tree_batch import TreeBatch
 
 # These multiply their logits by `logits_scaling`; Granite and its relatives divide.
 _MULTIPLY_BY_LOGITS_SCALING = ("hyperclovax",)

@@ -35,7 +35,7 @@ from trillium.scoring.fingerprint import fingerprint_base
 from trillium.scoring.forward import hidden_at_slots, layers_at_slots, open_model
 from trillium.scoring.layout import evaluating
 from trillium.scoring.scores import score
-from trillium.trees import TreeBatch
+from trillium.tree_batch import TreeBatch
 
 
 @runtime_checkable

@@ -21,7 +21,7 @@ from trillium.scoring.head import (
     precise_dtype,
     token_statistics,
 )
-from trillium.trees import TreeBatch
+from trillium.tree_batch import TreeBatch
 
 
 @dataclass(frozen=True)

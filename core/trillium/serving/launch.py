@@ -12,7 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trillium.assets import find_model
 from trillium.errors import ConfigError
 from trillium.policies.config import Precision, Quantisation
-from trillium.policies.load import load_base, load_tokenizer, quiet_libraries, resolve_dtype
+from trillium.policies.load import load_base, resolve_dtype
+from trillium.policies.tokenizer import load_tokenizer, quiet_libraries
 from trillium.serving.adapters import Adapters
 from trillium.serving.app import ServerSettings, build_app
 from trillium.serving.engine import Engine

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from trillium.deployment.check import tokenizer_folder
 from trillium.errors import BackendError, ConfigError
-from trillium.policies.load import load_tokenizer
+from trillium.policies.tokenizer import load_tokenizer
 from trillium.serving.adapters import Served
 from trillium.serving.engine import Engine
 from trillium.serving.rows import RefusedError

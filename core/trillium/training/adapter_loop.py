@@ -37,7 +37,8 @@ from trillium.training.journal import Journal, read_metrics
 from trillium.training.round_rows import hash_trees
 from trillium.training.sampler import plan_epoch
 from trillium.training.steps import StepCollator
-from trillium.trees import Layout, TokenTree, TreeBatch
+from trillium.tree_batch import TreeBatch
+from trillium.trees import Layout, TokenTree
 
 
 class LoopConfig(BaseModel):

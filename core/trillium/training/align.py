@@ -12,7 +12,6 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from transformers import TrainerCallback, TrainerState
 
@@ -21,7 +20,7 @@ from trillium.diagnostics.watch import StopOnOveroptimisation, is_past_optimum
 from trillium.errors import BackendError
 from trillium.files import hash_json, hash_path, remove
 from trillium.mismatch import pair_mismatched
-from trillium.objectives.configs import DPOConfig, ObjectiveConfig
+from trillium.objectives.configs import ObjectiveConfig
 from trillium.objectives.table import needs_of
 from trillium.progress import Progress
 from trillium.scoring.layout import choose_layout
@@ -34,7 +33,7 @@ from trillium.training.callbacks import (
     is_past_margin,
 )
 from trillium.training.checkpoints import guard_disk, newest_checkpoint
-from trillium.training.config import TrainConfig, training_arguments
+from trillium.training.config import AlignConfig, TrainConfig, training_arguments
 from trillium.training.fit import check_fit
 from trillium.training.heads import HEADS_FILE, attached, build_heads, load_heads
 from trillium.training.inputs import reads_cache
@@ -45,15 +44,6 @@ from trillium.training.trainer import PrefTrainer
 from trillium.trees import TokenTree
 
 log = logging.getLogger(__name__)
-
-
-class AlignConfig(BaseModel):
-    """Choose the objective and how to optimise it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    objective: ObjectiveConfig = Field(default=DPOConfig(), description="what to minimise")
-    train: TrainConfig = Field(default=TrainConfig(), description="how to minimise it")
 
 
 @dataclass(frozen=True)

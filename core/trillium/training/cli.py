@@ -18,15 +18,19 @@ def train(
     ] = False,
 ) -> None:
     """Train on a file of preferences (TRL's formats); the same command again continues."""
-    from rich.console import Console
-
     from trillium.config import find_run_file, load_config
-    from trillium.training.memory import plan_memory
-    from trillium.training.processes import joined_processes, wants_sharding
-    from trillium.training.runfile import TrainRun, prepare, run_training
-    from trillium.training.summary import summarise
+    from trillium.training.run_config import TrainRun, check_files
 
     run = load_config(TrainRun, find_run_file(config, package="trillium"), overrides or [])
+    check_files(run)
+    # What is wrong so far is said before anything that trains is imported.
+    from rich.console import Console
+
+    from trillium.training.memory import plan_memory
+    from trillium.training.processes import joined_processes, wants_sharding
+    from trillium.training.runfile import prepare, run_training
+    from trillium.training.summary import summarise
+
     console = Console()
     if dry_run:
         prepared = prepare(run, shards=wants_sharding())

@@ -19,7 +19,7 @@ from trillium.objectives.tokens import mapo_mask
 from trillium.scoring.head import precise_dtype
 from trillium.scoring.scores import Scores, count_scored, pad_paths, scored_places, sum_paths
 from trillium.training.heads import heads_of
-from trillium.trees import TreeBatch
+from trillium.tree_batch import TreeBatch
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from trillium.objectives.configs import DPOConfig, ObjectiveConfig
+
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
@@ -84,6 +86,15 @@ class TrainConfig(BaseModel):
     def trees_per_step(self, n_processes: int = 1) -> int:
         """Count the trees of one optimizer batch."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps * n_processes
+
+
+class AlignConfig(BaseModel):
+    """Choose the objective and how to optimise it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    objective: ObjectiveConfig = Field(default=DPOConfig(), description="what to minimise")
+    train: TrainConfig = Field(default=TrainConfig(), description="how to minimise it")
 
 
 def training_arguments(config: TrainConfig, output: Path, *, use_cpu: bool) -> "TrainingArguments":

@@ -29,7 +29,7 @@ from trillium.scoring.head import Statistic, token_statistics
 from trillium.scoring.reference import ReferenceProvider
 from trillium.scoring.scores import Scores, pad_paths, score, sum_paths
 from trillium.training.computed import MAKERS, Passes, alternate, step_counts, sum_steps
-from trillium.trees import TreeBatch
+from trillium.tree_batch import TreeBatch
 
 # These are made of the policy's hidden states, and these of all layers of the reference.
 _OF_HIDDEN = frozenset({"values", "degree_logits", "step_weight"})

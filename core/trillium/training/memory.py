@@ -25,7 +25,8 @@ from trillium.scoring.layout import declared_reason
 from trillium.training.config import TrainConfig
 from trillium.training.sampler import Split, StepSampler
 from trillium.training.steps import MICRO_TOKENS, Sample, StepCollator
-from trillium.trees import Layout, TokenTree, TreeBatch
+from trillium.tree_batch import TreeBatch
+from trillium.trees import Layout, TokenTree
 
 # Resident after torch, transformers, peft and the trainer are loaded, as measured on Linux.
 _LIBRARIES = 640 * 2**20

@@ -19,7 +19,8 @@ from trillium.policies.adapters import POLICY_ADAPTER, adapter_parameters, copy_
 from trillium.scoring.reference import LiveReference
 from trillium.training.adapter_loop import BatchRows
 from trillium.training.round_rows import Candidates
-from trillium.trees import TokenTree, TreeBatch
+from trillium.tree_batch import TreeBatch
+from trillium.trees import TokenTree
 
 REFERENCE_ADAPTER = "reference"
 """A frozen copy of the adapter that an online method starts from."""

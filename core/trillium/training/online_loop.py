@@ -41,7 +41,8 @@ from trillium.training.round_rows import Candidates, Prompt, hash_prompts
 from trillium.training.rounds import derive_seed
 from trillium.training.sampler import plan_epoch
 from trillium.training.steps import StepCollator
-from trillium.trees import TokenTree, TreeBatch
+from trillium.tree_batch import TreeBatch
+from trillium.trees import TokenTree
 
 
 def train_online(

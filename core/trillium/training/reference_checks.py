@@ -10,7 +10,7 @@ from trillium.errors import ConfigError
 from trillium.scoring.layout import evaluating
 from trillium.scoring.reference import ReferenceProvider
 from trillium.scoring.scores import score
-from trillium.trees import TreeBatch
+from trillium.tree_batch import TreeBatch
 
 # Mean |log-ratio| per token that rounding explains when two passes arrange the same rows
 # differently: measured on a 135M model at most 2e-6 in float32, and in bfloat16 6e-3 on a processor

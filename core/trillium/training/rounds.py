@@ -29,8 +29,8 @@ from trillium.runs import Run, Stage, hash_config
 from trillium.scoring.fingerprint import fingerprint_base
 from trillium.scoring.layout import evaluating
 from trillium.scoring.reference import BaseReference, LiveReference
-from trillium.training.align import AlignConfig, align
-from trillium.training.config import TrainConfig
+from trillium.training.align import align
+from trillium.training.config import AlignConfig, TrainConfig
 from trillium.training.journal import read_metrics
 from trillium.training.recipes.recipe import Ema, Evaluation, Recipe, Sampled
 from trillium.training.round_rows import hash_prompts, hash_trees, read_trees, write_trees

@@ -28,7 +28,6 @@ from trillium.records import (
 from trillium.rowfiles import load_rows
 from trillium.search_records import TreeRow
 from trillium.tokenize import (
-    TokenizeConfig,
     TokenizedDataset,
     tokenize_completions,
     tokenize_labelled,
@@ -37,6 +36,7 @@ from trillium.tokenize import (
     tokenize_trajectories,
     tokenize_trees,
 )
+from trillium.tokenize_config import TokenizeConfig
 from trillium.training.fit import RowKind, row_kind, value_problems
 from trillium.training.revisions import add_revisions
 

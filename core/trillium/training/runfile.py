@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
 from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
@@ -17,54 +16,27 @@ from trillium.assets import cache_folder, find_model
 from trillium.diagnostics.watch import LOOKS
 from trillium.errors import ConfigError, DataError
 from trillium.files import hash_json, hash_path
-from trillium.objectives.configs import DPOConfig, ObjectiveConfig
 from trillium.objectives.table import needs_of
 from trillium.policies.adapters import read_adapter_config
-from trillium.policies.config import PolicyConfig
-from trillium.policies.load import load_policy, load_tokenizer
+from trillium.policies.load import load_policy
+from trillium.policies.tokenizer import load_tokenizer
 from trillium.preview import render_tree
 from trillium.runs import Run, hash_config
 from trillium.scoring.cache import LogpCache
 from trillium.scoring.reference import open_reference
-from trillium.tokenize import TokenizeConfig, TokenizedDataset
+from trillium.tokenize import TokenizedDataset
 from trillium.tokenize_report import TokenizeReport
-from trillium.training.align import AlignConfig, AlignResult, align
-from trillium.training.config import TrainConfig
+from trillium.training.align import AlignResult, align
+from trillium.training.config import AlignConfig
 from trillium.training.fit import check_fit
 from trillium.training.journal import read_evaluations, read_metrics
 from trillium.training.processes import ALONE, Processes
 from trillium.training.rows import read_trees
+from trillium.training.run_config import TrainRun
 from trillium.training.sharding import any_process, check_shardable, shard_base
 from trillium.trees import TokenTree
 
 OUTPUTS = ("adapter", "metrics.jsonl", "timing.jsonl")
-
-
-class DataConfig(BaseModel):
-    """Choose the rows to train on, as TRL's data sets have them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    path: Path = Field(description="rows of the kind the objective needs, .jsonl or .parquet")
-    held_out: Path | None = Field(default=None, description="rows to evaluate on, same format")
-    tokenize: TokenizeConfig = Field(default=TokenizeConfig(), description="rows to tokens")
-
-
-class TrainRun(BaseModel):
-    """A run of `trillium train`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    output: Path = Field(default=Path("runs/train"), description="run folder")
-    data: DataConfig = Field(description="what to learn from")
-    policy: PolicyConfig = Field(default=PolicyConfig(), description="model and adapter")
-    reference: str = Field(
-        default="base",
-        pattern="^(base|snapshot|none|adapter:.+)$",
-        description="base | adapter:PATH | snapshot (of the adapter it starts from) | none",
-    )
-    objective: ObjectiveConfig = Field(default=DPOConfig(), description="what to minimise")
-    train: TrainConfig = Field(default=TrainConfig(), description="how to minimise it")
 
 
 @dataclass(frozen=True)

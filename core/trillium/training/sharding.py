@@ -23,7 +23,7 @@ from trillium.errors import ConfigError
 from trillium.policies.config import PolicyConfig
 from trillium.scoring.forward import open_model
 from trillium.training.config import TrainConfig
-from trillium.trees import TreeBatch
+from trillium.tree_batch import TreeBatch
 
 
 def check_shardable(policy: PolicyConfig, train: TrainConfig) -> None:

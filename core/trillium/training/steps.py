@@ -10,7 +10,8 @@ from itertools import accumulate, pairwise
 
 from trillium.families import find_families, fit_families, merge_trees
 from trillium.layouts import collate
-from trillium.trees import Layout, TokenTree, TreeBatch
+from trillium.tree_batch import TreeBatch
+from trillium.trees import Layout, TokenTree
 
 # Tokens in memory at once. On a processor small batches are faster and lighter: no row is padded.
 MICRO_TOKENS = {"cpu": 512, "cuda": 16384}

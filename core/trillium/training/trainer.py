@@ -45,7 +45,7 @@ from trillium.training.sampler import Split, StepLoader, StepSampler
 from trillium.training.sharding import even_out, is_sharded
 from trillium.training.steps import Sample, StepBatch
 from trillium.training.task import StepTotals, Task
-from trillium.trees import TreeBatch
+from trillium.tree_batch import TreeBatch
 
 
 class PrefTrainer(Trainer):

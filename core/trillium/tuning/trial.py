@@ -7,7 +7,8 @@ from pathlib import Path
 from trillium.config import load_config
 from trillium.errors import BackendError, ConfigError
 from trillium.training.align import AlignResult
-from trillium.training.runfile import TrainRun, prepare, run_training
+from trillium.training.run_config import TrainRun
+from trillium.training.runfile import prepare, run_training
 from trillium.tuning.space import SpaceConfig
 
 

@@ -19,7 +19,8 @@ from trillium.files import hash_path
 from trillium.policies.config import LoraSettings, PolicyConfig
 from trillium.serving.sources import find_sources
 from trillium.training.config import TrainConfig
-from trillium.training.runfile import DataConfig, TrainRun, run_training
+from trillium.training.run_config import DataConfig, TrainRun
+from trillium.training.runfile import run_training
 from typer.testing import CliRunner
 
 

@@ -8,7 +8,8 @@ from trillium.policies.tiny import tiny_policy
 from trillium.scoring import flex
 from trillium.scoring.layout import can_take_tree_mask, choose_layout
 from trillium.scoring.scores import score
-from trillium.trees import TokenPath, TokenTree, TreeBatch
+from trillium.tree_batch import TreeBatch
+from trillium.trees import TokenPath, TokenTree
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 

@@ -22,7 +22,8 @@ from trillium.scoring.reference import (
     open_reference,
 )
 from trillium.scoring.scores import score
-from trillium.trees import Layout, TokenPath, TokenTree, TreeBatch
+from trillium.tree_batch import TreeBatch
+from trillium.trees import Layout, TokenPath, TokenTree
 
 
 def pair(index: int, prompt: tuple[int, ...] = (5, 6, 7)) -> TokenTree:

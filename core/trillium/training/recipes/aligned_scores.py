@@ -19,9 +19,10 @@ from trillium.rowfiles import load_rows, save_rows
 from trillium.runs import Run, Stage
 from trillium.scoring.layout import choose_layout, evaluating
 from trillium.scoring.scores import score
-from trillium.tokenize import TokenizeConfig, tokenize_labelled
-from trillium.training.align import AlignConfig, AlignResult, align
-from trillium.training.config import TrainConfig
+from trillium.tokenize import tokenize_labelled
+from trillium.tokenize_config import TokenizeConfig
+from trillium.training.align import AlignResult, align
+from trillium.training.config import AlignConfig, TrainConfig
 from trillium.training.round_rows import hash_trees
 from trillium.training.steps import StepCollator
 

@@ -22,7 +22,8 @@ from trillium.scoring.reference import ReferenceProvider
 from trillium.scoring.scores import score
 from trillium.training.adapter_loop import BatchRows, LoopConfig, through_adapter, train_adapters
 from trillium.training.inputs import as_pairs
-from trillium.trees import TokenTree, TreeBatch
+from trillium.tree_batch import TreeBatch
+from trillium.trees import TokenTree
 
 SECOND_ADAPTER = "second"
 """The other adapter; at first it is the slow one."""

@@ -16,7 +16,8 @@ from trillium.generation.interface import Generator, SamplingConfig
 from trillium.objectives.recipe_configs import C3POConfig
 from trillium.record_texts import Reply
 from trillium.records import PairRow
-from trillium.tokenize import TokenizeConfig, tokenize_prompts
+from trillium.tokenize import tokenize_prompts
+from trillium.tokenize_config import TokenizeConfig
 from trillium.training.recipes.recipe import Recipe, SameTrees
 from trillium.training.rows import tokenize_rows
 

@@ -29,7 +29,8 @@ from trillium.training.online import (
 from trillium.training.online_loop import train_online
 from trillium.training.recipes.recipe import Judge
 from trillium.training.round_rows import Candidates, Prompt
-from trillium.trees import TokenTree, TreeBatch
+from trillium.tree_batch import TreeBatch
+from trillium.trees import TokenTree
 
 
 class PairwiseConfig(OnlineConfig):

@@ -9,7 +9,8 @@ from trillium.fields import Text
 from trillium.generation.interface import Generator, SamplingConfig
 from trillium.objectives.recipe_configs import SRPOConfig
 from trillium.records import PairRow
-from trillium.tokenize import TokenizeConfig, tokenize_prompts
+from trillium.tokenize import tokenize_prompts
+from trillium.tokenize_config import TokenizeConfig
 from trillium.training.recipes.recipe import Recipe, SameTrees
 from trillium.training.revisions import revision_prompt
 from trillium.training.rows import tokenize_rows

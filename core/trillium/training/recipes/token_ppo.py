@@ -30,7 +30,8 @@ from trillium.training.adapter_loop import BatchRows, through_adapter
 from trillium.training.heads import LinearHead
 from trillium.training.online import Draw, Learner, OnlineConfig, policy_learner
 from trillium.training.round_rows import Candidates
-from trillium.trees import TokenTree, TreeBatch
+from trillium.tree_batch import TreeBatch
+from trillium.trees import TokenTree
 
 ALIGNED_ADAPTER = "aligned"
 CRITIC_ADAPTER = "critic"

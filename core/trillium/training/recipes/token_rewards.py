@@ -14,8 +14,8 @@ from trillium.policies.arithmetic import restore_adapter
 from trillium.runs import Run, Stage, hash_config
 from trillium.scoring.fingerprint import fingerprint_base
 from trillium.scoring.reference import LiveReference
-from trillium.training.align import AlignConfig, align
-from trillium.training.config import TrainConfig
+from trillium.training.align import align
+from trillium.training.config import AlignConfig, TrainConfig
 from trillium.training.journal import read_metrics
 from trillium.training.online import take_reference
 from trillium.training.online_loop import train_online
