@@ -20,10 +20,12 @@ def check(
     revision: Annotated[str | None, typer.Option(help="Of a base on the hub.")] = None,
 ) -> None:
     """Say whether servers will take ADAPTER; exit code 1 where they will not."""
-    from trillium.deployment.check import check_adapter
     from trillium.deployment.locate import find_adapter
 
-    found = check_adapter(find_adapter(adapter), base=base, revision=revision)
+    folder = find_adapter(adapter)
+    from trillium.deployment.check import check_adapter
+
+    found = check_adapter(folder, base=base, revision=revision)
     for finding in found:
         typer.echo(f"{_MARKS[finding.kind]:8} {finding.sentence}")
     if any(finding.kind == "problem" for finding in found):
@@ -87,10 +89,12 @@ def merge(
 ) -> None:
     """Write base plus ADAPTER as one model, on the weights that training saw."""
     from trillium.deployment.locate import find_adapter
+
+    folder = find_adapter(adapter)
     from trillium.deployment.merge import merge_adapter
 
     sentence = merge_adapter(
-        find_adapter(adapter),
+        folder,
         output,
         base=base,
         trained_in=trained_in,
@@ -110,14 +114,16 @@ def export(
     ] = "f16",
 ) -> None:
     """Write an adapter, or a whole model (see merge), as GGUF for llama.cpp and Ollama."""
-    from trillium.deployment.gguf_export import export_adapter, export_model
     from trillium.deployment.locate import find_adapter
 
     is_model = (source / "config.json").is_file() and not (source / "adapter_config.json").is_file()
+    folder = source if is_model else find_adapter(source)
+    from trillium.deployment.gguf_export import export_adapter, export_model
+
     if is_model:
-        export_model(source, gguf, kind=kind)
+        export_model(folder, gguf, kind=kind)
     else:
-        export_adapter(find_adapter(source), gguf, base=base)
+        export_adapter(folder, gguf, base=base)
     typer.echo(f"{gguf}: {'model' if is_model else 'adapter'}, {gguf.stat().st_size:,} bytes")
 
 
@@ -129,12 +135,13 @@ def card(
     ] = None,
 ) -> None:
     """Write MODEL_CARD.md and sbom.cdx.json (CycloneDX) of a run's adapter."""
-    from trillium.deployment.card import write_card
     from trillium.deployment.run_facts import read_run
+
+    facts = read_run(run)
+    from trillium.deployment.card import write_card
     from trillium.deployment.sbom import write_sbom
     from trillium.files import write_atomically
 
-    facts = read_run(run)
     folder = output or run
     written = {"MODEL_CARD.md": write_card(facts), "sbom.cdx.json": write_sbom(facts)}
     for name, content in written.items():

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from safetensors import safe_open
 
 from trillium.deployment.adapter_files import WEIGHTS, AdapterFiles
@@ -68,6 +67,8 @@ def check_portable(adapter: AdapterFiles) -> list[Finding]:
 
 def check_finite(adapter: AdapterFiles) -> list[Finding]:
     """Read the weights, and return what is not a number in them or has no effect."""
+    import torch
+
     effect = False
     with safe_open(adapter.folder / WEIGHTS, framework="pt") as weights:
         for name in adapter.shapes:

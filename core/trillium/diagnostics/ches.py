@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trillium.errors import ConfigError
+from trillium.diagnostics.config import check_share
 
 
 def ches(
@@ -48,9 +48,3 @@ def keep_lowest(scores: Float[Tensor, " pair"], share: float) -> list[int]:
     check_share(share)
     n_kept = max(1, math.floor(share * len(scores) + 0.5))
     return sorted(torch.argsort(scores, stable=True)[:n_kept].tolist())
-
-
-def check_share(share: float) -> None:
-    """Raise ConfigError for a share of pairs to keep that keeps none, or more than there are."""
-    if not 0 < share <= 1:
-        raise ConfigError(f"filter-ches: KEEP is {share:g} (a share above 0, at most 1); give 0.05")

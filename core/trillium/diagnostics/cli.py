@@ -28,9 +28,7 @@ def diagnose(
     ] = None,
 ) -> None:
     """Print findings, write report.html; the same command again does only what is missing."""
-    from rich.console import Console
-
-    from trillium.diagnostics.cli_text import render, resolve
+    from trillium.diagnostics.config import check_target, resolve
 
     config, folder = resolve(
         target,
@@ -47,6 +45,10 @@ def diagnose(
             "max_length": max_length,
         },
     )
+    check_target(target)
+    from rich.console import Console
+
+    from trillium.diagnostics.cli_text import render
     from trillium.diagnostics.diagnose import diagnose as run
 
     found = run(config, folder)

@@ -10,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 
 from peft import PeftModel
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from trillium.assets import find_model
 from trillium.diagnostics.ches import keep_lowest
+from trillium.diagnostics.config import DiagnoseConfig
 from trillium.diagnostics.findings import Finding, Rows, column
 from trillium.diagnostics.judge_drift import judge_3d, judge_samples
 from trillium.diagnostics.judge_pairs import judge_data, judge_training
@@ -29,34 +29,15 @@ from trillium.errors import ConfigError
 from trillium.files import hash_json, hash_path, read_rows, write_atomically
 from trillium.policies.adapters import load_second_adapter
 from trillium.policies.config import PolicyConfig
-from trillium.policies.load import load_policy, load_tokenizer
+from trillium.policies.load import load_policy
+from trillium.policies.tokenizer import load_tokenizer
 from trillium.report import render_report
 from trillium.runs import Run, Stage, hash_config
-from trillium.tokenize import TokenizeConfig
+from trillium.tokenize_config import TokenizeConfig
 from trillium.trees import TokenTree
 
 _REFERENCE = "reference"
 _DEFAULT_BETA = 0.1
-
-
-class DiagnoseConfig(BaseModel):
-    """Say what to diagnose and how; null fields follow the run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    target: Path = Field(description="a preference file, or a run folder")
-    pairs: Path | None = Field(default=None, description="pairs to measure; null: the run's")
-    base: str | None = Field(default=None, description="base model; null: the run's")
-    adapter: Path | None = Field(default=None, description="policy's adapter; null: the run's")
-    beta: float | None = Field(default=None, gt=0, description="null: the run's, else 0.1")
-    agreement: float = Field(
-        default=1.0, gt=0, le=1, description="share of annotators that agree with a pair"
-    )
-    n_pairs: int | None = Field(default=None, gt=0, description="first pairs only; null: all")
-    n_samples: int = Field(default=16, ge=0, description="prompts to sample replies to")
-    max_new_tokens: int = Field(default=64, gt=0, description="tokens per reply")
-    max_length: int = Field(default=1024, gt=1, description="longer pairs are left out")
-    seed: int = Field(default=0, ge=0, description="of the sampled replies")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trillium.errors import ConfigError, DataError
+from trillium.diagnostics.config import check_target
+from trillium.errors import ConfigError
 from trillium.manifest import read_manifest
 from trillium.objectives.table import OBJECTIVES
 from trillium.yamlfile import read_yaml
@@ -46,11 +47,7 @@ def find_source(target: Path) -> Source:
     """Return what `target` holds; raises DataError when it is neither a run nor a file."""
     if target.is_file():
         return Source(target.name, target)
-    if not target.exists():
-        raise DataError(
-            f"{target}: there is no such file or folder (needs a preference file or a run folder); "
-            "check the path, or see trillium runs list"
-        )
+    check_target(target)
     return _read_run(target)
 
 

@@ -34,8 +34,7 @@ def merge(
 ) -> None:
     """Write the merged adapter or model; with --sweep, measure it over the mixing weight."""
     from trillium.merging.cli_text import parse, render
-    from trillium.merging.merge import are_adapters, open_base
-    from trillium.merging.merge import merge as run
+    from trillium.merging.config import are_adapters
 
     config = parse(
         {"inputs": inputs, "method": method, "density": density, "base": base, "rank": rank}
@@ -43,12 +42,15 @@ def merge(
         weight,
         weights,
     )
+    is_adapter = are_adapters(config)
+    from trillium.merging.merge import merge as run
+    from trillium.merging.merge import open_base
+
     if sweep:
         from rich.console import Console
 
         from trillium.merging.sweep import sweep as measure
 
-        is_adapter = are_adapters(config)
         table = measure(
             config,
             sweep,

@@ -2,10 +2,13 @@
 
 import math
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from trillium.merging.methods import Method
+from trillium.errors import ConfigError
+
+Method = Literal["linear", "slerp", "ties", "dare_linear", "dare_ties"]
 
 
 class MergeConfig(BaseModel):
@@ -53,3 +56,19 @@ class MergeConfig(BaseModel):
     def at(self, t: float) -> "MergeConfig":
         """Return the same merge of two inputs at the mixing weight t of the second."""
         return MergeConfig(**{**self.model_dump(), "weights": (1 - t, t)})
+
+
+def are_adapters(config: MergeConfig) -> bool:
+    """Say whether the inputs are adapters; raises ConfigError for a mixture or a missing folder."""
+    kinds = []
+    for path in config.inputs:
+        if not path.is_dir():
+            raise ConfigError(f"{path}: there is no such folder (needs an adapter or a model)")
+        kinds.append((path / "adapter_config.json").is_file())
+    if len(set(kinds)) > 1:
+        adapter, model = (config.inputs[kinds.index(kind)] for kind in (True, False))
+        raise ConfigError(
+            f"merge: {adapter} is an adapter and {model} is a model (needs inputs of one kind); "
+            "merge the adapter into its base first"
+        )
+    return kinds[0]

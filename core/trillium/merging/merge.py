@@ -5,24 +5,8 @@ from pathlib import Path
 from trillium.assets import find_model
 from trillium.errors import ConfigError
 from trillium.merging.adapters import load_adapters, merge_adapters
-from trillium.merging.config import MergeConfig
+from trillium.merging.config import MergeConfig, are_adapters
 from trillium.merging.models import ModelFolder, merge_models, open_model, open_models
-
-
-def are_adapters(config: MergeConfig) -> bool:
-    """Say whether the inputs are adapters; raises ConfigError for a mixture or a missing folder."""
-    kinds = []
-    for path in config.inputs:
-        if not path.is_dir():
-            raise ConfigError(f"{path}: there is no such folder (needs an adapter or a model)")
-        kinds.append((path / "adapter_config.json").is_file())
-    if len(set(kinds)) > 1:
-        adapter, model = (config.inputs[kinds.index(kind)] for kind in (True, False))
-        raise ConfigError(
-            f"merge: {adapter} is an adapter and {model} is a model (needs inputs of one kind); "
-            "merge the adapter into its base first"
-        )
-    return kinds[0]
 
 
 def open_base(config: MergeConfig) -> ModelFolder | None:

@@ -7,15 +7,15 @@ weights that add up to one shrink the result; where the weights are all 1 the tw
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from trillium.errors import ConfigError, ShapeError
+from trillium.merging.config import Method
 
-Method = Literal["linear", "slerp", "ties", "dare_linear", "dare_ties"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 # Beyond this cosine the two directions count as one, and the straight line is taken.

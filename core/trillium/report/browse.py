@@ -16,7 +16,6 @@ from markupsafe import Markup
 
 from trillium.assets import find_model
 from trillium.errors import ConfigError, DataError
-from trillium.policies.load import load_tokenizer
 from trillium.report.browse_samples import (
     Decode,
     Sample,
@@ -87,6 +86,8 @@ def _decoder(target: Path, tokenizer: str | None) -> Decode | None:
     source = tokenizer or _base_of(target)
     if source is None:
         return None
+    from trillium.policies.tokenizer import load_tokenizer
+
     loaded = load_tokenizer(source)
 
     def decode(ids: Sequence[int]) -> str:

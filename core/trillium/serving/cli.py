@@ -49,14 +49,15 @@ def serve(
     ] = "none",
 ) -> None:
     """Serve until SIGTERM, on this machine only unless told otherwise."""
+    from trillium.serving.sources import find_sources
+
+    sources = find_sources(targets, base=base)
     try:
         from trillium.serving.launch import LaunchSettings, serve_until_told
     except ModuleNotFoundError as error:
         raise BackendError(
             f'serve: needs {error.name}, which is not installed; pip install "trillium[service]"'
         ) from error
-    from trillium.serving.sources import find_sources
-
     settings = LaunchSettings(
         dtype=dtype,
         quantisation=quantisation,
@@ -69,6 +70,4 @@ def serve(
         adapters_folder=adapters_folder,
         base_name=base_name,
     )
-    serve_until_told(
-        find_sources(targets, base=base), settings, address=(host, port), no_token=no_token
-    )
+    serve_until_told(sources, settings, address=(host, port), no_token=no_token)

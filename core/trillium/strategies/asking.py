@@ -12,10 +12,8 @@ from trillium.errors import ConfigError
 from trillium.fields import Text
 from trillium.generation.chat import ChatServer
 from trillium.generation.config import ServerConfig
-from trillium.generation.in_process import TransformersGenerator
 from trillium.generation.interface import SamplingConfig
 from trillium.policies.config import PolicyConfig
-from trillium.policies.run_policy import RunPolicy
 
 # Where a server wants a key, it is in this variable; never in a file or on a command line.
 KEY_VARIABLE = "TRILLIUM_DATA_API_KEY"
@@ -35,6 +33,8 @@ class LocalChat:
 
     def __init__(self, base: str, *, max_rows: int = 16) -> None:
         """Name the model: an asset, a folder, or a hub id."""
+        from trillium.policies.run_policy import RunPolicy
+
         self._policy = RunPolicy(PolicyConfig(base=base), seed=0)
         self._max_rows = max_rows
 
@@ -42,6 +42,8 @@ class LocalChat:
         """Return one answer per question, sampled at the configuration's temperature."""
         if not questions:
             return []
+        from trillium.generation.in_process import TransformersGenerator
+
         loaded = self._policy.loaded
         generator = TransformersGenerator(loaded.model, loaded.tokenizer, max_rows=self._max_rows)
         completions = generator.generate(

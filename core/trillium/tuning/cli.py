@@ -17,16 +17,17 @@ def tune(
     ] = None,
 ) -> None:
     """Try settings, keep every trial, recommend one; the same command again continues."""
-    from rich.console import Console
-
     from trillium.config import find_run_file, load_config
-    from trillium.tuning.cli_text import render, split
-    from trillium.tuning.space import SpaceConfig
-    from trillium.tuning.tune import tune as search
+    from trillium.tuning.space import SpaceConfig, split
 
     of_run, of_space = split(overrides or [])
     config = load_config(SpaceConfig, space, of_space)
     path = find_run_file(run, package="trillium")
+    from rich.console import Console
+
+    from trillium.tuning.cli_text import render
+    from trillium.tuning.tune import tune as search
+
     found = search(path, config, of_run, lambda sentence: typer.echo(sentence, err=True))
     Console(soft_wrap=True).print(render(config, found))
     typer.echo(f"report: {found.report}")

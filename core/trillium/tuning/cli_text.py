@@ -1,19 +1,9 @@
-"""What `trillium tune` reads from its command line, and the table it ends with."""
-
-from collections.abc import Sequence
+"""The table that `trillium tune` ends with."""
 
 from rich.table import Table
 
 from trillium.tuning.space import SpaceConfig
 from trillium.tuning.tune import Tuned
-
-_SPACE = "space."
-
-
-def split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the overrides of the run and those of the space, which begin with `space.`."""
-    of_space = [one.removeprefix(_SPACE) for one in overrides if one.startswith(_SPACE)]
-    return [one for one in overrides if not one.startswith(_SPACE)], of_space
 
 
 def render(space: SpaceConfig, found: Tuned) -> Table:

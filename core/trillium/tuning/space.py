@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Acquisition = Literal["expected_improvement", "knowledge_gradient", "entropy_search", "random"]
 
 
+_SPACE = "space."
+
+
 class Parameter(BaseModel):
     """Bound one setting of the run file."""
 
@@ -109,3 +112,9 @@ class SpaceConfig(BaseModel):
     def point_of(self, values: Mapping[str, float]) -> list[float]:
         """Return the point of the unit cube where the settings lie."""
         return [parameter.place_of(values[name]) for name, parameter in self.parameters.items()]
+
+
+def split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the overrides of the run and those of the space, which begin with `space.`."""
+    of_space = [one.removeprefix(_SPACE) for one in overrides if one.startswith(_SPACE)]
+    return [one for one in overrides if not one.startswith(_SPACE)], of_space

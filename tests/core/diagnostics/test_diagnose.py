@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 from trillium.diagnostics import passes
-from trillium.diagnostics.cli_text import resolve
-from trillium.diagnostics.diagnose import DiagnoseConfig, Diagnosis, diagnose
+from trillium.diagnostics.config import DiagnoseConfig, resolve
+from trillium.diagnostics.diagnose import Diagnosis, diagnose
 from trillium.diagnostics.pair_files import read_pairs
 from trillium.diagnostics.sources import _beta, find_source
 from trillium.errors import ConfigError, DataError
 from trillium.policies.tiny import tiny_policy, tiny_tokenizer
 from trillium.tokenize import TokenizeConfig
-from trillium.training.runfile import TrainRun, run_training
+from trillium.training.run_config import TrainRun
+from trillium.training.runfile import run_training
 
 COLOURS, THINGS = ["red", "green", "blue", "white"], ["sun", "moon", "cat", "dog"]
 

@@ -6,8 +6,8 @@ import yaml
 from trillium.config import load_config
 from trillium.errors import ConfigError
 from trillium.policies.tiny import tiny_policy, tiny_tokenizer
-from trillium.tuning.cli_text import render, split
-from trillium.tuning.space import SpaceConfig
+from trillium.tuning.cli_text import render
+from trillium.tuning.space import SpaceConfig, split
 from trillium.tuning.trial import check_run
 from trillium.tuning.tune import Tuned, tune
 
