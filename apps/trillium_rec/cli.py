@@ -21,13 +21,13 @@ Output = Annotated[Path | None, typer.Option(help="Run folder; overrides `output
 @app.command()
 def run(config: Config, overrides: Overrides = None, output: Output = None) -> None:
     """Fit ids, train, judge and report; the same command again continues."""
+    loaded = _load(config, overrides, output)
     from rich.console import Console
 
     from trillium_rec.pipeline import run_rec
     from trillium_rec.report_page import write_report
     from trillium_rec.summary import describe_alignment, render_evaluations
 
-    loaded = _load(config, overrides, output)
     result = run_rec(loaded)
     console = Console()
     console.print(render_evaluations(result.evaluations))
@@ -47,19 +47,21 @@ def check(config: Config, overrides: Overrides = None) -> None:
 @app.command()
 def ids(config: Config, overrides: Overrides = None, output: Output = None) -> None:
     """Fit the semantic ids of a run, and say how good they are."""
+    loaded = _load(config, overrides, output)
     from trillium_rec.pipeline import run_rec
     from trillium_rec.summary import describe_quality
 
-    result = run_rec(_load(config, overrides, output), until="ids")
+    result = run_rec(loaded, until="ids")
     typer.echo("\n".join([*describe_quality(result.quality), f"{result.folder / 'ids'}"]))
 
 
 @app.command()
 def train(config: Config, overrides: Overrides = None, output: Output = None) -> None:
     """Train the model of a run; the same command again continues."""
+    loaded = _load(config, overrides, output)
     from trillium_rec.pipeline import run_rec
 
-    result = run_rec(_load(config, overrides, output), until="train")
+    result = run_rec(loaded, until="train")
     typer.echo(f"{result.folder / 'model'}: {result.stages['train'].counts}")
 
 
@@ -96,6 +98,8 @@ def serve(
     from trillium.serving.listening import read_token
 
     from trillium_rec.served_run import ServedRun
+
+    served = ServedRun.open(run, model, device)
     from trillium_rec.serving.app import ServingSettings
     from trillium_rec.serving.server import TOKEN, serve_until_told
 
@@ -103,7 +107,7 @@ def serve(
         read_token(token_file, TOKEN), max_batch, wait_ms / 1000, max_waiting, watch_s
     )
     serve_until_told(
-        ServedRun.open(run, model, device),
+        served,
         settings,
         host=host,
         port=port,
@@ -115,15 +119,18 @@ def serve(
 @app.command()
 def ablate(config: Config, overrides: Overrides = None, output: Output = None) -> None:
     """Compare ways of preference alignment on equal sessions, over several seeds."""
-    from rich.console import Console
     from trillium.config import find_run_file, load_config
 
-    from trillium_rec.alignment.ablation import AblationConfig, run_ablation
-    from trillium_rec.alignment.ablation_report import write_results
-    from trillium_rec.alignment.ablation_table import render_table, tabulate
+    from trillium_rec.alignment.ablation_config import AblationConfig
 
     given = list(overrides or []) + ([f"output={output}"] if output else [])
     loaded = load_config(AblationConfig, find_run_file(config, package="trillium_rec"), given)
+    from rich.console import Console
+
+    from trillium_rec.alignment.ablation import run_ablation
+    from trillium_rec.alignment.ablation_report import write_results
+    from trillium_rec.alignment.ablation_table import render_table, tabulate
+
     results = run_ablation(loaded)
     console = Console()
     console.print(render_table(tabulate(results), results))

@@ -8,12 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from trillium.errors import ConfigError
 
 from trillium_rec.alignment.config import AlignConfig
-from trillium_rec.device import Device
-from trillium_rec.fit import FitConfig
+from trillium_rec.fit_config import FitConfig
 from trillium_rec.residual_kmeans import Method
 from trillium_rec.reward.config import RewardConfig
 from trillium_rec.sessions import SessionConfig
 from trillium_rec.sources import DataConfig
+
+Device = Literal["auto", "cpu", "cuda"]
 
 
 class IdsConfig(BaseModel):

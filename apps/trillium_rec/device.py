@@ -7,13 +7,14 @@ batches that it is given to its own device; what recommenders and pools return i
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
 from trillium.errors import ConfigError
 
-Device = Literal["auto", "cpu", "cuda"]
+from trillium_rec.config import Device
+
 Module = TypeVar("Module", bound=nn.Module)
 
 

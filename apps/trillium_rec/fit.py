@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils import deterministic
 from trillium.errors import BackendError
@@ -24,6 +23,7 @@ from trillium.files import write_atomically
 from trillium.progress import Progress
 
 from trillium_rec.device import own_draws
+from trillium_rec.fit_config import FitConfig
 from trillium_rec.models.sasrec import Losses
 
 log = logging.getLogger(__name__)
@@ -39,23 +39,6 @@ class Batch(Protocol):
     def n_targets(self) -> int:
         """Count the items to predict."""
         ...
-
-
-class FitConfig(BaseModel):
-    """Choose how a model is trained."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    n_epochs: int = Field(60, gt=0, description="epochs at most")
-    batch_size: int = Field(256, gt=0, description="users per step")
-    learning_rate: float = Field(1e-3, gt=0, description="of AdamW, after a warm-up")
-    weight_decay: float = Field(0.01, ge=0, description="of AdamW, on matrices")
-    warmup_steps: int = Field(100, ge=0, description="steps until the full learning rate")
-    eval_every: int = Field(4, gt=0, description="epochs between validations")
-    n_negatives: int = Field(
-        0, ge=0, description="items drawn per step for the dense loss; 0 is all of them"
-    )
-    patience: int = Field(4, gt=0, description="validations without gain that end the training")
 
 
 def fit(

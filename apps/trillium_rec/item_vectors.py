@@ -8,21 +8,23 @@ factorised (Levy and Goldberg 2014). An item without events has the collaborativ
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from trillium.errors import DataError
 from trillium.progress import Progress
 
 from trillium_rec.splits import Sequences
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 Vectors = NDArray[np.float32]
 ENCODER = "minilm-l6-v2"
 _MOST_TOKENS = 128
 _WINDOW = 5
-_MEMORY = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def count_neighbours(sequences: Sequences, *, n_items: int, window: int):  # typ
 
 
 def encode_texts(
-    texts: Sequence[str], *, batch_size: int = 64, device: torch.device = _MEMORY
+    texts: Sequence[str], *, batch_size: int = 64, device: "torch.device | str" = "cpu"
 ) -> Vectors:
     """Return a vector of length one for each text: the mean over its tokens of the encoder's last
     layer, at most 128 tokens. The encoder is the asset `minilm-l6-v2`.
@@ -117,9 +119,14 @@ def encode_texts(
 
 
 def encode_with(
-    folder: Path, texts: Sequence[str], *, batch_size: int = 64, device: torch.device = _MEMORY
+    folder: Path,
+    texts: Sequence[str],
+    *,
+    batch_size: int = 64,
+    device: "torch.device | str" = "cpu",
 ) -> Vectors:
     """Encode texts with the encoder in `folder`; equal texts get equal vectors in any order."""
+    import torch
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)

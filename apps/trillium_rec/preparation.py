@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,12 @@ from trillium.files import hash_json
 
 from trillium_rec.config import RecConfig
 from trillium_rec.dataset import Dataset
-from trillium_rec.evaluation import Judge
 from trillium_rec.sessions import split_sessions
 from trillium_rec.sources import keep_positive, load_dataset
 from trillium_rec.splits import Judged, LeaveOneOut, leave_one_out
+
+if TYPE_CHECKING:
+    from trillium_rec.evaluation import Judge
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,10 @@ class RunData:
         vectors: NDArray[np.float32] | None = None,
         n_users: int | None = None,
         seed: int = 0,
-    ) -> Judge:
+    ) -> "Judge":
         """Return the judge of a part, of a random sample of its users where that is large."""
+        from trillium_rec.evaluation import Judge
+
         judged = self.split.part(part)
         if n_users is not None and n_users < len(judged.target):
             random = np.random.default_rng(seed)

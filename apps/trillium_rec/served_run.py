@@ -3,21 +3,18 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from trillium.config import load_config
 from trillium.errors import DataError
 
-from trillium_rec.baselines import ItemToItem
-from trillium_rec.config import RecConfig
-from trillium_rec.device import Device
+from trillium_rec.config import Device, RecConfig
 from trillium_rec.live_catalogue import LiveCatalogue, open_catalogue
-from trillium_rec.modelling import load_model
-from trillium_rec.models.lazy import LazyRecommender
 from trillium_rec.preparation import RunData, prepare
-from trillium_rec.ranking import Recommender
-from trillium_rec.recommenders import CodeBeams, Fused, Weights
-from trillium_rec.trie import Trie
+
+if TYPE_CHECKING:
+    from trillium_rec.ranking import Recommender
+    from trillium_rec.recommenders import Weights
 
 
 @dataclass(frozen=True)
@@ -59,12 +56,20 @@ class ServedRun:
             )
         return live
 
-    def recommender(self, live: LiveCatalogue) -> Recommender:
+    def recommender(self, live: LiveCatalogue) -> "Recommender":
         """Return the best recommender of the run for a catalogue: the fused one, or the codes.
 
         An aligned model recommends by its codes: the weights of the fusion are of another model.
         Raises DataError when the run has not got that far, or the model is not of these ids.
         """
+        import torch
+
+        from trillium_rec.baselines import ItemToItem
+        from trillium_rec.modelling import load_model
+        from trillium_rec.models.lazy import LazyRecommender
+        from trillium_rec.recommenders import CodeBeams, Fused
+        from trillium_rec.trie import Trie
+
         folder = self.model or self.folder / "model"
         if not (folder / "config.json").exists():
             raise DataError(f"{folder}: holds no model; let `trillium rec run` finish")
@@ -85,7 +90,9 @@ class ServedRun:
         counts = ItemToItem(self.data.split.train, n_items=live.ids.n_items)
         return Fused("lazy, fused", model, trie, counts, self._weights(), width, vectors=vectors)
 
-    def _weights(self) -> Weights:
+    def _weights(self) -> "Weights":
+        from trillium_rec.recommenders import Weights
+
         path = self.folder / "weights.json"
         if not path.exists():
             raise DataError(f"{path}: is not there yet; let `trillium rec run` finish")

@@ -7,23 +7,21 @@ it does only what is missing.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 from trillium.runs import Run, Stage, hash_config
 
+from trillium_rec.alignment.ablation_config import AblationConfig
 from trillium_rec.alignment.arm_run import ArmRun
-from trillium_rec.alignment.arms import ARMS
 from trillium_rec.alignment.gate import check_reward
 from trillium_rec.alignment.measures import Measured, Panel
 from trillium_rec.alignment.prompts import samples_of
 from trillium_rec.alignment.rounds import Materials
 from trillium_rec.alignment.stages import TrainedReward, other_form, train_reward
 from trillium_rec.alignment.trial import make_trial, oracle_of
-from trillium_rec.config import Parts, RecConfig, needed_parts
+from trillium_rec.config import Parts, needed_parts
 from trillium_rec.device import choose_device
 from trillium_rec.fit import write_log
 from trillium_rec.id_fitting import fit_ids
@@ -34,25 +32,6 @@ from trillium_rec.semantic_ids import SemanticIds, load_ids, load_space, save_id
 from trillium_rec.simulator import Simulation
 from trillium_rec.sources import SimulatorSource, keep_positive, load_dataset, simulate_source
 from trillium_rec.trie import Trie
-
-
-class AblationConfig(BaseModel):
-    """Compare ways of alignment on equal sessions, over several seeds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    output: Path = Field(Path("runs/rec-ablation"), description="folder of all seeds")
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="one world each")
-    arms: tuple[str, ...] = Field(tuple(ARMS), min_length=1, description="names of arms")
-    run: RecConfig = Field(description="data, ids, model, reward and alignment of every arm")
-
-    @field_validator("arms")
-    @classmethod
-    def _known(cls, arms: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in arms if name not in ARMS]
-        if unknown:
-            raise ValueError(f"{unknown[0]} is no arm (there are: {', '.join(ARMS)})")
-        return tuple(dict.fromkeys(["seed", *arms]))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from trillium.report.content import (
 )
 from trillium.report.render import render_report
 
-from trillium_rec.alignment.ablation import AblationConfig, SeedResult
+from trillium_rec.alignment.ablation import SeedResult
+from trillium_rec.alignment.ablation_config import AblationConfig
 from trillium_rec.alignment.ablation_table import (
     COLUMNS,
     ArmRow,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from trillium.evaluation import Interval, format_interval
 
-from trillium_rec.alignment.ablation import AblationConfig, SeedResult
+from trillium_rec.alignment.ablation import SeedResult
+from trillium_rec.alignment.ablation_config import AblationConfig
 from trillium_rec.alignment.measures import Measured
 from trillium_rec.alignment.rule import (
     Verdict,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trillium_rec.fit import FitConfig
+from trillium_rec.fit_config import FitConfig
 
 Architecture = Literal["target_aware", "pooled"]
 
