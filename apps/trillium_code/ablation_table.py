@@ -9,7 +9,8 @@ from trillium.evaluation import Comparison, compare, pass_at_k_by_task
 from trillium.report.arms import ArmsReport, render_arms, write_arms
 from trillium.report.content import Cell, Headline, Table
 
-from trillium_code.ablation import AblationConfig, SeedResult
+from trillium_code.ablation import SeedResult
+from trillium_code.ablation_config import AblationConfig
 from trillium_code.label_quality import LabelQuality
 from trillium_code.records import TaskResult
 from trillium_code.summary import SpeedGain, measure_speed

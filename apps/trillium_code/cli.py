@@ -57,14 +57,16 @@ def ablate(
     from rich.console import Console
     from trillium.config import find_run_file, load_config
 
-    from trillium_code.ablation import AblationConfig, run_ablation
-    from trillium_code.ablation_table import render_table, tabulate, write_results
-    from trillium_code.preparation import prepare_tasks
-    from trillium_code.preview import describe_tasks
+    from trillium_code.ablation_config import AblationConfig
 
     given = list(overrides or []) + ([f"output={output}"] if output else [])
     path = find_run_file(config, package="trillium_code", command="ablate")
     loaded = load_config(AblationConfig, path, given)
+    from trillium_code.ablation import run_ablation
+    from trillium_code.ablation_table import render_table, tabulate, write_results
+    from trillium_code.preparation import prepare_tasks
+    from trillium_code.preview import describe_tasks
+
     typer.echo(describe_tasks(prepare_tasks(loaded.run)))
     results = run_ablation(loaded, lambda finished: write_results(loaded, finished))
     n_tasks = len(next(iter(results.values())).before)
@@ -97,11 +99,14 @@ def invent(
     """Invent training tasks from code snippets, without those that repeat evaluation tasks."""
     from trillium.config import find_run_file, load_config
 
-    from trillium_code.invention import InventionConfig, invent_tasks
+    from trillium_code.invention_config import InventionConfig
 
     given = list(overrides or []) + ([f"output={output}"] if output else [])
     path = find_run_file(config, package="trillium_code", command="invent")
-    found = invent_tasks(load_config(InventionConfig, path, given))
+    loaded = load_config(InventionConfig, path, given)
+    from trillium_code.invention import invent_tasks
+
+    found = invent_tasks(loaded)
     for name, count in found.counts.items():
         typer.echo(f"{name.replace('_', ' ')}: {int(count)}")
     typer.echo(f"tasks: {found.path}")

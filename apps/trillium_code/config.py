@@ -1,23 +1,20 @@
 """The run file of the code application: one frozen model, every default in it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from trillium.generation import SamplingConfig
 from trillium.generation.config import GenerationConfig, RayConfig, TransformersConfig
 from trillium.objectives.configs import ObjectiveConfig, RPOConfig
 from trillium.policies.config import PolicyConfig
-from trillium.training.config import TrainConfig
+from trillium.training.config import AlignConfig, TrainConfig
 
 from trillium_code.efficiency import EfficiencyConfig
 from trillium_code.execution import SandboxConfig
 from trillium_code.pairs import RankConfig
-from trillium_code.prompts import PROGRAM_STOPS, SHORTEST_ANSWER, TEST_STOPS, PromptConfig
+from trillium_code.prompt_config import PROGRAM_STOPS, SHORTEST_ANSWER, TEST_STOPS, PromptConfig
 from trillium_code.tasks import TaskSource
-
-if TYPE_CHECKING:
-    from trillium.training.align import AlignConfig
 
 
 class ProgramSampling(SamplingConfig):
@@ -150,8 +147,6 @@ class CodeConfig(BaseModel):
         return self
 
     @property
-    def align(self) -> "AlignConfig":
+    def align(self) -> AlignConfig:
         """Return objective and training as the trainer takes them."""
-        from trillium.training.align import AlignConfig
-
         return AlignConfig(objective=self.objective, train=self.train)

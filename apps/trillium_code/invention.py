@@ -11,23 +11,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedTokenizerBase
 from trillium.files import hash_json, write_atomically
 from trillium.generation import Generator, SamplingConfig
-from trillium.generation.config import ServerConfig
 from trillium.generation.server import ServerGenerator
-from trillium.policies.config import PolicyConfig
 from trillium.runs import Run, Stage, hash_config
 from trillium.tokenize import tokenize_prompts
 
 from trillium_code.chat_sampling import ask_stage
 from trillium_code.contamination import drop_repeats, find_duplicates
+from trillium_code.invention_config import InventionConfig
 from trillium_code.invention_prompts import (
-    CONCEPT_STOPS,
-    TASK_STOPS,
     concept_prompt,
     concept_question,
     parse_concepts,
@@ -38,7 +33,7 @@ from trillium_code.invention_prompts import (
     task_question,
 )
 from trillium_code.models import Models
-from trillium_code.prompts import SHOTS
+from trillium_code.prompt_config import SHOTS
 from trillium_code.records import TaskSamples
 from trillium_code.sampling import Prompts, sample_stage
 from trillium_code.snippets import Snippet, draw_snippets
@@ -46,55 +41,6 @@ from trillium_code.task_files import read_task_file
 from trillium_code.tasks import CodeTask
 
 _TASKS = "tasks.jsonl"
-
-
-class ConceptSampling(SamplingConfig):
-    """Choose how the concepts of a snippet are named."""
-
-    temperature: float = Field(0.7, ge=0, description="0 takes the likeliest token every time")
-    max_new_tokens: int = Field(32, gt=0, description="tokens per list of concepts, at most")
-    stop: tuple[str, ...] = Field(CONCEPT_STOPS, description="strings that end a list")
-
-
-class TaskSampling(SamplingConfig):
-    """Choose how tasks are invented from concepts."""
-
-    n_samples: int = Field(4, gt=0, description="tasks per snippet, before any is dropped")
-    temperature: float = Field(1.0, ge=0, description="high, because tasks should differ")
-    max_new_tokens: int = Field(96, gt=0, description="tokens per task, at most")
-    stop: tuple[str, ...] = Field(TASK_STOPS, description="strings that end a task")
-
-
-class WriterConfig(ServerConfig):
-    """A server that invents tasks; one that only chats has its own words to be asked in."""
-
-    endpoint: Literal["completions", "chat"] = Field(
-        "completions", description="completions, or chat for servers without them"
-    )
-
-
-class InventionConfig(BaseModel):
-    """A run that invents tasks."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    output: Path = Field(Path("runs/code-tasks"), description="folder; the tasks are tasks.jsonl")
-    seed: int = Field(0, ge=0, description="which snippets, and what is sampled")
-    snippets: str = Field(
-        "stdlib", description="stdlib | Python file | folder of them | .jsonl with code"
-    )
-    n_snippets: int = Field(64, gt=0, description="functions to start from")
-    policy: PolicyConfig = Field(PolicyConfig(), description="model, or the tokenizer of `server`")
-    server: WriterConfig | None = Field(
-        None, description="OpenAI-compatible server that writes instead; null = the policy"
-    )
-    max_rows: int = Field(64, gt=0, description="completions decoded together")
-    concepts: ConceptSampling = Field(ConceptSampling(), description="from snippet to concepts")
-    tasks: TaskSampling = Field(TaskSampling(), description="from concepts to tasks")
-    against: tuple[str, ...] = Field(
-        ("own",), description="evaluation tasks that no invented task may repeat"
-    )
-    max_overlap: float = Field(0.6, ge=0, le=1, description="share of 5-grams that is a repeat")
 
 
 @dataclass(frozen=True)

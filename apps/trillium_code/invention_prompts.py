@@ -6,7 +6,7 @@ import re
 import typing
 from typing import Literal
 
-from trillium_code.prompts import SHOTS
+from trillium_code.prompt_config import SHOTS
 from trillium_code.syntax import parse
 from trillium_code.task_rows import docstring_of
 from trillium_code.tasks import CodeTask

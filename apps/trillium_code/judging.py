@@ -14,7 +14,7 @@ from trillium_code.execution import Job, Outcome, SandboxConfig, run_jobs
 from trillium_code.ledger import Census, Ledger, read_ledger
 from trillium_code.matrices import fill_matrix, matrix_jobs, plan_matrix
 from trillium_code.programs import extract_program
-from trillium_code.prompts import PromptConfig
+from trillium_code.prompt_config import PromptConfig
 from trillium_code.records import (
     TaskMatrix,
     TaskResult,

@@ -16,7 +16,8 @@ from trillium.policies.load import Policy
 from trillium.policies.run_policy import RunPolicy
 from trillium.scoring.cache import LogpCache
 from trillium.scoring.reference import open_reference
-from trillium.training.align import AlignConfig, AlignResult, align
+from trillium.training.align import AlignResult, align
+from trillium.training.config import AlignConfig
 from trillium.trees import TokenTree
 
 

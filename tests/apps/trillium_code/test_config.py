@@ -4,7 +4,7 @@ from trillium.errors import ConfigError
 from trillium_code.ablation import AblationConfig
 from trillium_code.config import CodeConfig
 from trillium_code.invention import InventionConfig
-from trillium_code.prompts import PROGRAM_STOPS, TEST_STOPS
+from trillium_code.prompt_config import PROGRAM_STOPS, TEST_STOPS
 
 PRESETS = {
     "": ("trillium code run", CodeConfig, {"demo", "humaneval", "mbpp", "qwen_gpu"}),
