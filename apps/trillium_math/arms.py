@@ -12,53 +12,18 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from trillium.errors import DataError
 from trillium.manifest import StageRecord, read_manifest
 from trillium.runs import Run
 
 from trillium_math.agent.trajectory import Trajectory
+from trillium_math.arms_config import ArmConfig, ArmsConfig
 from trillium_math.config import MathConfig
 from trillium_math.journey import Journey
-from trillium_math.methods.table import MethodConfig
 from trillium_math.preparation import RunProblems, prepare_problems
 from trillium_math.records import read_records
 from trillium_math.round import NothingToLearnError, Round
-
-
-class ArmConfig(BaseModel):
-    """Name an arm and its method."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(pattern="^[a-z0-9_]+$", description="of the arm; also of its folder")
-    method: MethodConfig = Field(description="what to learn from trajectories, and how")
-
-
-class ArmsConfig(BaseModel):
-    """A run and the methods to compare on it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    output: Path = Field(Path("runs/math-arms"), description="folder with a run per seed")
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="one whole run for each")
-    run: MathConfig = Field(
-        MathConfig(), description="what all arms share; its output and method are not read"
-    )
-    arms: tuple[ArmConfig, ...] = Field(min_length=1, description="what to compare")
-
-    @model_validator(mode="after")
-    def _arms_are_comparable(self) -> Self:
-        names = [arm.name for arm in self.arms]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"arms: {twice[0]} occurs twice (names are folders); rename one")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds = {list(self.seeds)}: one occurs twice; give different ones")
-        return self
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from trillium.report.arms import ArmsReport, render_arms, write_arms
 from trillium.report.content import Cell, Headline, Table
 
 from trillium_math.agent.trajectory import Trajectory
-from trillium_math.arms import ArmResult, ArmsConfig, Results, SeedResult
+from trillium_math.arms import ArmResult, Results, SeedResult
+from trillium_math.arms_config import ArmsConfig
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable

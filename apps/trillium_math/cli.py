@@ -54,11 +54,13 @@ def arms(
     from rich.console import Console
     from trillium.config import find_run_file, load_config
 
-    from trillium_math.arms import ArmsConfig, finished_arms, run_arms
-    from trillium_math.arms_table import render_tables, write_results
+    from trillium_math.arms_config import ArmsConfig
 
     given = list(overrides or []) + ([f"output={output}"] if output else [])
     loaded = load_config(ArmsConfig, find_run_file(config, package="trillium_math"), given)
+    from trillium_math.arms import finished_arms, run_arms
+    from trillium_math.arms_table import render_tables, write_results
+
     if finished:
         results = finished_arms(loaded)
     else:
@@ -115,10 +117,12 @@ def solve(
     """Let a policy work on problems with the Python tool; the same command again continues."""
     from trillium.config import load_config
 
-    from trillium_math.agent.solve import SolveConfig, solve_problems
+    from trillium_math.agent.solve_config import SolveConfig
 
     given = list(overrides or []) + ([f"output={output}"] if output else [])
     loaded = load_config(SolveConfig, config, given)
+    from trillium_math.agent.solve import solve_problems
+
     counts = solve_problems(loaded, problems)
     typer.echo("\n".join(f"{name}: {value}" for name, value in counts.items()))
     typer.echo(f"{loaded.output / 'trajectories.jsonl'}")

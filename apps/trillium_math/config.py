@@ -11,7 +11,7 @@ from trillium_math.agent.config import AgentConfig, TurnSampling
 from trillium_math.methods.multi_turn import MDPOMethod
 from trillium_math.methods.table import MethodConfig
 from trillium_math.problems.collection import ProblemSource
-from trillium_math.supervised import SupervisedConfig
+from trillium_math.supervised_config import SupervisedConfig
 from trillium_math.value.config import SampleSearch, SearchConfig
 
 

@@ -18,7 +18,8 @@ from trillium.policies.load import Policy
 from trillium.runs import Run, Stage, hash_config
 from trillium.scoring.cache import LogpCache
 from trillium.scoring.reference import open_reference
-from trillium.training.align import AlignConfig, AlignResult, align
+from trillium.training.align import AlignResult, align
+from trillium.training.config import AlignConfig
 from trillium.training.heads import HEADS_FILE
 from trillium.trees import TokenTree
 
@@ -34,7 +35,8 @@ from trillium_math.models import Models, Weights
 from trillium_math.preparation import RunProblems, hash_problems
 from trillium_math.problems import Problem
 from trillium_math.records import read_records, write_records
-from trillium_math.supervised import SupervisedConfig, fine_tune
+from trillium_math.supervised import fine_tune
+from trillium_math.supervised_config import SupervisedConfig
 from trillium_math.value.config import SampleSearch, SearchConfig
 from trillium_math.value.critic import Critic
 from trillium_math.value.stage import Valued, value_stage

@@ -12,8 +12,7 @@ from trillium.errors import DataError
 from trillium.generation import SamplingConfig
 from trillium.objectives.configs import ObjectiveConfig
 from trillium.runs import Stage, hash_config
-from trillium.training.align import AlignConfig
-from trillium.training.config import TrainConfig
+from trillium.training.config import AlignConfig, TrainConfig
 from trillium.training.round_rows import read_trees, write_trees
 from trillium.trees import TokenTree
 
@@ -23,7 +22,7 @@ from trillium_math.journey import Journey, Rolled
 from trillium_math.models import Weights
 from trillium_math.problems import Problem
 from trillium_math.selection import SelectConfig, Sorted, count_sorted, sort_trajectories
-from trillium_math.supervised import SupervisedConfig
+from trillium_math.supervised_config import SupervisedConfig
 
 
 class NothingToLearnError(DataError):

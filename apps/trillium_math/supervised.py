@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
 from transformers import (
     PrinterCallback,
     TrainerCallback,
@@ -32,18 +31,9 @@ from trillium.training.checkpoints import (
 )
 from trillium.trees import TokenPath
 
+from trillium_math.supervised_config import SupervisedConfig
+
 _IGNORED = -100
-
-
-class SupervisedConfig(BaseModel):
-    """Choose how supervised training is optimised."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
-    num_train_epochs: int = Field(1, gt=0, description="passes over the trajectories")
-    per_device_train_batch_size: int = Field(8, gt=0, description="trajectories per step")
-    save_steps: int = Field(25, gt=0, description="steps between checkpoints")
 
 
 def fine_tune(

@@ -8,13 +8,15 @@ alone and spliced in.
 import logging
 from collections.abc import Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedTokenizerBase
 from trillium.errors import ConfigError, DataError
 from trillium.fields import Message
-from trillium.rendering import ChatTemplate
 
 from trillium_math.agent.config import AgentConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +31,14 @@ def _say_once(text: str) -> None:
 class Dialogue:
     """Render the parts of a trajectory that the policy does not write."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: AgentConfig) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", config: AgentConfig) -> None:
         """Find out whether the template knows a tool's turn.
 
         Raises ConfigError when `tool_role` asks for one and the template has none, DataError when
         there is no template.
         """
+        from trillium.rendering import ChatTemplate
+
         self._tokenizer = tokenizer
         self._config = config
         self._template = ChatTemplate(tokenizer)

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedTokenizerBase
 from trillium.environment import peak_memory_bytes
 from trillium.files import read_rows
 from trillium.generation import Generator, SamplingConfig
@@ -22,6 +22,9 @@ from trillium_math.grading import Grader
 from trillium_math.problems import Problem
 from trillium_math.records import parse_records, read_records, write_records
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 _CHUNKS = "chunks.jsonl"
 
 
@@ -33,7 +36,7 @@ def rollout_stage(
     stage: Stage,
     output: str,
     problems: Sequence[Problem],
-    tokenizer: Callable[[], PreTrainedTokenizerBase],
+    tokenizer: "Callable[[], PreTrainedTokenizerBase]",
     open_work: Callable[[Roller], Work],
     agent: AgentConfig,
     *,

@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
-from trillium.objectives.batch import Shape
 from trillium.objectives.configs import DPOConfig, ObjectiveConfig
-from trillium.policies.adapters import POLICY_ADAPTER
 from trillium.runs import hash_config
 from trillium.training.config import TrainConfig
 from trillium.trees import TokenTree
@@ -24,16 +22,16 @@ from trillium_math.search.config import HarvestConfig, SearchConfig
 from trillium_math.search.mcts import Search
 from trillium_math.search.preferences import HARVESTERS, TreeForm
 from trillium_math.search.record import SearchTree
-from trillium_math.search.self_evaluation import SelfEvaluation
 from trillium_math.search.stage import search_stage
 
 if TYPE_CHECKING:
+    from trillium.objectives.batch import Shape
     from trillium.runs import Stage
 
     from trillium_math.journey import Agent
     from trillium_math.round import Round
 
-_SHAPES: dict[TreeForm, tuple[Shape, str, frozenset[str]]] = {
+_SHAPES: "dict[TreeForm, tuple[Shape, str, frozenset[str]]]" = {
     "pairs": ("pair", "dpo", frozenset({"label_smoothing"})),
     "lists": ("list", "lipo", frozenset({"label"})),
     "labels": ("single", "kto", frozenset({"label"})),
@@ -145,6 +143,10 @@ class MCTSDPOMethod(PreferenceMethod):
         generator = models.generator(round.start)
         judge = None
         if search.self_evaluation:
+            from trillium.policies.adapters import POLICY_ADAPTER
+
+            from trillium_math.search.self_evaluation import SelfEvaluation
+
             judge = SelfEvaluation(
                 models.policy.model,
                 None if round.start.folder is None else POLICY_ADAPTER,

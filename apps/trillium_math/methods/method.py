@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Self
 from pydantic import BaseModel, ConfigDict, Field
 from trillium.errors import ConfigError
 from trillium.files import hash_json
-from trillium.objectives.batch import Shape
 from trillium.objectives.configs import ObjectiveConfig
-from trillium.objectives.table import needs_of
 from trillium.training.config import TrainConfig
-from trillium.training.fit import check_options
 
 if TYPE_CHECKING:
+    from trillium.objectives.batch import Shape
     from trillium.runs import Stage
 
     from trillium_math.models import Weights
@@ -101,12 +99,15 @@ def method_name(method: Method) -> str:
 
 
 def check_objective(
-    method: PreferenceMethod, shape: Shape, *, example: str, offers: frozenset[str] = frozenset()
+    method: PreferenceMethod, shape: "Shape", *, example: str, offers: frozenset[str] = frozenset()
 ) -> None:
     """Raise ConfigError unless the objective takes trees of this shape.
 
     `offers` are the labels and columns that the method's trees have.
     """
+    from trillium.objectives.table import needs_of
+    from trillium.training.fit import check_options
+
     objective = method.objective
     check_options(objective, method.train, n_held_out=0)
     needs = needs_of(objective)

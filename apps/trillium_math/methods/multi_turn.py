@@ -15,6 +15,7 @@ from trillium_math.selection import SelectConfig, make_labelled, make_pairs
 if TYPE_CHECKING:
     from trillium.runs import Stage
 
+    from trillium_math.models import Weights
     from trillium_math.round import Round
 
 

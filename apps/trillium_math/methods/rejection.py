@@ -6,7 +6,7 @@ from pydantic import Field
 
 from trillium_math.methods.method import Expected, Method
 from trillium_math.selection import SelectConfig, choose_right
-from trillium_math.supervised import SupervisedConfig
+from trillium_math.supervised_config import SupervisedConfig
 
 if TYPE_CHECKING:
     from trillium.runs import Stage

@@ -8,6 +8,7 @@ judgements. The same seed gives the same trees.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from trillium.generation import Generator, SamplingConfig
 
@@ -19,7 +20,9 @@ from trillium_math.problems import Problem
 from trillium_math.search.config import SearchConfig
 from trillium_math.search.puct import Branch, add_child, back_up, choose_child, prior_of
 from trillium_math.search.record import SearchNode, SearchTree
-from trillium_math.search.self_evaluation import Judge
+
+if TYPE_CHECKING:
+    from trillium_math.search.self_evaluation import Judge
 
 
 @dataclass
@@ -65,7 +68,7 @@ class Search:
         dialogue: Dialogue,
         generator: Generator,
         sampling: SamplingConfig,
-        judge: Judge | None,
+        judge: "Judge | None",
         config: SearchConfig,
     ) -> None:
         """Use an open agent; without a judge the outcome alone counts."""

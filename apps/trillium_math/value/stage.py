@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from trillium.runs import Stage
 
@@ -9,8 +10,10 @@ from trillium_math.agent.trajectory import Trajectory
 from trillium_math.calibration import Calibration, calibrate
 from trillium_math.records import read_records, write_records
 from trillium_math.search_curves import SearchPoint, count_tokens, pool_curves, run_point
-from trillium_math.value.critic import Critic, state_of
 from trillium_math.voting import SameAnswer
+
+if TYPE_CHECKING:
+    from trillium_math.value.critic import Critic
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,12 @@ def value_stage(
     stage: Stage,
     output: str,
     trajectories: Sequence[Trajectory],
-    open_critic: Callable[[], Critic],
+    open_critic: "Callable[[], Critic]",
 ) -> list[Valued]:
     """Return the values of trajectories in their order; those without a turn have none."""
     if stage.is_due:
+        from trillium_math.value.critic import state_of
+
         found = [one for one in trajectories if one.spans]
         critic = open_critic()
         at_start = critic.values([one.token_ids[: one.spans[0][0]] for one in found])

@@ -1,0 +1,14 @@
+"""How supervised training is optimised: settings that load nothing that trains."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class SupervisedConfig(BaseModel):
+    """Choose how supervised training is optimised."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    num_train_epochs: int = Field(1, gt=0, description="passes over the trajectories")
+    per_device_train_batch_size: int = Field(8, gt=0, description="trajectories per step")
+    save_steps: int = Field(25, gt=0, description="steps between checkpoints")
