@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedTokenizerBase
 from trillium.assets import cache_folder
 from trillium.errors import ConfigError, DataError
 from trillium.files import hash_json
@@ -12,13 +12,15 @@ from trillium.generation import Generator
 from trillium.generation.config import GenerationConfig, RayConfig, TransformersConfig
 from trillium.generation.engines import Engine, TransformersEngine, open_engine
 from trillium.policies.config import LoraSettings, PolicyConfig
-from trillium.policies.load import Policy
 from trillium.policies.run_policy import RunPolicy
 from trillium.scoring.cache import LogpCache
-from trillium.scoring.reference import open_reference
-from trillium.training.align import AlignResult, align
 from trillium.training.config import AlignConfig
 from trillium.trees import TokenTree
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+    from trillium.policies.load import Policy
+    from trillium.training.align import AlignResult
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,12 @@ class Models:
         return self._policy.identity
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
         """Return the tokenizer; this loads no weights."""
         return self._policy.tokenizer
 
     @property
-    def policy(self) -> Policy:
+    def policy(self) -> "Policy":
         """Return the policy with the adapter that training changes."""
         return self._policy.loaded
 
@@ -137,8 +139,11 @@ class Models:
         engine = self._comparing
         return self._source(engine, hash, lambda: engine.trained(adapter))
 
-    def train(self, config: AlignConfig, trees: Sequence[TokenTree], output: Path) -> AlignResult:
+    def train(self, config: AlignConfig, trees: Sequence[TokenTree], output: Path) -> "AlignResult":
         """Align the policy's adapter; the reference is the policy that training starts from."""
+        from trillium.scoring.reference import open_reference
+        from trillium.training.align import align
+
         self.close()
         kind = "snapshot" if self._policy.config.adapter else "base"
         policy = self.policy

@@ -18,11 +18,8 @@ from trillium.generation.config import (
     batches_identity,
 )
 from trillium.generation.connection import ServerConnection
-from trillium.generation.in_process import TransformersGenerator
 from trillium.generation.interface import Generator
 from trillium.generation.server import ServerGenerator
-from trillium.generation.with_adapter import AdapterGenerator
-from trillium.policies.adapters import POLICY_ADAPTER, load_second_adapter
 from trillium.policies.run_policy import RunPolicy
 
 _TRAINED = "aligned"
@@ -86,10 +83,14 @@ class TransformersEngine:
 
     def start(self) -> Generator:
         """Return a generator for the policy that training starts from."""
+        from trillium.policies.adapters import POLICY_ADAPTER
+
         return self._generator(POLICY_ADAPTER if self._policy.config.adapter else None)
 
     def trained(self, adapter: Path) -> Generator:
         """Return a generator for the adapter in a folder."""
+        from trillium.policies.adapters import load_second_adapter
+
         load_second_adapter(self._policy.loaded.model, adapter, _TRAINED)
         return self._generator(_TRAINED)
 
@@ -97,6 +98,9 @@ class TransformersEngine:
         """Do nothing: the policy is the trainer's as well."""
 
     def _generator(self, adapter: str | None) -> Generator:
+        from trillium.generation.in_process import TransformersGenerator
+        from trillium.generation.with_adapter import AdapterGenerator
+
         loaded = self._policy.loaded
         inner = TransformersGenerator(
             loaded.model,

@@ -2,14 +2,17 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from trillium.assets import ASSETS, find_model
 from trillium.files import hash_json, hash_path
 from trillium.policies.config import PolicyConfig
-from trillium.policies.load import Policy, load_policy
 from trillium.policies.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    import trillium.policies.load
 
 
 class RunPolicy:
@@ -42,11 +45,15 @@ class RunPolicy:
     @cached_property
     def context_length(self) -> int | None:
         """Return how many tokens the model can attend to; None when it does not say."""
+        from transformers import AutoConfig
+
         config = AutoConfig.from_pretrained(find_model(self.config.base))
         length = getattr(config, "max_position_embeddings", None)
         return length if isinstance(length, int) else None
 
     @cached_property
-    def loaded(self) -> Policy:
+    def loaded(self) -> "trillium.policies.load.Policy":
         """Return the policy with the adapter that training changes."""
+        from trillium.policies.load import load_policy
+
         return load_policy(self.config, seed=self.seed)
