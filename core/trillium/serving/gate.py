@@ -3,6 +3,8 @@
 An ASGI middleware, so that a body is refused while it arrives and never held in full.
 """
 
+import asyncio
+import contextlib
 import hmac
 import json
 import time
@@ -15,6 +17,10 @@ Message = MutableMapping[str, object]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+_LINGER_S = 2.0
+_LINGER_BYTES = 64 << 20
+"""How long, and for how much, a refused client may go on sending before it is cut off."""
 
 
 class Gate:
@@ -43,10 +49,12 @@ class Gate:
             await self._application(scope, receive, send)
             return
         started_s, status, body_bytes = time.perf_counter(), 499, 0
+        has_more = True
 
         async def counted_receive() -> Message:
-            nonlocal body_bytes
+            nonlocal body_bytes, has_more
             message = await receive()
+            has_more = bool(message.get("more_body"))
             body = message.get("body", b"")
             if isinstance(body, bytes) and body:
                 body_bytes += len(body)
@@ -67,6 +75,9 @@ class Gate:
             await self._application(scope, counted_receive, counted_send)
         except RefusedError as refusal:
             await _answer(refusal, counted_send)
+            if has_more:
+                await _linger(scope, receive)
+            await send({"type": "http.response.body", "body": b""})
         finally:
             self._held_bytes -= body_bytes
             seconds = time.perf_counter() - started_s
@@ -106,7 +117,7 @@ async def _answer(refusal: RefusedError, send: Send) -> None:
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
-        # What is left of a refused body is not read: the connection cannot go on.
+        # What is left of a refused body is dropped: the connection cannot go on.
         (b"connection", b"close"),
     ]
     if refusal.status == 401:
@@ -114,7 +125,22 @@ async def _answer(refusal: RefusedError, send: Send) -> None:
     if refusal.status == 429:
         headers.append((b"retry-after", b"1"))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+async def _linger(scope: Message, receive: Receive) -> None:
+    """Read on for a moment: a client that still sends would lose the answer with the connection."""
+    if _header(scope, b"expect"):
+        return  # it waits for leave to send
+    n_bytes = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_S):
+            while n_bytes < _LINGER_BYTES:
+                message = await receive()
+                if not message.get("more_body"):
+                    return
+                body = message.get("body", b"")
+                n_bytes += len(body) if isinstance(body, bytes) else 0
 
 
 def _header(scope: Message, name: bytes) -> bytes:

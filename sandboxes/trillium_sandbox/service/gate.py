@@ -5,6 +5,8 @@ An ASGI middleware, so that a body is refused while it arrives and never held in
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hmac
 import json
 import time
@@ -15,6 +17,10 @@ Message = MutableMapping[str, object]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+_LINGER_S = 2.0
+_LINGER_BYTES = 64 << 20
+"""How long, and for how much, a refused client may go on sending before it is cut off."""
 
 
 class RequestCounter(Protocol):
@@ -60,10 +66,12 @@ class Gate:
             await self._application(scope, receive, send)
             return
         started_s, status, held_bytes = time.perf_counter(), 499, 0
+        has_more = True
 
         async def counted_receive() -> Message:
-            nonlocal held_bytes
+            nonlocal held_bytes, has_more
             message = await receive()
+            has_more = bool(message.get("more_body"))
             body = message.get("body", b"")
             if isinstance(body, bytes) and body:
                 held_bytes += len(body)
@@ -83,6 +91,9 @@ class Gate:
             await self._application(scope, counted_receive, counted_send)
         except _RefusedError as refusal:
             await _answer(refusal, counted_send)
+            if has_more:
+                await _linger(scope, receive)
+            await send({"type": "http.response.body", "body": b""})
         finally:
             self._held_bytes -= held_bytes
             self._metrics.count_request(str(scope["path"]), status, time.perf_counter() - started_s)
@@ -113,12 +124,27 @@ async def _answer(refusal: _RefusedError, send: Send) -> None:
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
-        # What is left of a refused body is not read: the connection cannot go on.
+        # What is left of a refused body is dropped: the connection cannot go on.
         (b"connection", b"close"),
         *refusal.headers,
     ]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+async def _linger(scope: Message, receive: Receive) -> None:
+    """Read on for a moment: a client that still sends would lose the answer with the connection."""
+    if _header(scope, b"expect"):
+        return  # it waits for leave to send
+    n_bytes = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_S):
+            while n_bytes < _LINGER_BYTES:
+                message = await receive()
+                if not message.get("more_body"):
+                    return
+                body = message.get("body", b"")
+                n_bytes += len(body) if isinstance(body, bytes) else 0
 
 
 def _header(scope: Message, name: bytes) -> bytes:
