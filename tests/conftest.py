@@ -4,7 +4,8 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,35 @@ def docker_image() -> str:
         pytest.skip(str(error))
     subprocess.run([sources.image_folder() / "build"], check=True)
     return sources.IMAGE
+
+
+@pytest.fixture(scope="module")
+def ray_head() -> Iterator[Any]:
+    """Start a head node of Ray that tells nobody anything, and leave nothing of it behind."""
+    import psutil
+    import ray
+    from ray.cluster_utils import Cluster
+
+    # Ray binds sockets inside: their paths must stay short.
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+    (folder / "ray").mkdir()
+    settings = {"RAY_TMPDIR": str(folder), "RAY_USAGE_STATS_ENABLED": "0"}
+    os.environ.update(settings)
+    node = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    ray.init(address=cluster.address, log_to_driver=False)
+    yield cluster
+    processes = psutil.Process().children(recursive=True)
+    ray.shutdown()
+    cluster.shutdown()
+    left = psutil.wait_procs(processes, timeout=20)[1]
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    for name in settings:
+        del os.environ[name]
+    shutil.rmtree(folder)
+    assert not psutil.wait_procs(left, timeout=20)[1]
 
 
 @pytest.fixture(scope="session")

@@ -18,25 +18,11 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from sandbox_peers import SOLUTION, TESTS
 from trillium_sandbox import Backend, Request, open_backend
 
-SOLUTION = """
-def intersperse(numbers, delimiter):
-    if not numbers:
-        return []
-    result = []
-    for n in numbers[:-1]:
-        result.append(n)
-        result.append(delimiter)
-    result.append(numbers[-1])
-    return result
-"""
-TESTS = (
-    "assert intersperse([], 7) == []",
-    "assert intersperse([5, 6, 3, 2], 8) == [5, 8, 6, 8, 3, 8, 2]",
-    "assert intersperse([2, 2, 2], 2) == [2, 2, 2, 2, 2]",
-    "assert intersperse([1], 0) == [1]",
-)
 REQUIRED = 0.9
 
 

@@ -1,11 +1,5 @@
 """The cluster backend on two nodes of one machine: real Ray processes, one node killed."""
 
-import contextlib
-import os
-import shutil
-import tempfile
-from pathlib import Path
-
 import psutil
 import pytest
 from trillium_sandbox import Request, RequestError, SandboxError
@@ -20,34 +14,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
 SLOW = b"import time\ntime.sleep(0.01)\nprint('done')"
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """Start a head node, without a dashboard and without anything told to anybody."""
-    from ray.cluster_utils import Cluster
-
-    # Ray binds sockets inside: their paths must stay short.
-    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-    (folder / "ray").mkdir()
-    settings = {"RAY_TMPDIR": str(folder), "RAY_USAGE_STATS_ENABLED": "0"}
-    os.environ.update(settings)
-    started = Cluster(initialize_head=True, head_node_args=NODE)
-    ray.init(address=started.address, log_to_driver=False)
-    yield started
-    processes = psutil.Process().children(recursive=True)
-    ray.shutdown()
-    started.shutdown()
-    left = psutil.wait_procs(processes, timeout=20)[1]
-    for process in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    for name in settings:
-        del os.environ[name]
-    shutil.rmtree(folder)
-    assert not psutil.wait_procs(left, timeout=20)[1]
+def cluster(ray_head):
+    """Return a cluster of a head node alone."""
+    return ray_head
 
 
 @pytest.fixture

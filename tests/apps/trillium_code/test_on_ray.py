@@ -1,11 +1,5 @@
 """Sampling and execution on two nodes of a real Ray cluster, against one process; a lost actor."""
 
-import contextlib
-import os
-import shutil
-import tempfile
-from pathlib import Path
-
 import psutil
 import pytest
 
@@ -34,36 +28,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
 SAMPLING = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=12)
 PROMPTS = [(number, 20, 30) for number in range(5, 21)]
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """Start two nodes, without a dashboard and without anything told to anybody."""
-    from ray.cluster_utils import Cluster
-
-    # Ray binds sockets inside: their paths must stay short.
-    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-    (folder / "ray").mkdir()
-    settings = {"RAY_TMPDIR": str(folder), "RAY_USAGE_STATS_ENABLED": "0"}
-    os.environ.update(settings)
-    started = Cluster(initialize_head=True, head_node_args=NODE)
-    started.add_node(num_cpus=1, object_store_memory=80 << 20)
-    ray.init(address=started.address, log_to_driver=False)
-    yield started
-    processes = psutil.Process().children(recursive=True)
-    ray.shutdown()
-    started.shutdown()
-    left = psutil.wait_procs(processes, timeout=20)[1]
-    for process in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    for name in settings:
-        del os.environ[name]
-    shutil.rmtree(folder)
-    assert not psutil.wait_procs(left, timeout=20)[1]
+def cluster(ray_head):
+    """Return a cluster of two nodes."""
+    ray_head.add_node(num_cpus=1, object_store_memory=80 << 20)
+    return ray_head
 
 
 @pytest.fixture(scope="module")
