@@ -27,7 +27,7 @@ from trillium.training.heads import (
         (OREOConfig(), {"value"}),
         (DegreeConfig(n_degrees=5), {"degree_logits"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value) if isinstance(value, set) else value),
 )
 def test_an_objective_trains_exactly_the_heads_it_reads(objective, names, policy):
     heads = build_heads(objective, policy())
