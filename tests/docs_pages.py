@@ -6,7 +6,7 @@
 A ```console block holds commands behind `$ ` and their output. All commands of a page run in one
 shell, in an empty folder with an empty HOME, in order. `# exits with N` behind a command names an
 exit code other than 0. A shown line must be printed, numbers aside; `...` stands for lines that
-are left out.
+are left out, and inside a line for the part of it that another processor's rounding may change.
 """
 
 import argparse
@@ -94,8 +94,11 @@ def differences(command: Command, printed: Printed) -> list[str]:
     if printed.exit_code != command.exit_code:
         tail = "\n  ".join(printed.lines[-8:])
         return [f"$ {command.text}: exit code {printed.exit_code}\n  {tail}"]
-    there = {_mask(line) for line in printed.lines}
-    missing = [line for line in command.shown if line != "..." and _mask(line) not in there]
+    missing = [
+        line
+        for line in command.shown
+        if line != "..." and not any(_is_shown(line, found) for found in printed.lines)
+    ]
     return [f"$ {command.text}: does not print: {line}" for line in missing]
 
 
@@ -106,7 +109,7 @@ def write_outputs(page: str, printed: list[Printed]) -> str:
     def fill(block: re.Match[str]) -> str:
         parts = []
         for command in read_commands(block[0]):
-            lines = list(next(outputs).lines)
+            lines = [_shorten(line, command.shown) for line in next(outputs).lines]
             if "..." in command.shown and len(command.shown) > 1:
                 lines = list(command.shown)
             elif len(lines) > _N_SHOWN:
@@ -115,6 +118,17 @@ def write_outputs(page: str, printed: list[Printed]) -> str:
         return "```console\n" + "\n".join(parts) + "\n```"
 
     return _BLOCK.sub(fill, page)
+
+
+def _is_shown(shown: str, line: str) -> bool:
+    parts = [re.escape(_mask(part)) for part in shown.split("...")]
+    return re.fullmatch(".*".join(parts), _mask(line)) is not None
+
+
+def _shorten(line: str, shown: tuple[str, ...]) -> str:
+    """Return the line of a page that stands for a printed one, where a hand shortened it."""
+    short = (each for each in shown if "..." in each.strip(".") and _is_shown(each, line))
+    return next(short, line)
 
 
 def _mask(line: str) -> str:

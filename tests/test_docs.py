@@ -52,6 +52,18 @@ def test_a_line_that_is_not_printed_and_another_exit_code_are_seen(tmp_path):
     assert [len(each) for each in found] == [0, 1, 1]
 
 
+def test_three_dots_inside_a_line_stand_for_what_may_differ(tmp_path):
+    page = "```console\n$ echo '2 of 3 (wrong 1); go on'\n2 of 3 (...); go on\n```\n"
+    commands = pages.read_commands(page)
+    printed = pages.run_commands(commands, tmp_path)
+    assert pages.differences(commands[0], printed[0]) == []
+    assert pages.write_outputs(page, printed) == page
+    other = "```console\n$ echo '2 of 3 (wrong 1); stop'\n2 of 3 (...); go on\n```\n"
+    commands = pages.read_commands(other)
+    printed = pages.run_commands(commands, tmp_path)
+    assert len(pages.differences(commands[0], printed[0])) == 1
+
+
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     config = pages.PAGES.parent / "mkdocs.yml"
