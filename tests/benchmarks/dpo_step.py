@@ -2,6 +2,7 @@
 
     python tests/benchmarks/dpo_step.py --quick          about 4 minutes on 2 idle cores
     python tests/benchmarks/dpo_step.py                  all mixes and variants, about 2 hours
+    python tests/benchmarks/dpo_step.py --dtypes float32 --steps 4    half an hour of it
     python tests/benchmarks/dpo_step.py --model tiny     a smoke test of the script itself
 
 Both sides get the same token ids in the same batches, the same weights, one adapter with random B,
@@ -59,17 +60,15 @@ def main() -> None:
     """Run the plan that the command line asks for and print ratios."""
     options = parse_options()
     RESULTS.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as workspace:
-        rows = [
-            row
-            for dtype in options.dtypes
-            for mix, (prompt, completion) in options.mixes.items()
-            for row in compare(options, mix, dtype, prompt, completion, workspace)
-        ]
-    report = {"machine": describe_machine(), "options": describe(options), "rows": rows}
     name = f"{options.model}-quick" if options.quick else options.model
     path = RESULTS / f"dpo_step-{name}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n")
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as workspace:
+        for dtype in options.dtypes:
+            for mix, (prompt, completion) in options.mixes.items():
+                rows += compare(options, mix, dtype, prompt, completion, workspace)
+                report = {"machine": describe_machine(), "options": describe(options), "rows": rows}
+                path.write_text(json.dumps(report, indent=1) + "\n")
     print_table(rows)
     print(f"written to {path}")
     if not all(row["gate"]["passed"] for row in rows):
@@ -85,10 +84,12 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--batch", type=int, default=2, help="pairs per step")
     parser.add_argument("--micro-tokens", type=int, default=512, help="our row batches")
+    parser.add_argument("--steps", type=int, help="steps that count, after warming up")
     options = parser.parse_args()
     options.mixes = QUICK_MIX if options.quick else MIXES
     options.dtypes = ["float32"] if options.quick else options.dtypes
-    options.warmup, options.steps = (1, 2) if options.quick else (2, 10)
+    options.warmup = 1 if options.quick else 2
+    options.steps = options.steps or (2 if options.quick else 10)
     options.peers = ["trl"] if options.quick else ["trl", "trl_default", "trl_tuned"]
     if options.model == "tiny":
         options.mixes = {"tiny": (48, 16)}
