@@ -70,14 +70,12 @@ def prepare(app: str, folder: Path) -> Journey:
     """Write model, rows and run file of an application's small journey into `folder`."""
     if app == "rec":
         return Journey(app, ("rec", "run", "tiny"), "state.pt")
-    demo = _load(TESTS / "e2e" / f"test_{app}_demo.py")
     if app == "code":
+        demo = _load(TESTS / "e2e" / "test_code_demo.py")
         demo.teach(demo.write_tasks(folder / "tasks.jsonl"), folder / "model")
+        (folder / "run.yaml").write_text(demo.CONFIG.format(folder=folder))
     else:
-        demo.write_problems(folder / "train.jsonl", demo.PROBLEMS[:4])
-        demo.write_problems(folder / "held_out.jsonl", demo.PROBLEMS[4:])
-        demo.teach(folder / "model")
-    (folder / "run.yaml").write_text(demo.CONFIG.format(folder=folder))
+        _load(TESTS / "e2e" / "taught_math_policy.py").furnish(folder)
     return Journey(app, (app, "run", str(folder / "run.yaml")), "checkpoint-")
 
 

@@ -4,6 +4,9 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from trillium.config import load_config
+from trillium_code.config import CodeConfig
+from trillium_math.config import MathConfig
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -20,6 +23,13 @@ def test_broken_runs_of_the_recommender_go_on_to_the_same_bytes(tmp_path):
     outcomes = list(faults.break_runs(journey, whole, tmp_path, n_points=3, seed=1))
     assert [outcome.differs for outcome in outcomes] == [[], [], []]
     assert any(outcome.broke for outcome in outcomes)
+
+
+@pytest.mark.parametrize(("app", "config"), [("code", CodeConfig), ("math", MathConfig)])
+def test_the_journeys_of_the_language_models_are_ready_to_run(app, config, tmp_path):
+    journey = faults.prepare(app, tmp_path)
+    assert load_config(config, Path(journey.command[-1])).output == tmp_path / "run"
+    assert (tmp_path / "model" / "model.safetensors").exists()
 
 
 def test_an_output_that_changed_is_named(tmp_path):
