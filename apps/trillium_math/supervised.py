@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import (
+    PreTrainedModel,
     PrinterCallback,
     TrainerCallback,
     TrainerControl,
@@ -85,6 +86,9 @@ def fine_tune(
             save_adapter(policy.model, Path(output_dir or output))
 
     bar = ShowProgress(title)
+    base = policy.model.get_base_model()
+    assert isinstance(base, PreTrainedModel)  # a causal language model is one
+    tags = list(base.model_tags or ())
     trainer = AdapterTrainer(
         model=policy.model,
         args=SFTConfig(
@@ -133,6 +137,8 @@ def fine_tune(
             identity=identity,
             n_examples=len(paths),
         )
+    # TRL's tags are this adapter's; a later stage in another process would save none.
+    base.model_tags = tags
     warn_of(output / "adapter", problems)
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     return {

@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from trillium.policies.adapters import adapter_digest
+from trillium.policies.adapters import adapter_digest, save_adapter
 from trillium.policies.config import LoraSettings, PolicyConfig
 from trillium.policies.load import load_policy
 from trillium.policies.tiny import tiny_policy, tiny_tokenizer
@@ -92,3 +92,14 @@ def test_a_finished_run_is_only_loaded_and_other_data_start_afresh(base, tmp_pat
     other = load(base)
     assert "first_loss" in fine_tune(PATHS[:5], other, CONFIG, tmp_path, seed=0, title="test")
     assert json.loads((tmp_path / "checkpoint-4" / "sealed.json").read_text())["identity"]
+
+
+def test_what_is_saved_after_it_does_not_show_that_it_ran_in_the_same_process(base, tmp_path):
+    """A run killed in between loads the warm-up's adapter instead: same card, same hash."""
+    policy = load(base)
+    fine_tune(PATHS, policy, CONFIG, tmp_path, seed=0, title="test")
+    assert "trl" in (tmp_path / "adapter" / "README.md").read_text()
+    save_adapter(policy.model, tmp_path / "later")
+    save_adapter(load(base).model, tmp_path / "alone")
+    cards = [(tmp_path / name / "README.md").read_text() for name in ("later", "alone")]
+    assert cards[0] == cards[1]
