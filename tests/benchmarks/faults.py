@@ -6,7 +6,7 @@ Each application runs a small whole journey on a tiny model once without disturb
 random points of it: a SIGKILL at a random write, a disk that is full at a random size (a tmpfs,
 needs root), and a kill followed by damage to the newest checkpoint. The same command goes on
 afterwards; every output of every stage must have the hash of the undisturbed run. Exit code 1 when
-one has not.
+one has not. Ten minutes an application.
 """
 
 import argparse
