@@ -89,11 +89,12 @@ def parse_options() -> argparse.Namespace:
     options.mixes = QUICK_MIX if options.quick else MIXES
     options.dtypes = ["float32"] if options.quick else options.dtypes
     options.warmup = 1 if options.quick else 2
-    options.steps = options.steps or (2 if options.quick else 10)
+    default = 3 if options.model == "tiny" else 2 if options.quick else 10
+    options.steps = options.steps or default
     options.peers = ["trl"] if options.quick else ["trl", "trl_default", "trl_tuned"]
     if options.model == "tiny":
         options.mixes = {"tiny": (48, 16)}
-        options.warmup, options.steps = 1, 3
+        options.warmup = 1
     return options
 
 

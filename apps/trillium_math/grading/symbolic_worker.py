@@ -30,8 +30,14 @@ def main() -> None:
 
 
 _STUMBLES = (
-    *(ArithmeticError, AttributeError, LookupError, MemoryError, NotImplementedError),
-    *(RecursionError, TypeError, ValueError),
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    RecursionError,
+    TypeError,
+    ValueError,
 )
 
 

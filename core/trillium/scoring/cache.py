@@ -198,7 +198,9 @@ class LogpCache:
             reason = str(error)
             if _primary_code(error) in _OUT_OF_SPACE:
                 free = shutil.disk_usage(self.path.parent).free / 2**20
-                reason = f"{error}, {free:.0f} MiB free"
+                # SQLite may call a full disk an I/O error.
+                full = ", the disk is full" if free < 1 and "full" not in str(error) else ""
+                reason = f"{error}{full}, {free:.0f} MiB free"
                 remedy = (
                     "free some space, or raise the quota, and run the same command again; what is "
                     "stored is kept"

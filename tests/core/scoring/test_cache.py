@@ -2,6 +2,7 @@ import logging
 import os
 import resource
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,23 @@ def test_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
         assert set(cache.get(KEYS)) == set(KEYS)
     with LogpCache(path) as cache:
         assert set(cache.get([*KEYS, *big])) == set(KEYS)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+@pytest.mark.parametrize("size", ["24k", "64k"])  # SQLite's sentences for them differ
+def test_a_disk_that_is_full_is_called_full(tmp_path: Path, size: str) -> None:
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", tmp_path])
+    if mounted.returncode:
+        pytest.skip("this machine lets nobody mount a disk")
+    big = {record_key("reference", "big"): np.zeros(300_000, np.float32)}
+    try:
+        with (
+            pytest.raises(BackendError, match=r"the reference cache .* full"),
+            LogpCache(tmp_path / "logps.sqlite") as cache,
+        ):
+            cache.put(big)
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
 
 
 def test_quota_is_said_with_the_free_space_and_loses_nothing(tmp_path: Path) -> None:

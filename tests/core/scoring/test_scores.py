@@ -86,7 +86,7 @@ def test_adapters_are_seen_and_get_the_same_gradients_as_full_logits() -> None:
     logps = score(policy, batch).logps
     with policy.disable_adapter(), torch.no_grad():
         base = score(policy, batch).logps
-    assert (logps - base).abs().min() > 1e-3
+    assert (logps - base).abs().min() > 0.1
     paths = [tree.path(index) for tree in TREES for index in range(2)]
     expected = torch.stack([spell_out(policy, path.ids, path.scored) for path in paths])
     ours = torch.autograd.grad(logps.sum(), trained)
