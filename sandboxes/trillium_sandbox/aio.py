@@ -16,10 +16,11 @@ from trillium_sandbox.dispatch import Dispatcher
 from trillium_sandbox.fair import Feed
 from trillium_sandbox.verdicts import Reply, Request
 
-_MANY = 16
-_GATHER_S = 0.02
-"""How long a task that still waits for many replies lets them gather: one turn of the event loop
-then serves them all."""
+_WINDOW_S = 0.016
+"""Less than any backend needs for a window of programs, even empty ones."""
+
+_LONGEST_GATHER_S = 0.05
+"""How long a task lets replies gather at most: one turn of the event loop then serves them all."""
 
 
 class AsyncSandbox:
@@ -74,6 +75,7 @@ class AsyncCall:
     def __init__(self, dispatcher: Dispatcher) -> None:
         """Belong to the running event loop."""
         loop = asyncio.get_running_loop()
+        self._share_s = _WINDOW_S / dispatcher.window
         self._bell = asyncio.Event()
         self._is_waiting = False
 
@@ -87,12 +89,15 @@ class AsyncCall:
         self.call = dispatcher.call(notify)
 
     async def replies(self) -> AsyncGenerator[list[Reply], None]:
-        """Yield the replies to what was offered, in order, as many at a time as have come."""
+        """Yield the replies to what was offered, in order, as many at a time as have come.
+
+        They gather for as long as those still due need at least, so the last ones are not late.
+        """
         try:
             while self.call.n_open:
                 yield await self.next_replies(self.call.take, lambda: not self.call.n_open)
-                if self.call.n_open > _MANY:
-                    await asyncio.sleep(_GATHER_S)
+                if n_due := self.call.n_open:
+                    await asyncio.sleep(min(self._share_s * n_due, _LONGEST_GATHER_S))
         finally:
             self.call.cancel()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from trillium_sandbox.errors import RequestError
 
@@ -51,12 +51,11 @@ class Limits:
         """Read a request's `limits` object over `defaults`."""
         if not isinstance(values, Mapping):
             raise RequestError(f'limits = {values!r} (an object such as {{"wall_s": 2}})')
-        names = [field.name for field in fields(cls)]
+        known = vars(defaults)
         for name in values:
-            if name not in names:
-                raise RequestError(f"limits.{name}: unknown limit (one of {', '.join(names)})")
-        merged = {name: values.get(name, getattr(defaults, name)) for name in names}
-        return cls(**merged)
+            if name not in known:
+                raise RequestError(f"limits.{name}: unknown limit (one of {', '.join(known)})")
+        return cls(**{**known, **values})
 
     @property
     def cpu_rlimit_s(self) -> int:
