@@ -121,6 +121,9 @@ def solve(
 
     given = list(overrides or []) + ([f"output={output}"] if output else [])
     loaded = load_config(SolveConfig, config, given)
+    from trillium_math.problems.problem_files import read_problems
+
+    read_problems(problems)  # a mistake in it need not wait for what computes
     from trillium_math.agent.solve import solve_problems
 
     counts = solve_problems(loaded, problems)

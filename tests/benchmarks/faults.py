@@ -34,6 +34,7 @@ CHILD = Path(__file__).with_name("faults_child.py")
 KINDS = ("kill", "full disk", "damaged checkpoint")
 # Outputs that hold times, which no two runs share.
 _TIMES = {"timing.jsonl"}
+_MOST_DRAWS = 20
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Undisturbed:
 
     outputs: dict[str, str]
     n_writes: int
-    n_training_writes: int
+    n_checkpoint_writes: int
     n_bytes: int
 
 
@@ -80,20 +81,20 @@ def prepare(app: str, folder: Path) -> Journey:
 
 
 def run_undisturbed(journey: Journey, folder: Path) -> Undisturbed:
-    """Run the journey once, and count its writes in all and from the first checkpoint on."""
+    """Run the journey once, and count its writes in all and while there are checkpoints."""
     done = _run(journey, folder / "all")
     if done.returncode != 0:
         raise SystemExit(f"{journey.app}: the undisturbed run fails: {done.stderr}")
     n_writes = int((folder / "all" / "writes").read_text())
     _run(journey, folder / "training", begin=journey.checkpoint)
-    n_training = int((folder / "training" / "writes").read_text())
+    n_checkpoint = int((folder / "training" / "writes").read_text())
     outputs = read_outputs(folder / "all" / "run")
     again = read_outputs(folder / "training" / "run")
     if outputs != again:
         names = sorted(name for name, _ in outputs.items() ^ again.items())
         raise SystemExit(f"{journey.app}: two undisturbed runs differ in {', '.join(names)}")
     n_bytes = sum(path.stat().st_size for path in (folder / "all").rglob("*") if path.is_file())
-    return Undisturbed(outputs, n_writes, n_training, n_bytes)
+    return Undisturbed(outputs, n_writes, n_checkpoint, n_bytes)
 
 
 def read_outputs(run: Path) -> dict[str, str]:
@@ -115,15 +116,20 @@ def kill(journey: Journey, whole: Undisturbed, place: Path, chance: random.Rando
 
 
 def damage(journey: Journey, whole: Undisturbed, place: Path, chance: random.Random) -> str | None:
-    """Kill at a random write from the first checkpoint on, and damage the newest checkpoint."""
-    at = chance.randint(1, whole.n_training_writes)
-    done = _run(journey, place, kill_at=at, begin=journey.checkpoint)
-    if done.returncode != -signal.SIGKILL:
-        return None
-    found = [path for path in (place / "run").rglob("*") if journey.checkpoint in str(path)]
-    files = sorted(path for path in found if path.is_file() and path.stat().st_size)
-    if not files:
-        return f"write {at} after the first checkpoint; no checkpoint was left"
+    """Kill at a random write while there are checkpoints, and damage the newest one."""
+    for _ in range(_MOST_DRAWS):
+        at = chance.randint(1, whole.n_checkpoint_writes)
+        done = _run(journey, place, kill_at=at, begin=journey.checkpoint)
+        if done.returncode != -signal.SIGKILL:
+            return None
+        found = [path for path in (place / "run").rglob("*") if journey.checkpoint in str(path)]
+        files = sorted(path for path in found if path.is_file() and path.stat().st_size)
+        if files:
+            break
+        # Between two trainings there is none; what is left is no case of its own.
+        shutil.rmtree(place)
+    else:
+        raise SystemExit(f"{journey.app}: {_MOST_DRAWS} kills left no checkpoint")
     newest = max(path.parent.stat().st_mtime_ns for path in files)
     path = chance.choice([path for path in files if path.parent.stat().st_mtime_ns == newest])
     content, how = path.read_bytes(), chance.choice(["cut", "flipped", "deleted"])

@@ -6,8 +6,8 @@ lived or short lived.
 
     python faults_child.py FOLDER COUNT_FILE KILL_AT FROM -- code run run.yaml
 
-KILL_AT 0 never kills and leaves the number of writes in COUNT_FILE; counting starts with the first
-write to a path that contains FROM, or at once where FROM is empty.
+KILL_AT 0 never kills and leaves a number of writes in COUNT_FILE. They are counted from the first
+to the last one to a path that contains FROM, or all of them where FROM is empty.
 """
 
 import os
@@ -23,10 +23,9 @@ class Writes:
     """Count writes below `folder`; kill this process at number `kill_at`."""
 
     def __init__(self, folder: str, *, kill_at: int, begin: str) -> None:
-        """Count from the first path that contains `begin`."""
+        """Count from the first path that contains `begin` to the last."""
         self._folder, self._kill_at, self._begin = folder, kill_at, begin
-        self._has_begun = not begin
-        self.n = 0
+        self.n = self.n_until_last = 0
 
     def hear(self, event: str, values: tuple[object, ...]) -> None:
         """Take an audit event of the interpreter."""
@@ -38,10 +37,12 @@ class Writes:
         """Count one write to `path`, or end here."""
         if not isinstance(path, str | os.PathLike) or self._folder not in os.fspath(path):
             return
-        self._has_begun = self._has_begun or self._begin in os.fspath(path)
-        if not self._has_begun:
+        is_meant = self._begin in os.fspath(path)
+        if not is_meant and not self.n:
             return
         self.n += 1
+        if is_meant:
+            self.n_until_last = self.n
         if self.n == self._kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -64,7 +65,7 @@ def main() -> None:
     try:
         trillium()
     finally:
-        Path(count_file).write_text(str(writes.n))
+        Path(count_file).write_text(str(writes.n_until_last))
 
 
 if __name__ == "__main__":

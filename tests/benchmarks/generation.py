@@ -9,9 +9,9 @@ SmolLM2-135M-Instruct says in one sentence what a function does; answers end by 
 lengths vary. Both sides get the same prompts, longest first, and the same sampling settings; the
 greedy answers are compared before any time counts. `generate` runs at the best of several batch
 sizes, chosen in a trial on a part of the prompts (--quick: at the largest). `ours_unfilled` plans
-batches no larger than the pool, so that nothing takes the place of finished rows. Sides take turns,
-forwards and backwards. Processor time is what is compared on a processor, so that a busy machine
-hurts all sides alike.
+batches no larger than the pool, so that nothing takes the place of finished rows (left out by
+`--no-unfilled`). Sides take turns, forwards and backwards. Processor time is what is compared on a
+processor, so that a busy machine hurts all sides alike.
 Success: the ratio of tokens per second is at least 1.5 and the gate says "passed".
 """
 
@@ -65,7 +65,7 @@ def main() -> None:
         "generate": lambda seed: by_generate(bench, best, seed),
         "ours": lambda seed: by_pool(bench, options.rows, len(bench.prompts), seed),
     }
-    if not options.quick:
+    if options.unfilled and not options.quick:
         unfilled = max(1, options.rows // options.samples)
         sides["ours_unfilled"] = lambda seed: by_pool(bench, options.rows, unfilled, seed)
     runs = []
@@ -109,6 +109,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--max-new-tokens", type=int, default=96)
     parser.add_argument("--rows", type=int, default=128, help="our rows under way")
     parser.add_argument("--peer-prompts", type=int, nargs="+", default=[4, 8, 16])
+    parser.add_argument("--unfilled", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     options.gate_prompts, options.trial_prompts = 8, 16
