@@ -17,7 +17,6 @@ OTHER = {
     "Makefile": "demo, test, check, bench: everything a user or a contributor runs",
     "constraints.txt": "the versions everything is tested with",
     "pyproject.toml": "one distribution, five import roots, extras, settings of the checks",
-    "Dockerfile": "the image programs run in",
 }
 
 
@@ -28,7 +27,7 @@ def describe(path: Path) -> str:
     if path.suffix == ".py":
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         return text.split("\n", 1)[0].rstrip(".")
-    if path.suffix in {".yaml", ".sh", ".j2"}:
+    if path.name == "Dockerfile" or path.suffix in {".yaml", ".sh", ".j2"}:
         for line in path.read_text(encoding="utf-8").splitlines():
             if re.match(r"(# |\{#)", line):
                 return line.strip("{}# ").rstrip(".")

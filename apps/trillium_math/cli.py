@@ -43,7 +43,7 @@ def run(
 
 @app.command()
 def arms(
-    config: Annotated[str, typer.Argument(help="A file, or a preset: arms, arms_gpu")],
+    config: Annotated[str, typer.Argument(help="A file, or a preset: arms, arms_gpu, ...")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder; overrides `output`.")] = None,
     finished: Annotated[

@@ -117,7 +117,11 @@ def serve(
 
 
 @app.command()
-def ablate(config: Config, overrides: Overrides = None, output: Output = None) -> None:
+def ablate(
+    config: Annotated[str, typer.Argument(help="A run file, or the preset alignment")],
+    overrides: Overrides = None,
+    output: Output = None,
+) -> None:
     """Compare ways of preference alignment on equal sessions, over several seeds."""
     from trillium.config import find_run_file, load_config
 

@@ -15,7 +15,7 @@ from trillium_sandbox.dispatch import MAX_PROGRAMS
 from trillium_sandbox.errors import RequestError, SandboxError
 from trillium_sandbox.levels import DEFAULT_LEVEL, LEVELS, probe
 from trillium_sandbox.limits import Limits
-from trillium_sandbox.opening import BackendName, open_backend
+from trillium_sandbox.opening import BackendName, LocalBackend, open_backend
 
 app = typer.Typer(no_args_is_help=True, help="Run programs that nobody trusts.")
 
@@ -84,7 +84,7 @@ def batch(
 def serve(
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0: any free port.")] = 8080,
-    backend: Annotated[BackendName, typer.Option(help="Which backend runs them.")] = "embedded",
+    backend: Annotated[LocalBackend, typer.Option(help="Which backend runs them.")] = "embedded",
     min_level: Annotated[int, typer.Option(help="Refuse to run below this level.")] = DEFAULT_LEVEL,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Zygotes; default: one per core.")

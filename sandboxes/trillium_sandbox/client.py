@@ -69,7 +69,7 @@ class HttpBackend(Engine):
         if self.service.level < min_level:
             raise SandboxError(
                 f"{url}: level {min_level} is needed and this service holds "
-                f"{self.service.level}; start it with --min-level {min_level}"
+                f"{self.service.level}; ask one that holds it, or lower min_level knowingly"
             )
         super().__init__(self.service.level, (_N_LINES + 1) * _BATCH_PROGRAMS)
         self._batch_programs = min(_BATCH_PROGRAMS, self.service.max_programs)

@@ -125,7 +125,10 @@ class ClusterBackend:
             for answer in started:
                 self._seat(answer)
             if not self._seats:
-                raise SandboxError("sandbox: no node of the Ray cluster has started a host")
+                raise SandboxError(
+                    "sandbox: no node of the Ray cluster has started a host; ask `trillium doctor` "
+                    "on a node"
+                )
         except BaseException:
             self.close()
             raise

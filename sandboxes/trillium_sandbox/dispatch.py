@@ -193,7 +193,8 @@ class Dispatcher:
         if self._level not in (-1, backend.level):
             backend.close()
             raise SandboxError(
-                f"sandbox: level {self._level} is gone, level {backend.level} is what is left"
+                f"sandbox: level {self._level} is gone, level {backend.level} is what is left; "
+                "mend the backend, or start again with what is left"
             )
         with self.queue.lock:
             self._engine = backend

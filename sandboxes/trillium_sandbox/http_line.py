@@ -195,7 +195,8 @@ class Line:
             raise _AgainError(sentence, min(seconds, _LONGEST_PAUSE_S))
         if response.status in _REFUSED:
             raise RequestError(f"{self._address.url}: {sentence}")
-        raise SandboxError(f"{self._address.url}: answered {response.status}: {sentence}")
+        remedy = "; give its token" if response.status == 401 else ""
+        raise SandboxError(f"{self._address.url}: answered {response.status}: {sentence}{remedy}")
 
     def _take(self, batch: Batch, lines: list[bytes]) -> None:
         news: list[tuple[int, Reply]] = []

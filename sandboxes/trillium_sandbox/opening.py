@@ -9,7 +9,8 @@ from trillium_sandbox.embedded import EmbeddedBackend
 from trillium_sandbox.errors import RequestError, SandboxError
 from trillium_sandbox.levels import DEFAULT_LEVEL, LEVELS
 
-BackendName = Literal["embedded", "docker", "http"]
+LocalBackend = Literal["embedded", "docker"]
+BackendName = Literal[LocalBackend, "http"]
 
 
 def open_backend(
@@ -47,7 +48,7 @@ def open_backend(
     if min_level == 0 and not allow_unsafe:
         raise SandboxError(
             "sandbox: level 0 stops nothing hostile (programs reach files and network); "
-            "ask for min_level=1 or more, or add allow_unsafe=True"
+            "ask for min_level=1 or more, or allow it knowingly (--allow-unsafe, allow_unsafe=True)"
         )
     if name == "docker":
         return _open_docker(min_level, n_workers, runtime)
@@ -57,9 +58,13 @@ def open_backend(
             return EmbeddedBackend(level, n_workers)
         except SandboxError as error:
             refusals.append(str(error))
-    found = "; ".join(refusals) or f"the embedded backend reaches level 2, not {min_level}"
+    if not refusals:
+        raise SandboxError(
+            f"sandbox: level {min_level} is needed and the backend embedded reaches 2; "
+            "take the backend docker, or lower min_level knowingly"
+        )
     raise SandboxError(
-        f"sandbox: level {min_level} is needed and does not hold here ({found}); "
+        f"sandbox: level {min_level} is needed and does not hold here ({'; '.join(refusals)}); "
         "allow user namespaces, run as root, or lower min_level knowingly"
     )
 

@@ -14,13 +14,21 @@ ADAPTERS = "/adapters"
 
 _PORT = 8000
 _TOKEN_FILE = "/run/secrets/token"
+_TEMPLATE_FILE = "/config/chat_template.jinja"
 Values = dict[str, object]
 
 
-def vllm_arguments(registry: Registry, *, port: int = _PORT) -> list[str]:
-    """Return the arguments of `vllm serve`; the token comes from the variable VLLM_API_KEY."""
+def vllm_arguments(registry: Registry, *, port: int = _PORT, is_mounted: bool = True) -> list[str]:
+    """Return the arguments of `vllm serve`; the token comes from the variable VLLM_API_KEY.
+
+    Adapters and template are where containers see them, or else where `registry` says.
+    """
     base, serving = registry.base, registry.serving
-    modules = [f"{each.name}={ADAPTERS}/{each.name}" for each in registry.adapters]
+    folders = [f"{ADAPTERS}/{each.name}" if is_mounted else each.path for each in registry.adapters]
+    modules = [
+        f"{each.name}={folder}" for each, folder in zip(registry.adapters, folders, strict=True)
+    ]
+    template = _TEMPLATE_FILE if is_mounted else str(base.chat_template)
     return [
         base.source,
         "--served-model-name",
@@ -35,7 +43,7 @@ def vllm_arguments(registry: Registry, *, port: int = _PORT) -> list[str]:
         str(max(serving.max_adapters, len(registry.adapters))),
         "--max-model-len",
         str(serving.max_length),
-        *(["--chat-template", "/config/chat_template.jinja"] if base.chat_template else []),
+        *(["--chat-template", template] if base.chat_template else []),
         "--port",
         str(port),
         "--lora-modules",
@@ -51,6 +59,8 @@ def serve_arguments(registry: Registry) -> list[str]:
         f"--port={_PORT}",
         f"--token-file={_TOKEN_FILE}",
         f"--base={base.source}",
+        *([f"--revision={base.revision}"] if base.revision else []),
+        *([f"--chat-template={_TEMPLATE_FILE}"] if base.chat_template else []),
         f"--base-name={base.name}",
         f"--max-length={serving.max_length}",
         f"--max-adapters={serving.max_adapters}",
@@ -64,6 +74,8 @@ def compose(registry: Registry) -> Values:
     mounts: list[object] = [
         _mount(each.path, f"{ADAPTERS}/{each.name}") for each in registry.adapters
     ]
+    if registry.base.chat_template is not None:
+        mounts.append(_mount(registry.base.chat_template, _TEMPLATE_FILE))
     models = {"type": "volume", "source": "models", "target": "/models"}
     common: Values = {
         "volumes": [*mounts, models],
@@ -81,8 +93,6 @@ def compose(registry: Registry) -> Values:
             "start_period": "300s",
         },
     }
-    template = registry.base.chat_template
-    config = [_mount(template, "/config/chat_template.jinja")] if template else []
     gpu: Values = {
         **common,
         "profiles": ["gpu"],
@@ -91,7 +101,6 @@ def compose(registry: Registry) -> Values:
         "entrypoint": ["sh", "-c", f'VLLM_API_KEY="$$(cat {_TOKEN_FILE})" exec vllm serve "$$@"'],
         "command": ["vllm", *vllm_arguments(registry)],
         "environment": {"HF_HOME": "/models"},
-        "volumes": [*mounts, *config, models],
         "ipc": "host",
         "deploy": {
             "resources": {

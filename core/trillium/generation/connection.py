@@ -105,8 +105,13 @@ class ServerConnection:
             said = error.read(500).decode(errors="replace").strip()
             if error.code in _RETRIED_STATUS:
                 raise _PassingError(f"status {error.code}: {said}") from error
+            remedy = (
+                "name the variable of its key"
+                if error.code in (401, 403)
+                else "correct the request"
+            )
             raise _RefusedError(
-                f"{url}: status {error.code}: {said} (200 was expected); correct the request",
+                f"{url}: status {error.code}: {said} (200 was expected); {remedy}",
                 error.code,
             ) from error
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:

@@ -91,9 +91,11 @@ def load_base(
     device: torch.device,
     *,
     attention: Attention = "auto",
+    revision: str | None = None,
 ) -> PreTrainedModel:
     """Load the frozen base of a folder or hub id, in eval mode and without dropout of its own.
 
+    `revision` is a commit, branch or tag of a hub id, None its main branch.
     Raises ConfigError when it cannot be used, BackendError when the hub cannot be reached.
     """
     is_local = Path(source).is_dir()
@@ -103,11 +105,13 @@ def load_base(
             "model saved by transformers"
         )
     with explain_loading(source, "model"):
-        config = AutoConfig.from_pretrained(source, local_files_only=is_local)
+        commit = revision or "main"
+        config = AutoConfig.from_pretrained(source, revision=commit, local_files_only=is_local)
         _remove_dropout(config)
         model = AutoModelForCausalLM.from_pretrained(
             source,
             config=config,
+            revision=commit,
             dtype=dtype,
             quantization_config=_nf4(dtype) if quantisation == "nf4" else None,
             device_map={"": str(device)},

@@ -15,8 +15,8 @@ from trillium.errors import BackendError, ConfigError
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
-def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a folder or hub id.
+def load_tokenizer(source: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a folder or hub id; `revision` is a commit of the hub, None its main.
 
     Raises ConfigError when there is none, BackendError when the hub cannot be reached.
     """
@@ -29,7 +29,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
         )
     with explain_loading(source, "tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            source, local_files_only=folder.is_dir()
+            source, revision=revision or "main", local_files_only=folder.is_dir()
         )
     return tokenizer
 

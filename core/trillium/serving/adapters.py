@@ -80,7 +80,9 @@ class Adapters:
         """
         problems = inspect(folder)
         if problems:
-            raise ConfigError(f"{folder}: cannot be served ({problems})")
+            raise ConfigError(
+                f"{folder}: cannot be served ({problems}); ask `trillium deploy check {folder}`"
+            )
         if not isinstance(self._model, PeftModel):
             self._model = _wrap(self._model, folder, self.base)
         self._n_loaded += 1

@@ -21,6 +21,10 @@ def serve(
         ),
     ],
     base: Annotated[str | None, typer.Option(help="The base, where its name moved.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit of a base on the hub.")] = None,
+    chat_template: Annotated[
+        Path | None, typer.Option(help="A Jinja file in place of the tokenizer's template.")
+    ] = None,
     base_name: Annotated[str | None, typer.Option(help="What callers call the base.")] = None,
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0: any free port.")] = 8000,
@@ -51,7 +55,7 @@ def serve(
     """Serve until SIGTERM, on this machine only unless told otherwise."""
     from trillium.serving.sources import find_sources
 
-    sources = find_sources(targets, base=base)
+    sources = find_sources(targets, base=base, revision=revision, chat_template=chat_template)
     try:
         from trillium.serving.launch import LaunchSettings, serve_until_told
     except ModuleNotFoundError as error:

@@ -57,9 +57,11 @@ def open_engine(
     quiet_libraries()
     source = find_model(sources.base)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer = load_tokenizer(source)
+    tokenizer = load_tokenizer(source, revision=sources.revision)
+    if sources.chat_template is not None:
+        tokenizer.chat_template = _read_template(sources.chat_template)
     dtype = resolve_dtype(settings.dtype, device)
-    model = load_base(source, dtype, settings.quantisation, device)
+    model = load_base(source, dtype, settings.quantisation, device, revision=sources.revision)
     name = settings.base_name or _public_name(sources.base)
     if name in sources.adapters:
         raise ConfigError(f"{name}: is the name of the base and of an adapter; rename one")
@@ -110,6 +112,15 @@ def _limits(model: PreTrainedModel, settings: LaunchSettings) -> TokenLimits:
     return TokenLimits(
         max_length, min(settings.max_new_tokens, max_length - 1), vocabulary.shape[0]
     )
+
+
+def _read_template(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path}: is no chat template ({error}; a Jinja file was expected); check the path"
+        ) from error
 
 
 def _public_name(base: str) -> str:

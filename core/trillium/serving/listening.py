@@ -46,7 +46,7 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=512)
     except (OSError, OverflowError) as error:
         raise BackendError(
-            f"serve: cannot listen on {host}:{port} ({error}); choose another --port"
+            f"serve: cannot listen on {host}:{port} ({error}); choose another --host or --port"
         ) from error
 
 

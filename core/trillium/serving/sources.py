@@ -13,24 +13,39 @@ from trillium.errors import ConfigError
 
 @dataclass(frozen=True)
 class Sources:
-    """Hold the base to load and the adapters to put on it, by name."""
+    """Hold the base to load and the adapters to put on it, by name.
+
+    `revision` is the commit of a base on the hub, `chat_template` a Jinja file that takes the place
+    of the tokenizer's own.
+    """
 
     base: str
     adapters: dict[str, Path]
+    revision: str | None = None
+    chat_template: Path | None = None
 
 
-def find_sources(targets: Sequence[str], *, base: str | None) -> Sources:
+def find_sources(
+    targets: Sequence[str],
+    *,
+    base: str | None,
+    revision: str | None = None,
+    chat_template: Path | None = None,
+) -> Sources:
     """Find out which base and adapters `targets` mean: NAME=PATH, a path, or a base.
 
-    An adapter without a name goes by that of its run or folder. Raises ConfigError when two differ
-    in their base, or share a name.
+    An adapter without a name goes by that of its run or folder. A `base` that is given is meant
+    with the `revision` that is given, not with that of adapters.yaml. Raises ConfigError when two
+    differ in their base, or share a name.
     """
     adapters: dict[str, Path] = {}
     bases: dict[str, str] = {}
     for target in targets:
         if Path(target).is_file():
             registry = _read_registry(Path(target))
-            base = base or registry.base
+            if base is None:
+                base, revision = registry.base, revision or registry.revision
+            chat_template = chat_template or registry.chat_template
             adapters |= registry.adapters
             continue
         if _is_base(target):
@@ -49,14 +64,20 @@ def find_sources(targets: Sequence[str], *, base: str | None) -> Sources:
         raise ConfigError(f"adapters of several bases ({listed}); start one server for each base")
     if not names or not names[0]:
         raise ConfigError(f"{targets[0]}: names no base; give it with --base")
-    return Sources(names[0], adapters)
+    return Sources(names[0], adapters, revision, chat_template)
 
 
 def _read_registry(path: Path) -> Sources:
     registry = read_registry(path)
     verify_registry(registry, path.parent)
     folders = {each.name: path.parent / each.path for each in registry.adapters}
-    return Sources(registry.base.source, folders)
+    template = registry.base.chat_template
+    return Sources(
+        registry.base.source,
+        folders,
+        registry.base.revision,
+        path.parent / template if template else None,
+    )
 
 
 def _find_adapters(target: str) -> dict[str, Path]:

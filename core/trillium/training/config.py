@@ -56,7 +56,9 @@ class TrainConfig(BaseModel):
         description="tokens in memory at once; changes no gradient; null: by device and memory",
     )
     layout: LayoutChoice = Field(
-        default="auto", description="how trees become rows; auto: shared where it can"
+        default="auto",
+        description="how trees become rows; auto: packed with FlexAttention, else shared; padded "
+        "where a model takes no tree mask",
     )
     order: Order = Field(default="length", description="length | shuffle | sequential")
     gradient_checkpointing: bool | None = Field(

@@ -59,7 +59,10 @@ class ContainerWorker:
             if isinstance(error, SandboxError):
                 raise
             reason = daemon.brief(error)
-            raise SandboxError(f"docker: no container can be started ({reason})") from error
+            raise SandboxError(
+                f"docker: no container can be started ({reason}); `trillium doctor` says what the "
+                "engine lacks"
+            ) from error
         return worker
 
     def submit(self, job: Job) -> None:
@@ -109,11 +112,17 @@ class ContainerWorker:
         while not messages:
             left = deadline - time.monotonic()
             if not said.poll(max(0.0, left) * 1000):
-                raise SandboxError(f"docker: a container was not ready after {_START_S:.0f} s")
+                raise SandboxError(
+                    f"docker: a container was not ready after {_START_S:.0f} s; look at the load "
+                    "of the engine's machine"
+                )
             if not self.stream.receive():
                 words = self.stream.errors.decode("utf-8", "replace").split("\n")
                 last = next(filter(None, reversed(words)), "it said nothing")
-                raise SandboxError(f"docker: a container ended at once ({last})")
+                raise SandboxError(
+                    f"docker: a container ended at once ({last}); build its image anew: "
+                    "sandboxes/images/python/build"
+                )
             messages = frames.take_frames(self.stream.said)
         word, *rest = messages[0]
         if word != "ready" or [type(value) for value in rest] != [str, int]:

@@ -89,7 +89,7 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=512)
     except (OSError, OverflowError) as error:
         raise SandboxError(
-            f"sandbox: cannot listen on {host}:{port} ({error}); choose another --port"
+            f"sandbox: cannot listen on {host}:{port} ({error}); choose another --host or --port"
         ) from error
 
 

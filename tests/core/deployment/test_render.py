@@ -1,6 +1,7 @@
 """What `deploy render` writes is what each reader takes, and says what adapters.yaml says."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -78,7 +79,33 @@ def test_vllm_is_asked_for_what_the_registry_says(registry):
 def test_the_script_gives_the_shell_those_arguments(registry, rendered):
     script = rendered.files["vllm/serve.sh"]
     command = script[script.index("exec vllm serve") :].replace("\\\n", "").replace(' "$@"', "")
-    assert shlex.split(command)[3:] == manifests.vllm_arguments(registry)
+    mounted = manifests.vllm_arguments(registry)
+    mounted[mounted.index("--chat-template") + 1] = "../../template.jinja"
+    mounted[-2:] = ["code=../../my adapters/code", "math=../../my adapters/math"]
+    assert shlex.split(command)[3:] == mounted
+
+
+def test_the_script_runs_where_the_adapters_are_and_not_without_a_token(
+    rendered, folder, monkeypatch
+):
+    write(rendered, folder / "out")
+    programs = folder / "programs"
+    programs.mkdir()
+    (programs / "vllm").write_text('#!/bin/sh\nfor given; do printf "%s\\n" "$given"; done\n')
+    (programs / "vllm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    script = [folder / "out" / "vllm" / "serve.sh", "--port", "1"]
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    refused = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+    assert "set it to the token" in refused.stderr
+    monkeypatch.setenv("VLLM_API_KEY", "a-token")
+    given = subprocess.run(script, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert given[:2] == ["serve", "org/base"]
+    assert given[-2:] == ["--port", "1"]
+    place = folder / "out" / "vllm"
+    assert (place / given[given.index("--chat-template") + 1]).is_file()
+    assert (place / given[-3].partition("=")[2] / "adapter_config.json").is_file()
 
 
 def test_compose_serves_adapters_read_only_on_this_machine_with_a_token(rendered):

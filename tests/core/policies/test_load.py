@@ -17,6 +17,7 @@ from trillium.policies.adapters import adapter_parameters, has_effect, save_adap
 from trillium.policies.config import LoraSettings, PolicyConfig
 from trillium.policies.load import checkpoint_activations, load_policy, resolve_dtype
 from trillium.policies.tiny import tiny_policy, tiny_tokenizer
+from trillium.policies.tokenizer import load_tokenizer
 from trillium.scoring.flex import ATTENTION
 from trillium.scoring.scores import score
 from trillium.trees import TokenPath, TokenTree
@@ -220,6 +221,26 @@ def test_an_unreachable_hub_is_a_failure_of_the_machine_with_a_remedy() -> None:
     """Tests run with HF_HUB_OFFLINE, as a machine without network would."""
     with pytest.raises(BackendError, match=r"is not on this disk .* set policy\.base"):
         load_policy(PolicyConfig(base="nobody/nothing"), device="cpu")
+
+
+def test_a_commit_of_the_hub_is_the_one_that_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    place, cpu = tmp_path / "models--owner--tiny", torch.device("cpu")
+    commits = {seed: str(seed) * 40 for seed in (1, 2)}
+    for seed, commit in commits.items():
+        tiny_policy(seed=seed).save_pretrained(place / "snapshots" / commit)
+        tiny_tokenizer().save_pretrained(place / "snapshots" / commit)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(commits[2])
+    for seed, commit in commits.items():
+        found = load.load_base("owner/tiny", torch.float32, "none", cpu, revision=commit)
+        expected = tiny_policy(seed=seed).get_input_embeddings().weight
+        assert torch.equal(found.get_input_embeddings().weight, expected)
+        assert load_tokenizer("owner/tiny", revision=commit).vocab_size > 0
+    with pytest.raises(BackendError, match="owner/tiny"):
+        load.load_base("owner/tiny", torch.float32, "none", cpu, revision="3" * 40)
 
 
 def test_weights_that_are_not_finite_are_named(folder: Path) -> None:

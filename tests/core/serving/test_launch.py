@@ -8,11 +8,12 @@ import sys
 
 import httpx2
 import pytest
+from trillium.deployment.registry import register
 from trillium.errors import ConfigError
 from trillium.serving import listening
 from trillium.serving.cli import app
 from trillium.serving.launch import LaunchSettings, open_engine, serve_until_told
-from trillium.serving.sources import Sources
+from trillium.serving.sources import Sources, find_sources
 from typer.testing import CliRunner
 
 COMMAND = [sys.executable, "-c", "from trillium.serving.cli import app; app()"]
@@ -79,6 +80,34 @@ def test_an_adapter_of_another_base_ends_the_start_with_a_sentence(shelf, tmp_pa
         open_engine(sources, LaunchSettings()),
     ):
         pass
+
+
+def write_adapters_file(shelf, path, **base):
+    values = {"name": "tiny", "source": str(shelf / "base"), **base}
+    register(path, "mine", shelf / "adapters" / "one", base=values)
+    return str(path)
+
+
+def test_the_template_of_adapters_yaml_takes_the_place_of_the_tokenizers(shelf, tmp_path):
+    (tmp_path / "turns.jinja").write_text("{{ messages[0].content }}!")
+    file = write_adapters_file(shelf, tmp_path / "adapters.yaml", chat_template="turns.jinja")
+    turns = [{"role": "user", "content": "Hello"}]
+    with open_engine(find_sources([file], base=None), LaunchSettings()) as (engine, _):
+        served = engine.adapters.find("mine")
+        assert served.tokenizer.apply_chat_template(turns, tokenize=False) == "Hello!"
+    (tmp_path / "turns.jinja").unlink()
+    with (
+        pytest.raises(ConfigError, match=r"turns\.jinja: is no chat template"),
+        open_engine(find_sources([file], base=None), LaunchSettings()),
+    ):
+        pass
+
+
+def test_the_commit_of_adapters_yaml_is_that_of_its_own_base_only(shelf, tmp_path):
+    file = write_adapters_file(shelf, tmp_path / "adapters.yaml", revision="abc")
+    assert find_sources([file], base=None).revision == "abc"
+    assert find_sources([file], base=None, revision="def").revision == "def"
+    assert find_sources([file], base=str(shelf / "base")).revision is None
 
 
 def test_tokens_are_read_from_files_and_the_environment_only(tmp_path, monkeypatch):
