@@ -30,8 +30,8 @@ from trillium.trees import Layout, TokenTree
 
 # Resident after torch, transformers, peft and the trainer are loaded, as measured on Linux.
 _LIBRARIES = 640 * 2**20
-# What the C library's allocator holds over what lives in it: freed blocks between kept ones. Without
-# such holes (MALLOC_MMAP_THRESHOLD_=262144) a step takes 1.45 times as long.
+# What the C library's allocator holds over what lives in it: freed blocks between kept ones.
+# Without such holes (MALLOC_MMAP_THRESHOLD_=262144) a step takes 1.45 times as long.
 _HOLES = 1.45
 # Steps whose row batches are looked at: those with the longest trees.
 _N_STEPS = 16
