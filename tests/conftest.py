@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 # Set before anything imports a Hugging Face library: a test that needs the network is a mistake.
@@ -22,9 +21,6 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# How busy the machine is must not decide about a test.
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy")
 
 # What looks at the whole machine, or breaks its container engine, is done by one worker.
 _ONE_MACHINE = (

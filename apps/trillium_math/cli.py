@@ -123,10 +123,10 @@ def solve(
     loaded = load_config(SolveConfig, config, given)
     from trillium_math.problems.problem_files import read_problems
 
-    read_problems(problems)  # a mistake in it need not wait for what computes
+    found = read_problems(problems)  # a mistake in it need not wait for what computes
     from trillium_math.agent.solve import solve_problems
 
-    counts = solve_problems(loaded, problems)
+    counts = solve_problems(loaded, found, source=problems)
     typer.echo("\n".join(f"{name}: {value}" for name, value in counts.items()))
     typer.echo(f"{loaded.output / 'trajectories.jsonl'}")
 

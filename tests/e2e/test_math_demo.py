@@ -19,6 +19,7 @@ from trillium.training.round_rows import read_trees
 from trillium_math.agent.solve import SolveConfig, solve_problems
 from trillium_math.config import MathConfig
 from trillium_math.pipeline import run_math
+from trillium_math.problems.problem_files import read_problems
 from trillium_math.report_page import write_report
 from trillium_math.summary import measure_gains, render_summary
 
@@ -240,8 +241,9 @@ def test_a_search_by_value_needs_a_value_function(finished, workplace):
             "search.name=best_of_k",
         ],
     )
+    source = workplace / "held_out.jsonl"
     with pytest.raises(ConfigError, match="has no value function"):
-        solve_problems(solve, workplace / "held_out.jsonl")
+        solve_problems(solve, read_problems(source), source=source)
 
 
 def test_a_judge_that_says_nothing_ends_the_run_with_what_was_counted(finished, workplace):

@@ -65,6 +65,13 @@ def test_replies_come_while_others_still_run(service):
     connection.close()
 
 
+@pytest.mark.parametrize("path", ["/run", "/run_batch"])
+def test_an_id_that_is_half_a_surrogate_pair_comes_back(service, path):
+    status, _, answer = service.ask("POST", path, json.dumps(script(id="\ud800")).encode())
+    assert status == 200
+    assert json.loads(answer)["id"] == "\ud800"
+
+
 @pytest.mark.parametrize(
     ("path", "body", "sentence"),
     [

@@ -24,9 +24,9 @@ def vllm_arguments(registry: Registry, *, port: int = _PORT, is_mounted: bool = 
     Adapters and template are where containers see them, or else where `registry` says.
     """
     base, serving = registry.base, registry.serving
-    folders = [f"{ADAPTERS}/{each.name}" if is_mounted else each.path for each in registry.adapters]
     modules = [
-        f"{each.name}={folder}" for each, folder in zip(registry.adapters, folders, strict=True)
+        f"{each.name}={f'{ADAPTERS}/{each.name}' if is_mounted else each.path}"
+        for each in registry.adapters
     ]
     template = _TEMPLATE_FILE if is_mounted else str(base.chat_template)
     return [

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import ValidationError
-from pydantic_core import to_json
 
 from trillium_sandbox import intake
 from trillium_sandbox.aio import AsyncCall
@@ -231,4 +231,4 @@ def _dump_fusion(reply: Reply) -> bytes:
 
 
 def _dump(reply: Reply) -> bytes:
-    return to_json(reply.to_json())
+    return json.dumps(reply.to_json()).encode()
