@@ -117,8 +117,8 @@ def load_model(plan):
         from gpu_models import build_model
         from trillium.policies.tiny import tiny_tokenizer
 
-        model = build_model(plan["model"], plan["side"])
-        return model.float() if plan["dtype"] == "float32" else model, tiny_tokenizer()
+        model = build_model(plan["model"], plan["side"], is_exact=plan["dtype"] == "float32")
+        return model, tiny_tokenizer()
     if plan["model"] == "tiny":
         from trillium.policies.tiny import tiny_policy, tiny_tokenizer
 
@@ -189,7 +189,7 @@ def build_trl(plan, model, tokenizer, rows, adapter, probe):
     arguments = DPOConfig(
         output_dir=str(new_path(plan, "trl")),
         beta=BETA,
-        bf16=plan["device"] == "cuda",
+        bf16=plan["device"] == "cuda" and plan["dtype"] == "bfloat16",
         gradient_checkpointing=plan["side"] == "trl_default",
         precompute_ref_log_probs=plan["side"] == "trl_tuned",
         max_length=None,

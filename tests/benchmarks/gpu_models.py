@@ -17,8 +17,11 @@ SHAPES = {
 VOCABULARY = 151_936
 
 
-def build_model(name, side):
-    """Return a frozen bfloat16 model; ours gets what `load_base` would give it."""
+def build_model(name, side, *, is_exact=False):
+    """Return a frozen model; ours gets what `load_base` would give it.
+
+    It is bfloat16 or NF4; where `is_exact`, the same numbers held and computed with in float32.
+    """
     hidden, inner, layers, heads, key_heads, is_nf4 = SHAPES[name]
     config = Qwen2Config(
         vocab_size=VOCABULARY,
@@ -45,6 +48,8 @@ def build_model(name, side):
         )
     if is_nf4:
         quantise(model)
+    if is_exact:
+        widen(model)
     model.requires_grad_(False)
     if side.startswith("ours") and side != "ours_plain":
         from trillium.policies.fused import fuse_layers
@@ -81,6 +86,25 @@ def quantise(model):
     # What the trainers ask of a quantised model.
     method = SimpleNamespace(quant_method="bitsandbytes", load_in_4bit=True)
     model.hf_quantizer = SimpleNamespace(is_trainable=True, quantization_config=method)
+
+
+def widen(model):
+    """Put float32 layers of the same numbers in the place of what is narrower."""
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if type(layer).__name__ != "Linear4bit":
+                continue
+            from bitsandbytes.functional import dequantize_4bit
+
+            wide = nn.Linear(layer.in_features, layer.out_features, device="meta")
+            numbers = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+            wide.weight = nn.Parameter(numbers.float(), requires_grad=False)
+            wide.bias = layer.bias
+            setattr(parent, name, wide)
+    for mark in ("is_loaded_in_4bit", "is_quantized", "hf_quantizer"):
+        if mark in vars(model):
+            delattr(model, mark)
+    model.float()
 
 
 def decoder_weights(name):
