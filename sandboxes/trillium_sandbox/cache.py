@@ -2,7 +2,8 @@
 
 A verdict that depends on how busy the machine was (timeout, memory, killed, output_limit) or on
 the sandbox itself (sandbox_error) is never kept. What a program draws at random, and the time and
-memory it took, are replayed as they were the first time: do not measure through a cache.
+memory it took, are replayed as they were the first time: requests with a `run` of their own are
+kept apart, but a measurement made again through a cache is the old one.
 """
 
 from __future__ import annotations

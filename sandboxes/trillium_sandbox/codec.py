@@ -15,6 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Export = Callable[[object], tuple[int, int]]
+    Resolve = Callable[[int, int], object]
+
 MAX_DEPTH = 150
 MAX_BYTES = 64 << 20
 
@@ -48,25 +51,29 @@ class CodecError(ValueError):
     """A value cannot cross, or the bytes are not a value."""
 
 
-def encode(value: object, export: Callable[[object], tuple[int, int]] | None = None) -> bytes:
+def encode(value: object, export: Export | None = None, known: list[object] | None = None) -> bytes:
     """Return the bytes of `value`.
 
-    Mutable containers met twice become references, so aliases and cycles survive. What is not of a
-    listed type goes to `export`, which returns (owner, number) for a handle or raises CodecError.
+    Mutable containers met twice become references, so aliases and cycles survive; so do those in
+    `known`, which the other side must have in the same order, and to which the new ones are added.
+    What is not of a listed type goes to `export`, which returns (owner, number) for a handle or
+    raises CodecError.
     """
     out: list[bytes] = []
-    _Encoder(out, export).write(value, 0)
+    _Encoder(out, export, [] if known is None else known).write(value, 0)
     return b"".join(out)
 
 
-def decode(data: bytes, resolve: Callable[[int, int], object] | None = None) -> object:
-    """Return the value of `data`, all of it; handles go to `resolve`.
+def decode(
+    data: bytes, resolve: Resolve | None = None, known: list[object] | None = None
+) -> object:
+    """Return the value of `data`, all of it; handles go to `resolve`, `known` is as in `encode`.
 
     Raises CodecError on anything malformed, too deep or too large.
     """
     if len(data) > MAX_BYTES:
         raise CodecError(f"a value of {len(data)} bytes (at most {MAX_BYTES})")
-    reader = _Decoder(data, resolve)
+    reader = _Decoder(data, resolve, [] if known is None else known)
     try:
         value = reader.read(0)
     except (struct.error, IndexError, OverflowError) as error:
@@ -81,13 +88,11 @@ def decode(data: bytes, resolve: Callable[[int, int], object] | None = None) -> 
 
 
 class _Encoder:
-    def __init__(
-        self, out: list[bytes], export: Callable[[object], tuple[int, int]] | None
-    ) -> None:
+    def __init__(self, out: list[bytes], export: Export | None, known: list[object]) -> None:
         self.out = out
         self.export = export
-        self.seen: dict[int, int] = {}
-        self.alive: list[object] = []
+        self.known = known
+        self.seen = {id(container): number for number, container in enumerate(known)}
 
     def write(self, value: object, depth: int) -> None:
         kind = type(value)
@@ -107,9 +112,11 @@ class _Encoder:
             out.append(b"f" + _F64.pack(value))
         elif kind in _SEQUENCES:
             self._container(value, kind, depth)
-        elif kind is bytes or kind is bytearray:
-            tag = b"b" if kind is bytes else b"a"
-            out.append(tag + _U32.pack(len(value)) + bytes(value))  # type: ignore[arg-type, call-overload]
+        elif kind is bytes:
+            out.append(b"b" + _U32.pack(len(value)) + value)  # type: ignore[arg-type, operator]
+        elif kind is bytearray:
+            if not self._refer(value):
+                out.append(b"a" + _U32.pack(len(value)) + value)  # type: ignore[arg-type, operator]
         elif kind is complex:
             out.append(b"c" + _F64.pack(value.real) + _F64.pack(value.imag))  # type: ignore[attr-defined]
         elif kind is range:
@@ -129,13 +136,8 @@ class _Encoder:
     def _container(self, value: object, kind: type, depth: int) -> None:
         if depth >= MAX_DEPTH:
             raise CodecError(f"a value nested deeper than {MAX_DEPTH}")
-        if kind in _MUTABLE:
-            number = self.seen.get(id(value))
-            if number is not None:
-                self.out.append(b"@" + _U32.pack(number))
-                return
-            self.seen[id(value)] = len(self.seen)
-            self.alive.append(value)
+        if kind in _MUTABLE and self._refer(value):
+            return
         self.out.append(_SEQUENCES[kind] + _U32.pack(len(value)))  # type: ignore[arg-type]
         write = self.write
         if kind in _MAPPINGS:
@@ -145,6 +147,16 @@ class _Encoder:
         else:
             for item in value:  # type: ignore[attr-defined]
                 write(item, depth + 1)
+
+    def _refer(self, container: object) -> bool:
+        """Write a reference where a container has crossed before; give it a number otherwise."""
+        number = self.seen.get(id(container))
+        if number is None:
+            self.seen[id(container)] = len(self.known)
+            self.known.append(container)
+            return False
+        self.out.append(b"@" + _U32.pack(number))
+        return True
 
     def _numeric_or_dated(self, value: object, kind: type) -> bool:
         name = kind.__name__
@@ -178,11 +190,11 @@ class _Encoder:
 
 
 class _Decoder:
-    def __init__(self, data: bytes, resolve: Callable[[int, int], object] | None) -> None:
+    def __init__(self, data: bytes, resolve: Resolve | None, known: list[object]) -> None:
         self.data = data
         self.resolve = resolve
         self.at = 0
-        self.seen: list[object] = []
+        self.seen = known
 
     def read(self, depth: int) -> object:
         if depth > MAX_DEPTH:
@@ -219,6 +231,11 @@ class _Decoder:
         if count * least > len(self.data) - self.at:
             raise CodecError("truncated value")
         return count
+
+    def _bytearray(self) -> bytearray:
+        content = bytearray(self._blob())
+        self.seen.append(content)
+        return content
 
     def _sequence(self, depth: int) -> list[object]:
         read = self.read
@@ -304,7 +321,7 @@ _READERS: dict[int, Callable[[_Decoder, int], object]] = {
     ord("c"): lambda d, _: complex(_F64.unpack(d._take(8))[0], _F64.unpack(d._take(8))[0]),
     ord("s"): lambda d, _: d._blob().decode("utf-8", "surrogatepass"),
     ord("b"): lambda d, _: d._blob(),
-    ord("a"): lambda d, _: bytearray(d._blob()),
+    ord("a"): lambda d, _: d._bytearray(),
     ord("r"): lambda d, _: range(d._int(), d._int(), d._int()),
     ord("l"): _Decoder._fill_list,
     ord("k"): _Decoder._fill_deque,

@@ -52,7 +52,6 @@ class Supervisor(EmbeddedBackend):
         """Start the zygote. Raises SandboxError when a wall of the container is missing."""
         super().__init__(level, n_workers=1)
         self._tickets: dict[int, int] = {}
-        self._n_expected_restarts = 0
         self._n_killed = _count_oom_kills()
 
     def serve(self, source: int) -> None:
@@ -87,13 +86,11 @@ class Supervisor(EmbeddedBackend):
         own = [mine for mine, theirs in self._tickets.items() if theirs in dropped]  # type: ignore[operator]
         for ticket in own:
             del self._tickets[ticket]
-        before = self.n_restarts
         self.forget(own)
-        self._n_expected_restarts += self.n_restarts - before
 
     def _answer(self, ticket: int, reply: Reply) -> bytes:
         complaint = None
-        if self.n_restarts > self._n_expected_restarts:
+        if self.n_lost:
             complaint = "a zygote died"
         if reply.exit_code == -signal.SIGKILL and _count_oom_kills() > self._n_killed:
             complaint = "the memory of the container was not enough"

@@ -40,7 +40,7 @@ class EmbeddedBackend(Engine):
         self._waiting: deque[Job] = deque()
         self._parts: dict[int, Reply] = {}
         self._next_look_s = 0.0
-        self.n_restarts = 0
+        self.n_restarts = self.n_lost = 0
         try:
             for _ in range(n_workers):
                 self._add_worker()
@@ -91,14 +91,17 @@ class EmbeddedBackend(Engine):
         now = time.monotonic()
         if now >= self._next_look_s:
             self._next_look_s = now + _LOOK_S
-            for worker in [worker for worker in self._workers if worker.is_lost(now)]:
-                self._replace(worker)
+            for worker in list(self._workers):
+                if worker.is_lost(now):
+                    self._lose(worker)
+                elif worker.jobs and worker.jobs[0].is_forgotten:
+                    self._replace(worker)
 
     def _flush(self, worker: Worker) -> None:
         try:
             worker.flush()
         except OSError:
-            self._replace(worker)
+            self._lose(worker)
 
     def _drain(self, worker: Worker) -> None:
         try:
@@ -110,11 +113,14 @@ class EmbeddedBackend(Engine):
                     raise ConnectionResetError("the zygote lost its place")
                 if outcomes.lost_judge(outcome):
                     worker.tests = None
-                    self._waiting.appendleft(job)
+                if job.is_forgotten:
                     continue
-                self._settle(worker, job, outcome)
+                if outcomes.lost_judge(outcome):
+                    self._waiting.appendleft(job)
+                else:
+                    self._settle(worker, job, outcome)
         except OSError:
-            self._replace(worker)
+            self._lose(worker)
 
     def _settle(self, worker: Worker, job: Job, outcome: Outcome) -> None:
         level, baseline = worker.level, worker.baseline_bytes
@@ -138,14 +144,10 @@ class EmbeddedBackend(Engine):
         self._workers.append(worker)
         self._selector.register(worker.replies, selectors.EVENT_READ, worker)
 
-    def _replace(self, worker: Worker) -> None:
-        """Start a worker in place of a dead one; what it had not answered runs again."""
-        self._workers.remove(worker)
-        self._selector.unregister(worker.replies)
-        worker.stop()
-        self.n_restarts += 1
-        if worker.jobs:
-            # The others were only queued: the one that was running is to blame.
+    def _lose(self, worker: Worker) -> None:
+        """Replace a worker that died; of its jobs the one that was running is to blame."""
+        self.n_lost += 1
+        if worker.jobs and not worker.jobs[0].is_forgotten:
             worker.jobs[0].n_deaths += 1
             if worker.jobs[0].n_deaths >= MAX_DEATHS:
                 job = worker.jobs.popleft()
@@ -156,7 +158,15 @@ class EmbeddedBackend(Engine):
                     stderr=f"{MAX_DEATHS} workers died while they ran this request".encode(),
                     isolation=self._level,
                 )
-        self._waiting.extendleft(reversed(worker.jobs))
+        self._replace(worker)
+
+    def _replace(self, worker: Worker) -> None:
+        """End a worker and start another; what it had not answered and is wanted runs again."""
+        self._workers.remove(worker)
+        self._selector.unregister(worker.replies)
+        worker.stop()
+        self.n_restarts += 1
+        self._waiting.extendleft(job for job in reversed(worker.jobs) if not job.is_forgotten)
         for attempt in range(1, MAX_DEATHS + 1):
             try:
                 self._add_worker()
@@ -171,6 +181,8 @@ class EmbeddedBackend(Engine):
         for ticket in tickets:
             self._parts.pop(ticket, None)
         for worker in list(self._workers):
-            if any(job.ticket in tickets for job in worker.jobs):
-                worker.jobs = deque(job for job in worker.jobs if job.ticket not in tickets)
+            for job in worker.jobs:
+                job.is_forgotten |= job.ticket in tickets
+            # Only the first is running: to end the worker for one behind it would end another's.
+            if worker.jobs and worker.jobs[0].ticket in tickets:
                 self._replace(worker)

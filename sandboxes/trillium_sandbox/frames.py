@@ -81,7 +81,7 @@ def take_frames(held: bytearray) -> list[tuple[object, ...]]:
 
 
 def request_frame(ticket: int, request: Request) -> bytes:
-    """Return the frame that asks for `request`; its id stays outside."""
+    """Return the frame that asks for `request`; its id and its run stay outside."""
     return frame(
         (
             "run",

@@ -66,7 +66,6 @@ class _Names(dict[str, object]):
         super().__init__(__name__="tests", __builtins__=builtins)
         self.peer = peer
         self.entry_point = entry_point
-        self.leant = False
         if entry_point is not None:
             self[entry_point] = self["candidate"] = candidate
 
@@ -85,7 +84,7 @@ class _Names(dict[str, object]):
         if self.entry_point is None:
             self.entry_point = name
         elif name != self.entry_point:
-            self.leant = True
+            self.peer.leant = True
         self[name] = value
         return value
 
@@ -181,7 +180,7 @@ def _judge_one(
         if not isinstance(code, CodeType):
             raise code or SyntaxError("nothing to run")
         exec(code, names)
-        letter = b"p" if names.leant else b"P"
+        letter = b"p" if names.peer.leant else b"P"
     except AssertionError as error:
         _explain(number, error)
         letter = b"f"

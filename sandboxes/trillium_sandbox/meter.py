@@ -68,9 +68,9 @@ def measure(
         raise RequestError(f"measure: n_rounds = {n_rounds} (at least 1)")
     found: dict[int, Measurement] = {}
     left = list(range(len(programs)))
-    for _ in range(n_rounds):
+    for run in range(n_rounds):
         requests = [
-            Request(str(n), "function", programs[n], tests, entry_point, limits=limits)
+            Request(str(n), "function", programs[n], tests, entry_point, limits=limits, run=run)
             for n in left
         ]
         for number, reply in zip(left, backend.run(requests), strict=True):

@@ -1,7 +1,8 @@
 """Calls between the judge's process and the candidate's, over one socket.
 
-Plain values cross as copies (codec.py). What is not plain, a function, an iterator, an instance,
-stays where it is and crosses as a handle; the other side sees a `Remote` (remote.py).
+Plain values cross as copies (codec.py); containers that a call was given and changed are changed
+where they came from, by identity. What is not plain, a function, an iterator, an instance, stays
+where it is and crosses as a handle; the other side sees a `Remote` (remote.py).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import os
 import sys
 from collections import deque
+from operator import is_
 
 from trillium_sandbox.codec import CodecError, decode, encode
 from trillium_sandbox.remote import CandidateError, Remote
@@ -18,14 +20,16 @@ from trillium_sandbox.wire import LENGTH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import NoReturn
 
     from trillium_sandbox.opcodes import OpcodeCount
 
 MAX_FRAME_BYTES = 32 << 20
-_PLAIN = frozenset({int, str, float, bool, bytes, type(None)})
 _OPAQUE = frozenset({"module", "frame", "traceback", "code"})
+_LEANING = frozenset({"bool", "get", "set"})
+_ANSWER = encode(("ok", None, None))[:-2]
+"""How an answer begins; no other message may refer to what the operation sent."""
 
 
 class ConnectionLost(BaseException):
@@ -35,12 +39,7 @@ class ConnectionLost(BaseException):
 class Peer:
     """One end of the connection; each end serves the other while it waits for an answer."""
 
-    def __init__(
-        self,
-        descriptor: int,
-        *,
-        names: Mapping[str, object] | None = None,
-    ) -> None:
+    def __init__(self, descriptor: int, *, names: Mapping[str, object] | None = None) -> None:
         """Speak over `descriptor`; with `names`, the other side may ask for them and look inside.
 
         Without, it may only use what it was handed: call functions, advance iterators, and touch
@@ -49,6 +48,7 @@ class Peer:
         self.descriptor = descriptor
         self.names = names
         self.is_lost = False
+        self.leant = False
         self.raised: Exception | None = None
         self.counted: OpcodeCount | None = None
         self._held = bytearray()
@@ -57,24 +57,29 @@ class Peer:
     def ask(self, *operation: object) -> object:
         """Have the other side do `operation` and return its answer, or raise what it raised.
 
-        Arguments it changed are changed here as well.
+        Containers that it was given and changed are changed here as well, and keep their identity
+        wherever they turn up, in one another or in the answer. An operation in which an object
+        stands in for itself (its truth, an attribute, a method) sets `leant`, for good: what it was
+        told may serve it later.
         """
-        self._send(encode(operation, self._export))
+        if operation[0] in _LEANING:
+            self.leant = True
+        sent: list[object] = []
+        self._send(encode(operation, self._export, sent))
         while True:
-            message = self._receive()
+            message, containers = self._receive(sent)
             if message[0] == "ok" and len(message) == 3:
-                if type(message[2]) is tuple:
-                    _copy_back(operation, message[2])
+                _change(sent, message[2])
                 return message[1]
             if message[0] == "raise" and len(message) == 3:
                 self.raised = _rebuild(message[1], message[2])
                 raise self.raised
-            self._serve(message)
+            self._serve(message, containers)
 
     def serve_forever(self) -> None:
         """Answer the other side until it hangs up."""
         while True:
-            self._serve(self._receive())
+            self._serve(*self._receive())
 
     def send(self, *message: object) -> None:
         """Send one message that needs no answer."""
@@ -82,22 +87,22 @@ class Peer:
 
     def receive(self) -> tuple[object, ...]:
         """Return the next message as it came."""
-        return self._receive()
+        return self._receive()[0]
 
-    def _serve(self, message: tuple[object, ...]) -> None:
+    def _serve(self, message: tuple[object, ...], containers: list[object]) -> None:
         operation = message[0]
         action = _OPERATIONS.get(operation) if isinstance(operation, str) else None
         try:
             if action is None:
                 raise CodecError("an unknown operation")
-            before = b""
-            if operation == "call" and _may_change(message[2:]):
-                before = encode(message, _forget)
+            before = [_contents(container) for container in containers]
             answer = action(self, *message[1:])
-            changed = None
-            if before and encode(message, _forget) != before:
-                changed = message
-            reply = encode(("ok", answer, changed), self._export)
+            changes = {
+                number: containers[number].copy()  # type: ignore[attr-defined]
+                for number, contents in enumerate(before)
+                if not _is_same(contents, _contents(containers[number]))
+            }
+            reply = encode(("ok", answer, changes or None), self._export, containers)
         except ConnectionLost:
             raise
         except BaseException as error:
@@ -157,7 +162,8 @@ class Peer:
         self.is_lost = True
         raise ConnectionLost
 
-    def _receive(self) -> tuple[object, ...]:
+    def _receive(self, sent: Sequence[object] = ()) -> tuple[tuple[object, ...], list[object]]:
+        """Return the next message and its containers; those `sent` come first in an answer's."""
         held = self._held
         while len(held) < 4:
             self._fill()
@@ -168,10 +174,11 @@ class Peer:
             self._fill()
         data = bytes(held[4 : size + 4])
         del held[: size + 4]
-        message = decode(data, self._resolve)
+        containers = [*sent] if data.startswith(_ANSWER) else []
+        message = decode(data, self._resolve, containers)
         if type(message) is not tuple or not message:
             self._lose()
-        return message
+        return message, containers
 
     def _fill(self) -> None:
         try:
@@ -248,16 +255,32 @@ class _Iterator:
         return next(self._items)
 
 
-def _may_change(arguments: tuple[object, ...]) -> bool:
-    return any(
-        type(value) not in _PLAIN
-        for part in arguments
-        for value in (part.values() if type(part) is dict else part)  # type: ignore[attr-defined]
-    )
+def _contents(container: object) -> list[object] | bytes:
+    if isinstance(container, dict):
+        return [*container, *container.values()]
+    return bytes(container) if isinstance(container, bytearray) else list(container)  # type: ignore[call-overload]
 
 
-def _forget(value: object) -> tuple[int, int]:
-    return 0, 0
+def _is_same(before: list[object] | bytes, after: list[object] | bytes) -> bool:
+    """Compare by identity: equal is not enough (True is no 1), and what changed inside says so."""
+    if isinstance(before, bytes):
+        return before == after
+    return len(before) == len(after) and all(map(is_, before, after))
+
+
+def _change(sent: list[object], changes: object) -> None:
+    """Give the containers of a request, by their numbers, the contents that an answer has."""
+    for number, content in changes.items() if type(changes) is dict else ():
+        if type(number) is not int or not 0 <= number < len(sent):
+            raise CodecError("contents for a container that was not sent")
+        container = sent[number]
+        if type(container) is not type(content):
+            raise CodecError("contents of another type than their container")
+        container.clear()  # type: ignore[attr-defined]
+        if isinstance(container, list | deque | bytearray):
+            container.extend(content)  # type: ignore[arg-type]
+        else:
+            container.update(content)  # type: ignore[attr-defined]
 
 
 def _exception_names(error: BaseException) -> tuple[str, ...]:
@@ -272,9 +295,14 @@ def _describe(error: BaseException) -> str:
 
 
 def _rebuild(names: object, text: object) -> Exception:
-    """Return one of Python's own exceptions, the nearest to what was raised over there."""
+    """Return one of Python's own exceptions, the nearest to what was raised over there.
+
+    None that would end a loop of a test as if all went well: a RuntimeError instead, as in PEP 479.
+    """
     words = text if type(text) is str else ""
     for name in names if type(names) is tuple else ():
+        if name in ("StopIteration", "StopAsyncIteration"):
+            return RuntimeError(f"it raised {name}")
         kind = getattr(builtins, name, None) if type(name) is str else None
         if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception:
             try:
@@ -282,29 +310,3 @@ def _rebuild(names: object, text: object) -> Exception:
             except TypeError:  # UnicodeDecodeError and its like need more than a text
                 break
     return CandidateError(words)
-
-
-def _copy_back(old: object, new: object) -> object:
-    """Make `old` equal to `new` in place where it is mutable, and return what to keep."""
-    if type(old) is not type(new):
-        return new
-    if isinstance(old, list | deque) and isinstance(new, list | deque):
-        items = [_copy_back(a, b) for a, b in zip(old, new, strict=False)]
-        items += list(new)[len(items) :]
-        old.clear()
-        old.extend(items)
-    elif isinstance(old, dict) and isinstance(new, dict):
-        merged = {k: _copy_back(old[k], v) if k in old else v for k, v in new.items()}
-        old.clear()
-        old.update(merged)
-    elif isinstance(old, set) and isinstance(new, set):
-        old.clear()
-        old.update(new)
-    elif isinstance(old, bytearray) and isinstance(new, bytearray):
-        old[:] = new
-    elif isinstance(old, tuple) and isinstance(new, tuple) and len(old) == len(new):
-        kept = [_copy_back(a, b) for a, b in zip(old, new, strict=True)]
-        return old if all(a is b for a, b in zip(old, kept, strict=True)) else tuple(kept)
-    else:
-        return new
-    return old

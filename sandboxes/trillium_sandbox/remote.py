@@ -1,6 +1,8 @@
 """What one side sees of an object that stays on the other side.
 
-Comparing a `Remote` compares identity: no candidate is asked whether its own answer is right.
+Comparing a `Remote` compares identity, and looking for a value in one compares its items: no
+candidate is asked whether its own answer is right. Where it is asked all the same, for an object's
+truth or for an attribute, the verdict is not the judge's alone (`Peer.leant`).
 """
 
 from __future__ import annotations
@@ -78,8 +80,10 @@ class Remote:
         self._peer.ask("put", self, key, value)
 
     def __contains__(self, value: object) -> bool:
-        """Return whether it says it holds `value`."""
-        return self._peer.ask("has", self, value) is True
+        """Return whether `value` is among its items; only a test's object may say so itself."""
+        if self._peer.names is not None:
+            return self._peer.ask("has", self, value) is True
+        return any(item is value or item == value for item in self)
 
     def __str__(self) -> str:
         """Return its text."""

@@ -32,6 +32,7 @@ _FIELDS = (
     "expected_stdout",
     "limits",
     "count_opcodes",
+    "run",
 )
 
 
@@ -44,7 +45,8 @@ class Request:
     function: load it, then run every test in the judge's process, where `entry_point` (or the
     first name of the candidate that a test uses) calls over to the candidate's.
     `count_opcodes` fills the reply's `opcode_count`; the program then takes 20 to 60 times as long,
-    within the same limits.
+    within the same limits. `run` tells repetitions apart that a cache shall not answer with one
+    and the same result.
     """
 
     id: str
@@ -56,6 +58,7 @@ class Request:
     expected_stdout: bytes | None = None
     limits: Limits = field(default_factory=Limits)
     count_opcodes: bool = False
+    run: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a combination that could only be a mistake."""
@@ -73,6 +76,8 @@ class Request:
             raise RequestError(f"entry_point = {self.entry_point!r} (a Python name)")
         if type(self.count_opcodes) is not bool:
             raise RequestError(f"count_opcodes = {self.count_opcodes!r} (true or false)")
+        if type(self.run) is not int or self.run < 0:
+            raise RequestError(f"run = {self.run!r} (a whole number, 0 or above)")
         if len(self.tests) > MAX_TESTS:
             raise RequestError(f"{len(self.tests)} tests (at most {MAX_TESTS}); split the request")
         size = len(self.source) + len(self.stdin) + sum(map(len, self.tests))
@@ -101,6 +106,7 @@ class Request:
             expected_stdout=None if expected is None else _encode(expected, "expected_stdout"),
             limits=Limits.from_json(row.get("limits") or {}, limits or Limits()),
             count_opcodes=row.get("count_opcodes", False),
+            run=row.get("run", 0),
         )
 
 
@@ -111,9 +117,11 @@ class Reply:
     `wall_s` and `cpu_s` are measured outside the program; `peak_memory_bytes` is its peak resident
     memory less that of an empty program. `isolation` is the level that held (levels.py).
     `integrity` says whether the program could have written its own verdict: `split`, it could not;
-    `token`, the verdict rests on something the program's process said (an exit code, or a name of
-    the candidate beside the entry point that a test relied on). `opcode_count` is None where it was
-    not asked for, and where the program's process ended without saying; a program can falsify it.
+    `token`, the verdict rests on something the program's process said: an exit code, or what a test
+    took from the candidate beside the entry point's plain answers (another of its names, or the
+    truth, an attribute or a method of an object that stays over there). `opcode_count` is None
+    where it was not asked for, and where the program's process ended without saying; a program can
+    falsify it.
     """
 
     id: str

@@ -33,7 +33,8 @@ RECORD = struct.Struct("<cd")
 """Judge to zygote: a letter, the time at which the next test begins (monotonic, seconds).
 
 s both are locked down, r the candidate is loaded, then one of these for each test:
-P pass, p pass that leant on other names of the candidate, f fail, e error, m out of memory.
+P pass, p pass where this test or one before it leant on what the candidate's process says of itself
+(another of its names, an attribute or the truth of an object), f fail, e error, m out of memory.
 Instead: x the candidate's process ended, l it could not be loaded, a the judge itself is out of
 memory after other candidates and wants to start anew."""
 

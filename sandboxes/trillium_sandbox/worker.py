@@ -53,13 +53,17 @@ main(arguments)
 
 @dataclass
 class Job:
-    """A request on its way: the tests still to run, and how often a worker died under it."""
+    """A request on its way: the tests still to run, and how often a worker died under it.
+
+    Nobody waits for a forgotten one any more; while others run before it, it stays in the queue.
+    """
 
     ticket: int
     request: Request
     first_test: int = 0
     n_deaths: int = 0
     brought_tests: bool = False
+    is_forgotten: bool = False
 
 
 @dataclass(frozen=True)

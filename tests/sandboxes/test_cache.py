@@ -72,6 +72,14 @@ def test_a_long_row_of_kept_replies_is_handed_on_while_it_is_read(backend, open_
     assert len(list(replies)) == 48
 
 
+def test_each_run_of_a_program_is_kept_for_itself(backend, open_cache):
+    cached = CachedBackend(backend, open_cache())
+    runs = [script("a", run=run) for run in range(3)]
+    first = list(cached.run(runs))
+    assert len({reply.stdout for reply in first}) == 3
+    assert list(cached.run(runs)) == first
+
+
 @pytest.mark.parametrize(
     ("source", "status", "limits"),
     [
@@ -110,6 +118,7 @@ def test_all_that_decides_a_result_tells_requests_apart(open_cache):
         replace(plain, tests=("assert f() is None ",)),
         replace(plain, entry_point=None),
         replace(plain, limits=Limits(cpu_s=4.0)),
+        replace(plain, run=1),
         Request("a", "script", b"def f(): pass"),
         Request("a", "script", b"def f(): pass", stdin=b"x"),
         Request("a", "stdio", b"def f(): pass", expected_stdout=b""),

@@ -182,6 +182,25 @@ def test_aliases_and_cycles_survive():
     assert copy[0] is copy
 
 
+def test_bytes_that_change_are_aliased_as_well():
+    first, second = decode(encode([shared := bytearray(b"ab"), shared]))
+    assert first is second
+
+
+def test_what_both_sides_know_crosses_as_a_reference():
+    ours, theirs = [], []
+    inner, text = [1], bytearray(b"x")
+    copy = decode(encode((inner, {"text": text}), known=ours), known=theirs)
+    assert ours == theirs == [inner, {"text": text}, text]
+    inner.append(text)
+    back = decode(encode((copy[1], [copy[0]]), known=theirs), known=ours)
+    assert back[0] is ours[1]
+    assert back[1][0] is inner
+    assert len(ours) == len(theirs) == 4
+    with pytest.raises(CodecError, match="reference to nothing"):
+        decode(encode(copy[0], known=theirs))
+
+
 def test_nesting_beyond_the_limit_is_refused_on_both_sides():
     value: list[object] = []
     for _ in range(MAX_DEPTH + 1):

@@ -13,6 +13,7 @@ from trillium_sandbox import Limits, Request, SandboxError, open_backend
 from trillium_sandbox.embedded import MAX_DEATHS, EmbeddedBackend
 
 SOURCE = b"def f(x): return x + 1"
+ENDLESS = Request("endless", "script", b"while True: pass", limits=Limits(wall_s=99, cpu_s=99))
 
 
 def function(name, tests=("assert f(1) == 2", "assert f(2) == 3")):
@@ -168,6 +169,65 @@ def test_a_request_that_kills_its_workers_is_a_failure_of_the_sandbox():
         killer.join()
     assert (first.status, first.sandbox_failure, first.tests) == ("sandbox_error", True, ())
     assert second.status == "pass"
+
+
+def test_a_caller_who_hangs_up_costs_the_others_nothing():
+    slow = Request("slow", "script", b"import time; time.sleep(0.1)")
+    with EmbeddedBackend(2, n_workers=1) as backend:
+        tickets = [backend.submit(slow), backend.submit(function("behind"))]
+        for n in range(MAX_DEATHS):
+            backend.forget([backend.submit(function(n))])
+        assert backend.n_restarts == 0
+        found = _collect(backend, tickets)
+        last = backend.submit(function("last"))
+        found |= _collect(backend, [last])
+        assert {ticket: reply.status for ticket, reply in found.items()} == {
+            tickets[0]: "ok",
+            tickets[1]: "pass",
+            last: "pass",
+        }
+
+
+def test_a_program_that_runs_for_nobody_is_ended_and_those_behind_it_are_not_to_blame():
+    with EmbeddedBackend(2, n_workers=1) as backend:
+        for n in range(1, MAX_DEATHS + 1):
+            running = backend.submit(ENDLESS)
+            behind = [backend.submit(function("a")), backend.submit(function("b"))]
+            backend.forget([running, behind[0]])
+            assert backend.n_restarts == n
+            found = _collect(backend, behind[1:])
+            assert [(ticket, reply.status) for ticket, reply in found.items()] == [
+                (behind[1], "pass")
+            ]
+
+
+def test_a_program_that_nobody_waits_for_when_its_turn_comes_is_ended():
+    with EmbeddedBackend(2, n_workers=1) as backend:
+        first, forgotten, last = map(backend.submit, (function("a"), ENDLESS, function("b")))
+        backend.forget([forgotten])
+        found = _collect(backend, [first, last])
+        assert {ticket: reply.status for ticket, reply in found.items()} == {
+            first: "pass",
+            last: "pass",
+        }
+        assert (backend.n_restarts, backend.n_lost) == (1, 0)
+
+
+def test_a_worker_that_dies_with_forgotten_requests_leaves_nothing_of_them():
+    with EmbeddedBackend(2, n_workers=1) as backend:
+        wanted = backend.submit(function("wanted"))
+        backend.forget([backend.submit(function(n)) for n in range(3)])
+        os.kill(next(zygotes(backend)), signal.SIGKILL)
+        assert set(_collect(backend, [wanted])) == {wanted}
+        last = backend.submit(function("last"))
+        assert set(_collect(backend, [last])) == {last}
+
+
+def _collect(backend, tickets):
+    found = {}
+    while not found.keys() >= set(tickets):
+        found |= backend.collect()
+    return found
 
 
 def _kill_each_zygote_once_busy(backend, times):

@@ -24,6 +24,7 @@ REQUEST = Request(
     "f",
     limits=Limits(wall_s=2.5, n_processes=3),
     count_opcodes=True,
+    run=5,
 )
 REPLY = Reply(
     "0", "fail", ("pass", "fail"), b"out", b"err", True, None, 0.5, 0.25, 4096, 77, None, 3, "split"
@@ -35,10 +36,10 @@ def message_of(data):
     return message
 
 
-def test_a_request_crosses_whole_but_for_its_id():
+def test_a_request_crosses_whole_but_for_its_id_and_run():
     ticket, request = read_request(message_of(request_frame(9, REQUEST)))
     assert ticket == 9
-    assert request == replace(REQUEST, id="9")
+    assert request == replace(REQUEST, id="9", run=0)
 
 
 def test_a_reply_crosses_whole_and_gets_id_and_level_outside():

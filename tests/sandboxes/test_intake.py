@@ -14,7 +14,7 @@ pytestmark = pytest.mark.property
 LIMITS = Limits()
 NAMES = [
     *("id", "mode", "source", "source_base64", "tests", "entry_point", "stdin"),
-    *("expected_stdout", "limits", "count_opcodes"),
+    *("expected_stdout", "limits", "count_opcodes", "run"),
 ]
 LIMIT_NAMES = ["wall_s", "cpu_s", "memory_bytes", "disk_bytes", "n_processes", "output_bytes"]
 TEXTS = st.text(st.characters(exclude_categories=[]), max_size=12)  # half surrogate pairs included
@@ -35,6 +35,7 @@ ROWS = st.fixed_dictionaries(
         "expected_stdout": TEXTS | VALUES,
         "limits": st.dictionaries(st.sampled_from(LIMIT_NAMES), SCALARS, max_size=6) | VALUES,
         "count_opcodes": st.booleans() | VALUES,
+        "run": st.integers() | VALUES,
     },
 )
 JSON = ROWS | VALUES | st.dictionaries(st.sampled_from(NAMES) | TEXTS, VALUES, max_size=6)

@@ -43,6 +43,40 @@ FAIR = {
         "def f(grid): grid[0][0] = 7",
         "grid = [[0]] * 2\nf(grid)\nassert grid == [[7], [7]]",
     ),
+    "lists moved in place": (
+        "def f(rows): rows.sort()",
+        "rows = [[3], [1], [2]]\nexpected = sorted(rows)\nf(rows)\nassert rows == expected\n"
+        "assert all(a is b for a, b in zip(rows, expected))",
+    ),
+    "dictionaries moved in place": (
+        "def f(people): people.sort(key=lambda person: person['n'])",
+        "people = [{'n': 'b'}, {'n': 'a'}]\nexpected = people[::-1]\nf(people)\n"
+        "assert people == expected == [{'n': 'a'}, {'n': 'b'}]",
+    ),
+    "what was taken out and then changed": (
+        "def f(rows, *, kept): kept['first'] = rows.pop(0); kept['first'].append(9)",
+        "first, kept = [1], {}\nrows = [first, [2]]\nf(rows, kept=kept)\n"
+        "assert (rows, first) == ([[2]], [1, 9]) and kept['first'] is first",
+    ),
+    "an argument as result": (
+        "def f(x): x.append(x); return x",
+        "x = [1]\ny = f(x)\nassert y is x and x[1] is x and len(x) == 2",
+    ),
+    "bytes changed in place": (
+        "def f(x, y): x += b'c'; return x is y",
+        "x = bytearray(b'ab')\nassert f(x, x) and x == b'abc'",
+    ),
+    "queues, defaults and counts changed in place": (
+        "def f(q, d, c): q.appendleft(0); d['a'].append(1); c['x'] += 2",
+        "from collections import *\nq, d, c = deque([1]), defaultdict(list, a=[]), Counter('x')\n"
+        "inner = d['a']\nf(q, d, c)\nassert (q, d['b'], c) == (deque([0, 1]), [], Counter(x=3))\n"
+        "assert d['a'] is inner and inner == [1]",
+    ),
+    "what it changes of a function's arguments": (
+        "def f(g):\n    rows = [[2], [1]]\n    first = rows[0]\n    g(rows)\n"
+        "    return rows[1] is first and rows",
+        "assert f(lambda rows: rows.sort()) == [[1], [2]]",
+    ),
     "its exceptions by type": (
         "def f(x): return 1 // x",
         "try:\n    f(0)\n    assert False\nexcept ZeroDivisionError as e:\n"
@@ -66,6 +100,15 @@ FAIR = {
         "add = f(2)\nassert callable(add) and add(3) == 5",
     ),
     "iterators as arguments": ("def f(xs): return sum(xs)", "assert f(x for x in (1, 2)) == 3"),
+    "members of what it returns": (
+        "def f(xs): return (x * x for x in xs)",
+        "assert 9 in f([2, 3]) and 5 not in f([2, 3])",
+    ),
+    "members of the test's own objects": (
+        "def f(known, x): return x in known",
+        "class Even:\n    def __contains__(self, x): return x % 2 == 0\n"
+        "assert f(Even(), 2) and not f(Even(), 3)",
+    ),
     "ranges": ("def f(r): return r[::2]", "assert f(range(6)) == range(0, 6, 2)"),
     "generators as results": (
         "def f(n):\n    for i in range(n): yield i",
@@ -73,11 +116,11 @@ FAIR = {
     ),
     "a map object as result": ("def f(xs): return map(abs, xs)", "assert list(f([-1])) == [1]"),
     "instances of a class": (
-        "class Stack:\n    def __init__(self): self.items = []\n"
-        "    def push(self, x): self.items.append(x)\n    def pop(self): return self.items.pop()\n"
-        "    def __len__(self): return len(self.items)",
-        "s = Stack()\ns.push(4)\nassert len(s) == 1 and s.items == [4]\nassert s.pop() == 4\n"
-        "assert not s",
+        "class f:\n    def __init__(self): self.items = []\n"
+        "    def __len__(self): return len(self.items)\n"
+        "    def __setitem__(self, key, x): self.items.insert(key, x)\n"
+        "    def __getitem__(self, key): return self.items[key]",
+        "s = f()\ns[0] = 4\nassert len(s) == 1 and s[0] == 4 and list(s) == [4]",
     ),
     "objects of the test's own classes": (
         "def f(node):\n    total = 0\n    while node: total += node.value; node = node.next\n"
@@ -104,9 +147,84 @@ FAIR = {
 
 @pytest.mark.parametrize(("source", "test"), FAIR.values(), ids=FAIR)
 def test_a_test_may_use(judge, source, test):
-    entry_point = "Stack" if "Stack" in source else "f"
-    reply = judge(source, test, entry_point=entry_point)
+    reply = judge(source, test, entry_point="f")
     assert (reply.status, reply.integrity) == ("pass", "split"), reply.stderr
+
+
+STACK = (
+    "class Stack:\n    def __init__(self): self.items = []\n"
+    "    def push(self, x): self.items.append(x)\n    def pop(self): return self.items.pop()\n"
+    "    def __len__(self): return len(self.items)"
+)
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "s = Stack()\ns.push(4)\nassert len(s) == 1 and s.pop() == 4",
+        "assert Stack().items == []",
+        "s = Stack()\ns.items = [4]\nassert len(s) == 1",
+        "assert not Stack()",
+    ],
+)
+def test_what_an_instance_says_of_itself_is_a_token(judge, test):
+    reply = judge(STACK, test, entry_point="Stack")
+    assert (reply.status, reply.integrity) == ("pass", "token"), reply.stderr
+
+
+def test_an_answer_that_takes_the_place_of_a_text_says_so(judge):
+    source = "class S:\n    def startswith(self, start): return True\ndef f(x): return S()"
+    reply = judge(source, "assert f('a').startswith('ab')", entry_point="f")
+    assert (reply.status, reply.integrity) == ("pass", "token")
+    assert judge("def f(x): return x", "assert f('a').startswith('a')").integrity == "split"
+
+
+def test_what_a_candidate_was_told_in_one_test_is_no_verdict_of_its_own_in_the_next(judge):
+    source = (
+        "told = []\nclass S:\n    def startswith(self, start): told.append(start)\n"
+        "def f(x): return told[-1] if told else S()"
+    )
+    tests = ("assert f(1).startswith('ab')", "assert f(2) == 'ab'")
+    reply = judge(source, *tests, entry_point="f")
+    assert (reply.tests, reply.integrity) == (("fail", "pass"), "token")
+
+
+def test_a_candidate_is_neither_asked_nor_told_what_it_should_hold(judge):
+    source = (
+        "told = []\nclass Yes:\n"
+        "    def __contains__(self, x):\n        told.append(x)\n        return True\n"
+        "    def __iter__(self): return iter((7,))\n"
+        "def f(x): return told[-1] if told else Yes()"
+    )
+    tests = ("assert 42 in f(1)", "assert f(2) == 42", "assert 7 in f(3)")
+    reply = judge(source, *tests, entry_point="f")
+    assert (reply.tests, reply.integrity) == (("fail", "fail", "pass"), "split")
+
+
+@pytest.mark.parametrize("error", ["StopIteration", "StopAsyncIteration", "Odd"])
+@pytest.mark.parametrize(
+    "test",
+    [
+        "assert all(map(lambda case: f(case[0]) == case[1], [(1, 2), (3, 4)]))",
+        "for answer in map(f, [1, 2]):\n    assert answer == 5",
+        "assert list(map(f, [1, 2])) == []",
+        "for answer in iter(f, 0):\n    assert answer == 5",
+        "assert list(f)",
+    ],
+)
+def test_a_candidate_cannot_end_the_loops_of_a_test(judge, test, error):
+    source = (
+        f"class Odd(StopIteration): pass\nclass F:\n"
+        f"    def __call__(self, *x): raise {error}\n    __iter__ = __call__\nf = F()"
+    )
+    reply = judge(source, test, entry_point="f")
+    assert (reply.tests, reply.integrity) == (("error",), "split")
+
+
+def test_a_wrong_change_of_an_argument_is_no_change_of_what_was_expected(judge):
+    test = "rows = [[3], [1], [2]]\nexpected = sorted(rows)\nf(rows)\nassert rows == expected"
+    for body in ("rows[:] = [[0], [0], [0]]", "rows.clear()", "rows[:] = rows[:1] * 3", "pass"):
+        assert judge(f"def f(rows): {body}", test, entry_point="f").tests == ("fail",)
 
 
 def test_each_test_has_a_verdict_of_its_own(judge):

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from trillium_sandbox import Limits, RequestError
+from trillium_sandbox.cache import CachedBackend, ResultCache
 from trillium_sandbox.meter import Measurement, compare, measure
 
 LOOP = (
@@ -62,6 +63,14 @@ def test_a_program_that_fails_is_left_out_with_its_status(backend):
     assert [one.status for one in found] == ["fail", "pass", "timeout", "error"]
     assert [one.cpu_s is None for one in found] == [True, False, True, True]
     assert [one.opcode_count is None for one in found] == [True, False, True, True]
+
+
+def test_no_round_is_a_replay_of_another(backend, tmp_path):
+    cache = ResultCache(tmp_path / "cache", backend="embedded", level=backend.level)
+    cached = CachedBackend(backend, cache)
+    measure(cached, [looping(1)] * 2, tests=TESTS, entry_point="f", n_rounds=3, limits=LIMITS)
+    assert (cache.n_hits, cache.n_misses) == (0, 8)
+    cache.close()
 
 
 def test_no_programs_have_no_measurements(backend):

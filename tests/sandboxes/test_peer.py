@@ -2,11 +2,12 @@ import os
 import socket
 import struct
 import threading
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trillium_sandbox.codec import encode
+from trillium_sandbox.codec import CodecError, encode
 from trillium_sandbox.peer import ConnectionLost, Peer
 from trillium_sandbox.remote import CandidateError, Remote
 
@@ -66,6 +67,72 @@ def test_exit_and_unknown_exceptions_become_candidate_errors(connect):
 
     with pytest.raises(CandidateError):
         connect({"f": leave}).ask("call", "f", (), {})
+
+
+def test_a_stop_of_an_iteration_does_not_cross_as_one(connect):
+    def stop():
+        raise StopIteration(5)
+
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        connect({"f": stop}).ask("call", "f", (), {})
+
+
+def test_what_was_sent_keeps_its_identity_wherever_it_was_moved(connect):
+    def turn(rows):
+        rows.reverse()
+        rows.append(rows)
+        return rows[0], [*rows[1]]
+
+    first, last = [1], [2]
+    rows = [first, last]
+    answer = connect({"turn": turn}).ask("call", "turn", (rows,), {})
+    assert answer[0] is last
+    assert answer[1] == first
+    assert answer[1] is not first
+    assert rows[0] is last
+    assert rows[1] is first
+    assert rows[2] is rows
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{3: []}, {-1: []}, {True: [0]}, {"0": [0]}, {0: (0,)}, {0: {1: 2}}, {0: None}],
+)
+def test_contents_for_what_was_not_sent_are_refused(changes):
+    asking, hostile = socket.socketpair()
+    with asking, hostile:
+        body = encode(("ok", 5, changes))
+        hostile.sendall(struct.pack("<I", len(body)) + body)
+        sent, named, other = [1], {}, [2]
+        with pytest.raises(CodecError, match="contents"):
+            Peer(asking.fileno()).ask("call", "f", (sent, other), named)
+        assert (sent, named, other) == ([1], {}, [2])
+
+
+def test_only_an_answer_may_refer_to_what_was_sent():
+    asking, hostile = socket.socketpair()
+    with asking, hostile:
+        sent = [1]
+        known = [sent]
+        body = encode(("call", sent, (), {}), known=known)
+        hostile.sendall(struct.pack("<I", len(body)) + body)
+        with pytest.raises(CodecError, match="reference to nothing"):
+            Peer(asking.fileno()).ask("call", "f", (sent,), {})
+
+
+@pytest.mark.property
+@given(st.binary(max_size=60))
+def test_any_answer_is_taken_or_refused_and_changes_only_what_was_sent(tail):
+    body = encode(("ok", None, None))[:-2] + tail
+    asking, hostile = socket.socketpair()
+    with asking, hostile:
+        hostile.sendall(struct.pack("<I", len(body)) + body)
+        hostile.shutdown(socket.SHUT_WR)
+        sent, kept = [1, {2}], [3]
+        with suppress(ConnectionLost, CodecError):
+            Peer(asking.fileno()).ask("call", "f", (sent,), {})
+        assert kept == [3]
+        assert type(sent) is list
 
 
 @pytest.mark.property

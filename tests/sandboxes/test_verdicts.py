@@ -12,7 +12,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 FIELDS = st.sampled_from(
-    ["id", "mode", "source", "source_base64", "tests", "entry_point", "stdin", "limits"]
+    ["id", "mode", "source", "source_base64", "tests", "entry_point", "stdin", "limits", "run"]
 )
 ROW = {"id": "a", "mode": "script", "source": "print(1)"}
 
@@ -60,6 +60,9 @@ def test_any_bytes_fit_into_source_base64():
         ({"limits": [1]}, "limits = [1] (an object"),
         ({"count_opcodes": 1}, "count_opcodes = 1 (true or false)"),
         ({"count_opcodes": None}, "count_opcodes = None (true or false)"),
+        ({"run": -1}, "run = -1 (a whole number, 0 or above)"),
+        ({"run": True}, "run = True (a whole number, 0 or above)"),
+        ({"run": 1.0}, "run = 1.0 (a whole number, 0 or above)"),
         ({"source": "\ud800"}, "source holds half a surrogate pair; use source_base64"),
     ],
 )
@@ -72,6 +75,11 @@ def test_a_bad_field_is_named(changes, message):
 def test_counting_is_off_unless_it_is_asked_for():
     assert not Request.from_json(ROW).count_opcodes
     assert Request.from_json(ROW | {"count_opcodes": True}).count_opcodes
+
+
+def test_a_request_is_its_first_run_unless_it_says_otherwise():
+    assert Request.from_json(ROW).run == 0
+    assert Request.from_json(ROW | {"run": 3}).run == 3
 
 
 def test_a_bad_entry_point_is_named():
