@@ -1,5 +1,6 @@
 """The run file of the recommender: one frozen model, every default in it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from trillium.errors import ConfigError
 
-from trillium_rec.alignment.config import AlignConfig
+from trillium_rec.alignment.config import AlignConfig, GroupConfig, ImitateConfig
 from trillium_rec.fit_config import FitConfig
 from trillium_rec.residual_kmeans import Method
 from trillium_rec.reward.config import RewardConfig
@@ -130,3 +131,62 @@ def needed_parts(config: RecConfig) -> Parts:
     assert config.reward is not None
     assert config.align is not None
     return Parts(config.sessions, config.reward, config.align)
+
+
+def check_align(config: RecConfig, align: AlignConfig, *, where: str = "align") -> None:
+    """Raise ConfigError that names every setting of an alignment that no run can honour.
+
+    `where` says whose settings they are: the run's, or an arm's of the experiment.
+    """
+    problems = [*_unfit_parts(config, align), *_unfit_objective(align), *_unfit_drawing(align)]
+    if problems:
+        raise ConfigError("\n".join(f"{where}: {problem}" for problem in problems))
+
+
+def _unfit_parts(config: RecConfig, align: AlignConfig) -> Iterator[str]:
+    if config.ids.path is not None:
+        yield (
+            f"ids.path = {config.ids.path} gives no item vectors (the diversity of sessions is "
+            "measured with those that fitted ids have); leave ids.path out, or leave align out"
+        )
+    if isinstance(config.model, OneRecModel) and align.n_session > config.model.n_session:
+        yield (
+            f"n_session = {align.n_session} is above model.n_session = {config.model.n_session} "
+            "(the model writes no longer sessions); lower it, or raise model.n_session"
+        )
+
+
+def _unfit_objective(align: AlignConfig) -> Iterator[str]:
+    objective = align.objective
+    if objective is None or isinstance(objective, ImitateConfig | GroupConfig):
+        return
+    from trillium.objectives.table import needs_of
+
+    needs = needs_of(objective)
+    labels = needs.labels if needs.shape == "pair" else ()
+    unmet = [*labels, *needs.columns, *needs.paths, *needs.computed]
+    if needs.shape not in ("pair", "list"):
+        unmet = [f"the shape {needs.shape}"]
+    if unmet:
+        yield (
+            f"objective {objective.name} needs {', '.join(unmet)} (drawn sessions are pairs or "
+            "lists of which only the winner is known); set objective.name=dpo"
+        )
+
+
+def _unfit_drawing(align: AlignConfig) -> Iterator[str]:
+    if align.objective is None:
+        return
+    n_beams, selection = align.n_beams, align.selection
+    if n_beams % align.n_groups:
+        yield (
+            f"{n_beams} beams in {align.n_groups} groups (a group needs an equal share); choose "
+            "n_beams as a multiple of n_groups"
+        )
+    n_below = n_beams - 1 - round((1 - selection.winner) * (n_beams - 1))
+    if n_below < selection.n_losers:
+        yield (
+            f"{n_below} of {n_beams} sessions are below the winner (selection.n_losers = "
+            f"{selection.n_losers} are compared with it); raise n_beams or selection.winner, or "
+            "lower selection.n_losers"
+        )

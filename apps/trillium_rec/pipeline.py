@@ -20,20 +20,18 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 from trillium.files import write_atomically
 from trillium.manifest import StageRecord
 from trillium.runs import Run, Stage, hash_config
 
 from trillium_rec.alignment.run_alignment import RunAlignment, align_run
 from trillium_rec.baselines import ItemToItem, baseline_recommenders
-from trillium_rec.config import RecConfig, needed_parts
+from trillium_rec.config import RecConfig, check_align, needed_parts
 from trillium_rec.device import choose_device
 from trillium_rec.evaluation import Evaluation, Judge
 from trillium_rec.fit import write_log
-from trillium_rec.id_fitting import fit_ids
+from trillium_rec.id_fitting import content_stage, ids_stage
 from trillium_rec.id_quality import IdQuality, describe_ids
-from trillium_rec.item_vectors import encode_texts
 from trillium_rec.modelling import (
     Model,
     build_model,
@@ -47,14 +45,8 @@ from trillium_rec.models.lazy import LazyRecommender
 from trillium_rec.preparation import RunData, prepare
 from trillium_rec.ranking import Recommender, ScoreRecommender
 from trillium_rec.recommenders import CodeBeams, Fused, Weights, fit_weights
-from trillium_rec.reward.examples import read_labels
-from trillium_rec.semantic_ids import (
-    SemanticIds,
-    load_ids,
-    load_space,
-    read_index,
-    save_ids,
-)
+from trillium_rec.reward.examples import check_log, read_labels
+from trillium_rec.semantic_ids import SemanticIds, load_ids, load_space
 from trillium_rec.trie import Trie
 
 Until = Literal["ids", "train", "evaluate"]
@@ -82,12 +74,15 @@ def run_rec(config: RecConfig, until: Until = "evaluate") -> RecResult:
 
     Raises ConfigError and DataError for input that cannot be used, before anything is trained.
     """
-    if config.align is not None:
-        needed_parts(config)
+    parts = None if config.align is None else needed_parts(config)
+    if parts is not None:
+        check_align(config, parts.align)
     choose_device(config.device)
     found = prepare(config)
-    if config.reward is not None:
-        # A reward that cannot be learned must not be found out after the training of the model.
+    # A reward that cannot be learned must not be found out after the training of the model.
+    if parts is not None:
+        check_log(found.log, parts.sessions, parts.reward.heads)
+    elif config.reward is not None:
         read_labels(found.log.events, config.reward.heads)
     with Run.open(config.output, config, seed=config.seed) as run:
         return _Journey(config, found, run).finish(until)
@@ -103,12 +98,15 @@ class _Journey:
 
     def finish(self, until: Until) -> RecResult:
         """Go through the stages."""
-        ids_stage = self._ids(self._content())
+        given = (self._run, self._config, self._data)
+        content = content_stage(*given)
+        fitted = ids_stage(*given, content)
+        self._stages += [fitted] if content is None else [content, fitted]
         ids = load_ids(self._run.folder / "ids")
         quality = describe_ids(ids.codes, ids.sizes, self._data.split.train)
         if until == "ids":
             return self._result(ids, quality)
-        train = self._train(ids_stage, ids)
+        train = self._train(fitted, ids)
         if until == "train":
             return self._result(ids, quality)
         return self._evaluate(train, ids, quality)
@@ -127,39 +125,6 @@ class _Journey:
             return own
         stages = self._run.manifest.stages
         return own | {name: stages[name] for name in stages if name.startswith(_ALIGNING)}
-
-    def _content(self) -> Stage | None:
-        """Encode item texts; a catalogue with vectors of its own, or without texts, has no need."""
-        catalogue = self._data.positive.catalogue
-        is_needed = self._config.ids.use_content and self._config.ids.path is None
-        if not is_needed or catalogue.vectors is not None or not any(catalogue.texts):
-            return None
-        stage = self._stage("content", {})
-        if stage.is_due:
-            device = choose_device(self._config.device)
-            vectors = encode_texts(catalogue.texts, device=device)
-            save_file({"content": vectors}, stage.work / "content.safetensors")
-            stage.finish(["content.safetensors"], {"items": len(vectors)})
-        return stage
-
-    def _ids(self, content: Stage | None) -> Stage:
-        config, catalogue = self._config.ids, self._data.positive.catalogue
-        inputs = {"ids": hash_config(config), "seed": str(self._config.seed)}
-        stage = self._stage("ids", {**inputs, "content": content.hash if content else ""})
-        if not stage.is_due:
-            return stage
-        if config.path is not None:
-            save_ids(read_index(config.path, catalogue.ids), None, stage.work / "ids")
-        else:
-            vectors = catalogue.vectors if config.use_content else None
-            if content is not None:
-                vectors = load_file(content.path("content.safetensors"))["content"]
-            fitted = fit_ids(
-                config, catalogue.ids, vectors, self._data.split.train, seed=self._config.seed
-            )
-            save_ids(fitted.ids, fitted.space, stage.work / "ids")
-        stage.finish(["ids"], {"items": catalogue.n_items})
-        return stage
 
     def _vectors(self) -> NDArray[np.float32] | None:
         if self._config.ids.path is not None:
@@ -187,6 +152,7 @@ class _Journey:
         config = self._config
         inputs = {"fit": hash_config(config.fit), "seed": str(config.seed)}
         inputs |= {"max_items": str(config.model.max_items), "dropout": str(config.model.dropout)}
+        inputs["valid_users"] = str(config.evaluate.n_valid_users)
         stage = self._stage("sasrec", inputs)
         if stage.is_due:
             split = self._data.split
@@ -204,8 +170,9 @@ class _Journey:
     def _fuse(
         self, train: Stage, model: LazyRecommender, trie: Trie, counts: ItemToItem
     ) -> Weights:
-        width = self._config.evaluate.width
-        stage = self._stage("fuse", {"model": train.hash, "width": str(width)})
+        width, n_valid_users = self._config.evaluate.width, self._config.evaluate.n_valid_users
+        inputs = {"model": train.hash, "width": str(width), "seed": str(self._config.seed)}
+        stage = self._stage("fuse", {**inputs, "valid_users": str(n_valid_users)})
         if stage.is_due:
             weights = fit_weights(model, trie, counts, self._valid_judge(), width=width)
             write_atomically(stage.work / "weights.json", json.dumps(asdict(weights)) + "\n")

@@ -1,15 +1,19 @@
 """The alignment experiment from a run file to its table, and again without computing anything."""
 
+import csv
 import json
 from io import StringIO
 
 import pytest
 from rich.console import Console
+from trillium.assets import ASSETS, cache_folder, is_cached
 from trillium.config import find_run_file, load_config
 from trillium.errors import ConfigError
 from trillium_rec.alignment.ablation import AblationConfig, run_ablation
 from trillium_rec.alignment.ablation_report import write_results
 from trillium_rec.alignment.ablation_table import render_table, tabulate
+from trillium_rec.semantic_ids import load_space
+from trillium_rec.simulator import preset_config, simulate
 
 pytestmark = pytest.mark.e2e
 
@@ -91,3 +95,55 @@ def test_an_experiment_without_a_reward_model_is_refused(tmp_path):
     bare = config.model_copy(update={"run": config.run.model_copy(update={"reward": None})})
     with pytest.raises(ConfigError, match="reward is missing"):
         run_ablation(bare)
+
+
+def write_log(folder, log):
+    """A simulated log as a table of events and a file of item texts, as of a real shop."""
+    names = ("watch_s", "view")
+    events = log.events
+    with (folder / "log.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["user_id", "item_id", "timestamp", "list", *names])
+        columns = [events.timestamp, events.request, *(events.feedback[name] for name in names)]
+        for user, item, *others in zip(events.user, events.item, *columns, strict=True):
+            rows.writerow([log.users[user], log.catalogue.ids[item], *others])
+    texts = dict(zip(log.catalogue.ids, log.catalogue.titles, strict=True))
+    (folder / "items.json").write_text(json.dumps(texts))
+    return f"name: table, path: {folder / 'log.csv'}, request: list, feedback: [watch_s, view]"
+
+
+def test_users_of_one_log_are_the_same_users_in_every_seed_and_of_other_worlds_others(
+    finished, tmp_path
+):
+    _, simulated = finished
+    assert all(user.startswith("3/") for user in simulated[3].measured["ipa"].users)
+    source = write_log(tmp_path, simulate(preset_config("tiny", seed=3)).dataset)
+    config = small(
+        tmp_path / "run",
+        f"run.data.source={{{source}}}",
+        "run.reward.min_auc_gain=-1",
+        "seeds=[3, 4]",
+        "arms=[rerank]",
+    )
+    results = run_ablation(config)
+    users = [set(found.measured["rerank"].users) for found in results.values()]
+    assert users[0] & users[1]
+    n_users = len(users[0] | users[1])
+    rows = tabulate(results)
+    assert rows[1].verdict.gains["judge"].n_tasks == n_users < results[3].n_judged * 2
+    assert str(render_table(rows, results).title).startswith(f"{n_users} users, 2 seeds")
+    assert f"2 seeds, {n_users} users" in write_results(config, results).read_text()
+
+
+def test_item_texts_enter_the_ids_of_an_experiment_as_of_a_run(tmp_path):
+    if not is_cached(ASSETS["minilm-l6-v2"], cache_folder()):
+        pytest.skip("the asset minilm-l6-v2 is not in the cache; trillium assets get it")
+    source = write_log(tmp_path, simulate(preset_config("tiny", seed=3)).dataset)
+    config = small(
+        tmp_path / "run",
+        f"run.data.source={{{source}, items: {tmp_path / 'items.json'}}}",
+        "run.reward.min_auc_gain=-1",
+        "arms=[rerank]",
+    )
+    run_ablation(config)
+    assert load_space(config.output / "seed_3" / "ids").content_axes.shape[1] == 384

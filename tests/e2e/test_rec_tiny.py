@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,17 @@ def test_another_folder_ends_in_the_same_bytes(finished, tmp_path):
     aligned = ["align/round_0/model/model.safetensors", "reward/model/model.safetensors"]
     for name in (*names, *aligned, "measures/aligned.json"):
         assert (other.folder / name).read_bytes() == (result.folder / name).read_bytes(), name
+
+
+def test_other_validation_users_train_and_fuse_anew_all_that_they_decide(finished, tmp_path):
+    _, result = finished
+    folder = shutil.copytree(result.folder, tmp_path / "run")
+    other = run_rec(tiny(folder, "evaluate.n_valid_users=20"))
+    for name in ("train", "sasrec", "fuse"):
+        before, after = result.stages[name], other.stages[name]
+        assert before.input_hash != after.input_hash, name
+        assert [each.inputs["valid_users"] for each in (before, after)] == ["2000", "20"]
+        assert after.inputs["seed"] == "0"
 
 
 def test_a_killed_training_goes_on_to_the_same_bytes(finished, tmp_path):

@@ -6,7 +6,7 @@ it does only what is missing.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,20 +15,21 @@ from trillium.runs import Run, Stage, hash_config
 
 from trillium_rec.alignment.ablation_config import AblationConfig
 from trillium_rec.alignment.arm_run import ArmRun
+from trillium_rec.alignment.arms import ARMS
 from trillium_rec.alignment.gate import check_reward
 from trillium_rec.alignment.measures import Measured, Panel
 from trillium_rec.alignment.prompts import samples_of
 from trillium_rec.alignment.rounds import Materials
 from trillium_rec.alignment.stages import TrainedReward, other_form, train_reward
 from trillium_rec.alignment.trial import make_trial, oracle_of
-from trillium_rec.config import Parts, needed_parts
+from trillium_rec.config import Parts, check_align, needed_parts
 from trillium_rec.device import choose_device
 from trillium_rec.fit import write_log
-from trillium_rec.id_fitting import fit_ids
+from trillium_rec.id_fitting import content_stage, ids_stage
 from trillium_rec.modelling import build_model, load_model, train_model
-from trillium_rec.reward.examples import RewardExamples, read_labels, reward_examples
+from trillium_rec.reward.examples import RewardExamples, check_log, reward_examples
 from trillium_rec.reward.quality import RewardQuality
-from trillium_rec.semantic_ids import SemanticIds, load_ids, load_space, save_ids
+from trillium_rec.semantic_ids import SemanticIds, load_ids, load_space
 from trillium_rec.simulator import Simulation
 from trillium_rec.sources import SimulatorSource, keep_positive, load_dataset, simulate_source
 from trillium_rec.trie import Trie
@@ -49,10 +50,12 @@ class SeedResult:
 def run_ablation(config: AblationConfig) -> dict[int, SeedResult]:
     """Do what is missing of every seed and return what was found.
 
-    Raises ConfigError when the run has no sessions, reward or align, or where the reward model is
-    hardly better than popularity and position.
+    Raises ConfigError when the run has no sessions, reward or align, where an arm has settings that
+    no run can honour, or where the reward model is hardly better than popularity and position.
     """
     parts = needed_parts(config.run)
+    for name in config.arms:
+        check_align(config.run, ARMS[name].configure(parts.align), where=f"arm {name}")
     choose_device(config.run.device)
     return {seed: _SeedRun(config, parts, seed).finish() for seed in config.seeds}
 
@@ -70,15 +73,17 @@ class _SeedRun:
             source = source.model_copy(update={"seed": source.seed + seed})
             self._simulation = simulate_source(source)
         log = self._simulation.dataset if self._simulation else load_dataset(source)
-        read_labels(log.events, parts.reward.heads)
+        check_log(log, parts.sessions, parts.reward.heads)
         self._positive = keep_positive(log, config.run.data.positive)
         self._trial = make_trial(log, self._positive, parts.sessions, seed=seed)
         self._everything = np.ones(self._trial.found.split.n_items, np.bool_)
 
     def finish(self) -> SeedResult:
         with Run.open(self._folder, self._config, seed=self._seed) as run:
-            ids_stage, ids = self._ids(run)
-            train = self._train(run, ids_stage, ids)
+            given = (run, self._config, self._trial.found)
+            fitted = ids_stage(*given, content_stage(*given))
+            ids = load_ids(self._folder / "ids")
+            train = self._train(run, fitted, ids)
             model = load_model(self._config, train.path("model"), ids)
             reward, judge = self._rewards(run)
             check_reward(self._parts.reward, reward.quality)
@@ -95,7 +100,7 @@ class _SeedRun:
             arms = ArmRun(run, self._parts.align, train, materials, panel, judge.stage.hash)
             found = {name: arms.finish(name, model) for name in self._arms}
             return SeedResult(
-                {name: arm.measured for name, arm in found.items()},
+                {name: self._name_users(arm.measured) for name, arm in found.items()},
                 reward.quality,
                 judge.quality,
                 {name: arm.seconds for name, arm in found.items()},
@@ -103,27 +108,17 @@ class _SeedRun:
                 len(self._trial.users),
             )
 
-    def _ids(self, run: Run) -> tuple[Stage, SemanticIds]:
-        found = self._trial.found
-        inputs = {"ids": hash_config(self._config.ids), "seed": str(self._seed)}
-        stage = run.stage("ids", {**inputs, "data": found.hash})
-        if stage.is_due:
-            catalogue = found.positive.catalogue
-            fitted = fit_ids(
-                self._config.ids,
-                catalogue.ids,
-                catalogue.vectors,
-                found.split.train,
-                seed=self._seed,
-            )
-            save_ids(fitted.ids, fitted.space, stage.work / "ids")
-            stage.finish(["ids"], {"items": catalogue.n_items})
-        return stage, load_ids(self._folder / "ids")
+    def _name_users(self, measured: Measured) -> Measured:
+        """Name the users of a simulated world by its seed; those of a log are the same in each."""
+        if self._simulation is None:
+            return measured
+        return replace(measured, users=tuple(f"{self._seed}/{user}" for user in measured.users))
 
-    def _train(self, run: Run, ids_stage: Stage, ids: SemanticIds) -> Stage:
+    def _train(self, run: Run, fitted: Stage, ids: SemanticIds) -> Stage:
         config, found = self._config, self._trial.found
         inputs = {"model": hash_config(config.model), "fit": hash_config(config.fit)}
-        inputs |= {"ids": ids_stage.hash, "data": found.hash, "seed": str(self._seed)}
+        inputs |= {"ids": fitted.hash, "data": found.hash, "seed": str(self._seed)}
+        inputs["valid_users"] = str(config.evaluate.n_valid_users)
         stage = run.stage("train", {**inputs, "sessions": hash_config(self._parts.sessions)})
         if stage.is_due:
             model = build_model(config, ids, load_space(self._folder / "ids").vectors)

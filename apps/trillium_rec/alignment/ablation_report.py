@@ -23,6 +23,7 @@ from trillium_rec.alignment.ablation_config import AblationConfig
 from trillium_rec.alignment.ablation_table import (
     COLUMNS,
     ArmRow,
+    count_users,
     mean_total,
     row_cells,
     summarise,
@@ -30,6 +31,7 @@ from trillium_rec.alignment.ablation_table import (
 )
 from trillium_rec.alignment.arms import ARMS
 from trillium_rec.alignment.measures import Measured
+from trillium_rec.alignment.rule import TERMS
 from trillium_rec.reward.quality import RewardQuality
 
 _DIAGNOSES = (
@@ -62,7 +64,7 @@ def build_report(
         title="Recommender: ways of preference alignment compared",
         subtitle=(
             f"{config.run.model.name}, {len(results)} seeds, "
-            f"{sum(found.n_judged for found in results.values()):,} users; every arm starts from "
+            f"{count_users(results):,} users; every arm starts from "
             "one seed model and draws the same number of sessions"
         ),
         headlines=(
@@ -113,7 +115,8 @@ def _checks_table(rows: list[ArmRow]) -> Table:
         if row.verdict is not None
         for check in row.verdict.checks
     ]
-    return Table("Conditions of the rule", ("arm", "condition", "", "figure"), tuple(checks))
+    columns = ("arm", "condition", "", "figure")
+    return Table("Conditions of the rule", columns, tuple(checks), note=TERMS)
 
 
 def _diagnoses(rows: list[ArmRow], seeds: Mapping[int, Mapping[str, Measured]]) -> Table:

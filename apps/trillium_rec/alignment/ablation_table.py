@@ -89,13 +89,18 @@ def _row(
     )
 
 
+def count_users(results: Mapping[int, SeedResult]) -> int:
+    """Count the users that were judged, one of several seeds once."""
+    return len({user for found in results.values() for user in found.measured["seed"].users})
+
+
 def render_table(rows: list[ArmRow], results: Mapping[int, SeedResult]) -> "RichTable":
     """Return the closing table of an experiment."""
     from rich.table import Table as RichTable
 
-    n_users = sum(found.n_judged for found in results.values())
+    n_users = f"{count_users(results):,} users"
     table = RichTable(
-        title=f"{n_users:,} users, {len(results)} seeds; gains and changes against the seed model"
+        title=f"{n_users}, {len(results)} seeds; gains and changes against the seed model"
     )
     # On a narrow terminal a cell takes more lines; a number never loses digits.
     for column in COLUMNS:

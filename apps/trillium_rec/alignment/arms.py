@@ -52,10 +52,10 @@ class Arm:
 _SAFE = SelectionConfig(winner=0.9, loser=0.25, margin=0.05, distinct_sets=True)
 
 ARMS: Mapping[str, Arm] = {
-    "seed": Arm("The model before any alignment.", {}, is_trained=False),
+    "seed": Arm("The model before any alignment.", {"objective": None}, is_trained=False),
     "rerank": Arm(
         "The best by the reward model of the N sessions of the seed model; no training.",
-        {},
+        {"objective": None},
         is_trained=False,
     ),
     "ntp": Arm("Goes on imitating the log.", {"objective": None}),

@@ -3,6 +3,7 @@
 from trillium.report.content import Block, Curves, Section, Series, Table
 
 from trillium_rec.alignment.measures import Measured
+from trillium_rec.alignment.rule import TERMS
 from trillium_rec.alignment.run_alignment import RunAlignment
 from trillium_rec.reward.quality import RewardQuality
 
@@ -32,7 +33,10 @@ def _sentence(found: RunAlignment) -> str:
     assert found.before is not None
     n_users = len(found.before.users)
     if verdict.passes:
-        return f"On {n_users} users the rule holds: better sessions, and nothing lost."
+        return (
+            f"On {n_users} users the rule holds: better sessions, and the means of recall and "
+            "coverage within their limits."
+        )
     failures = "; ".join(f"{check.name}: {check.figure}" for check in verdict.failures)
     return (
         f"On {n_users} users the rule fails ({failures}). The model before alignment is what the "
@@ -64,7 +68,7 @@ def _conditions(found: RunAlignment) -> Table:
         "The rule, fixed beforehand",
         ("condition", "", "figure"),
         tuple((c.name, "holds" if c.holds else "fails", c.figure) for c in found.verdict.checks),
-        note="Rewards up with the interval above 0; recall at most 1 % down, coverage 5 %.",
+        note=TERMS,
     )
 
 

@@ -13,7 +13,7 @@ from trillium.errors import ConfigError, DataError
 
 from trillium_rec.dataset import Dataset, Events
 from trillium_rec.reward.config import HeadConfig
-from trillium_rec.sessions import SessionConfig, split_sessions
+from trillium_rec.sessions import SessionConfig, Sessions, split_sessions
 from trillium_rec.splits import Sequences, pack
 
 Ints = NDArray[np.int64]
@@ -61,13 +61,7 @@ def reward_examples(
     Raises ConfigError for a log without times, DataError for a head whose column is unknown or
     constant, or that all or none of the events have, and when no list is left.
     """
-    if log.events.timestamp is None or positive.events.timestamp is None:
-        raise ConfigError(
-            "reward: the log has no timestamps (needed to tell what came before a list); name "
-            "their column, or leave reward out"
-        )
-    # Every list teaches, so no rule of quality applies here.
-    found = split_sessions(log.events, sessions.model_copy(update={"rules": ()}))
+    found = _lists(log, sessions)
     labels = read_labels(found.events, heads)
     times = found.events.timestamp
     assert times is not None
@@ -100,6 +94,11 @@ def reward_examples(
     )
 
 
+def check_log(log: Dataset, sessions: SessionConfig, heads: Sequence[HeadConfig]) -> None:
+    """Raise what `reward_examples` would for a log without times, requests or usable feedback."""
+    read_labels(_lists(log, sessions).events, heads)
+
+
 def read_labels(events: Events, heads: Sequence[HeadConfig]) -> Labels:
     """Return for every event and head whether it happened; raises DataError for a constant one."""
     columns = []
@@ -120,6 +119,16 @@ def read_labels(events: Events, heads: Sequence[HeadConfig]) -> Labels:
             )
         columns.append(happened)
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _lists(log: Dataset, sessions: SessionConfig) -> Sessions:
+    """Return all lists: every one teaches, so no rule of quality applies."""
+    if log.events.timestamp is None:
+        raise ConfigError(
+            "reward: the log has no timestamps (needed to tell what came before a list); name "
+            "their column, or leave reward out"
+        )
+    return split_sessions(log.events, sessions.model_copy(update={"rules": ()}))
 
 
 def _before(positive: Dataset, offsets: Ints, row: int | None, begin: float) -> Ints:

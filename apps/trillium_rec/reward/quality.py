@@ -20,7 +20,8 @@ _BATCH = 512
 class HeadQuality:
     """Hold what is known of one head: AUC is None where only one kind of label was there.
 
-    `baseline_auc` is that of a logistic regression on the item's popularity and its place; `ece`
+    `baseline_auc` is that of a logistic regression on the item's popularity and its place, over the
+    same rows: items, or the means of lists where the model reads their sum; `ece`
     is the expected calibration error after calibration and `raw_ece` before, ten bins of equal
     size.
     """
@@ -57,6 +58,7 @@ def measure_reward(
 ) -> RewardQuality:
     """Judge a model on lists of unseen users; the baseline learns from `train` as the model did."""
     logits, labels = predict(model, examples)
+    reads_items = model.config.pooling == "items"
     heads = []
     for number, name in enumerate(model.config.heads or []):
         raw, truth = logits[:, number], labels[:, number]
@@ -65,8 +67,8 @@ def measure_reward(
             HeadQuality(
                 name,
                 float(truth.mean()),
-                auc(raw, truth >= 0.5) if model.config.pooling == "items" else auc_soft(raw, truth),
-                _baseline(train, examples, number, popularity),
+                auc(raw, truth >= 0.5) if reads_items else auc_soft(raw, truth),
+                _baseline(train, examples, number, popularity, reads_items=reads_items),
                 expected_calibration_error(sigmoid(slope * raw + intercept), truth),
                 expected_calibration_error(sigmoid(raw), truth),
             )
@@ -123,11 +125,23 @@ def _baseline(
     examples: RewardExamples,
     head: int,
     popularity: NDArray[np.int64],
+    *,
+    reads_items: bool,
 ) -> float | None:
-    """Return the AUC per item of a regression on popularity and place."""
+    """Return the AUC of a regression on popularity and place: per item, or of means per list."""
     weights = fit_logistic(_features(train, popularity), _labels(train, head))
-    scores = _features(examples, popularity) @ weights
-    return auc(scores, _labels(examples, head) >= 0.5)
+    scores, labels = _features(examples, popularity) @ weights, _labels(examples, head)
+    if reads_items:
+        return auc(scores, labels >= 0.5)
+    there = examples.lists >= 0
+    return auc_soft(_list_means(scores, there), _list_means(labels, there))
+
+
+def _list_means(values: Floats, there: NDArray[np.bool_]) -> Floats:
+    """Return the mean over each list's items, of which every list has one at least."""
+    by_place = np.zeros(there.shape)
+    by_place[there] = values
+    return np.asarray(by_place.sum(axis=1) / there.sum(axis=1), np.float64)
 
 
 def _features(examples: RewardExamples, popularity: NDArray[np.int64]) -> Floats:

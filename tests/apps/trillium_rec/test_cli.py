@@ -51,3 +51,57 @@ def test_a_constant_reward_column_and_a_missing_part_stop_a_run_before_anything_
     with pytest.raises(ConfigError, match=r"reward is missing \(alignment needs sessions, reward"):
         call("run", *given, "reward=null")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["align.objective={name: kto}"], "align: objective kto needs the shape single"),
+        (["ids.path=ready.index.json"], "align: ids.path = ready.index.json gives no item vectors"),
+        (["align.n_groups=3"], "align: 8 beams in 3 groups"),
+        (["align.selection.n_losers=8"], "align: 7 of 8 sessions are below the winner"),
+        (["align.selection={winner: 0.2, n_losers: 2}"], "align: 1 of 8 sessions are below"),
+        (["align.n_session=6", "model={name: onerec}"], "align: n_session = 6 is above"),
+    ],
+)
+def test_settings_that_no_alignment_can_honour_stop_a_run_before_anything_is_trained(
+    call, tmp_path, overrides, sentence
+):
+    with pytest.raises(ConfigError, match=sentence):
+        call("run", "tiny", "--output", tmp_path / "run", *overrides)
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_that_do_not_fit_are_all_named_at_once(call, tmp_path):
+    given = ["align.n_groups=3", "align.objective={name: kto}"]
+    with pytest.raises(ConfigError, match=r"align: objective kto .*\nalign: 8 beams in 3 groups"):
+        call("run", "tiny", "--output", tmp_path / "run", *given)
+
+
+def test_an_experiment_names_the_arm_whose_settings_do_not_fit(call, tmp_path):
+    given = ["alignment", "--output", tmp_path / "run", "run.align.n_beams=6"]
+    with pytest.raises(ConfigError, match=r"^arm ipa_safe: 6 beams in 4 groups"):
+        call("ablate", *given)
+    with pytest.raises(ConfigError, match=r"ids\.path = x\.index\.json gives no item vectors"):
+        call("ablate", *given, "arms=[rerank]", "run.ids.path=x.index.json")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "ablate"])
+def test_a_log_that_no_alignment_can_read_stops_before_anything_is_trained(call, tmp_path, command):
+    path = tmp_path / "log.csv"
+    rows = [
+        f"{user},{item},{item},{item // 5},{item % 2}" for user in "abcdef" for item in range(20)
+    ]
+    path.write_text("\n".join(["user_id,item_id,timestamp,list,view", *rows]) + "\n")
+    where = "" if command == "run" else "run."
+    source = f"name: table, path: {path}, feedback: [view]"
+    preset = "tiny" if command == "run" else "alignment"
+    given = [command, preset, "--output", tmp_path / "run", f"{where}data.positive=[]"]
+    given += [f"{where}reward.heads=[{{column: view, at_least: 1}}]"]
+    timeless = f"{where}data.source={{{source}, timestamp: null, request: list}}"
+    with pytest.raises(ConfigError, match="reward: the log has no timestamps"):
+        call(*given, timeless, f"{where}sessions={{by: request}}")
+    with pytest.raises(ConfigError, match=r"sessions\.by = request: the log has no request ids"):
+        call(*given, f"{where}data.source={{{source}}}", f"{where}sessions={{by: request}}")
+    assert not (tmp_path / "run").exists()

@@ -2,10 +2,13 @@ import math
 
 import pytest
 import torch
-from trillium.objectives.configs import DPOConfig, IPOConfig, SimPOConfig
+from trillium.errors import ConfigError, DataError
+from trillium.objectives.configs import DPOConfig, IPOConfig, ORPOConfig, SimPOConfig
 from trillium.objectives.recipe_configs import LiPOConfig
-from trillium_rec.alignment.config import GroupConfig, ImitateConfig
+from trillium.objectives.table import OBJECTIVES
+from trillium_rec.alignment.config import AlignConfig, GroupConfig, ImitateConfig
 from trillium_rec.alignment.losses import SessionScores, preference_losses, scored_codes
+from trillium_rec.config import RecConfig, check_align
 
 # Two prompts, three sessions, two places, two levels.
 SHAPE = (2, 3, 2, 2)
@@ -135,3 +138,25 @@ def test_shared_prefixes_are_left_out_place_by_place():
     three = scored_codes(torch.tensor([[winner, loser, third]]), mask_shared=True)[0]
     assert three[0].tolist() == [[False, True, True], [True, True, True]]
     assert three[2].tolist() == [[False, True, True], [False, False, False]]
+
+
+def trainable_objectives():
+    """Every objective that a run file may name, and two options that ask for more."""
+    found = [
+        AlignConfig(objective={"name": name}).objective
+        for name, row in OBJECTIVES.items()
+        if row.is_trainable
+    ]
+    return [*found, DPOConfig(smoothing_from="row"), ORPOConfig(nll="sequence")]
+
+
+@pytest.mark.parametrize("objective", trainable_objectives(), ids=lambda each: each.name)
+def test_an_objective_is_refused_beforehand_exactly_where_sessions_cannot_feed_it(objective):
+    config = RecConfig(align=AlignConfig(objective=objective))
+    try:
+        preference_losses(objective, make_scores())
+    except DataError:
+        with pytest.raises(ConfigError, match=rf"^align: objective {objective.name} needs"):
+            check_align(config, config.align)
+    else:
+        check_align(config, config.align)

@@ -1,7 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from trillium_rec.alignment.measures import Measured
-from trillium_rec.alignment.rule import judge_arm, relative_change
+from trillium_rec.alignment.report import alignment_section
+from trillium_rec.alignment.rule import TERMS, judge_arm, relative_change
+from trillium_rec.alignment.run_alignment import RunAlignment
+from trillium_rec.reward.quality import RewardQuality
+from trillium_rec.splits import pack
 
 USERS = tuple(f"u{number}" for number in range(200))
 
@@ -71,10 +77,63 @@ def test_the_plain_alternatives_must_be_beaten():
     assert [check.name for check in verdict.failures] == ["beats ntp"]
 
 
-def test_users_of_other_seeds_are_other_users():
+def named(arms, prefix):
+    """The same measures of users of other names."""
+    users = tuple(f"{prefix}/{user}" for user in USERS)
+    return {name: replace(measured, users=users) for name, measured in arms.items()}
+
+
+def test_users_of_other_names_are_other_users():
     arms = {"seed": make_measured(seed=1), "arm": make_measured(oracle=0.1, seed=2)}
-    one, two = judge_arm({0: arms}, "arm"), judge_arm({0: arms, 1: arms}, "arm")
+    one = judge_arm({0: arms}, "arm")
+    two = judge_arm({0: named(arms, 0), 1: named(arms, 1)}, "arm")
     assert two.gains["oracle"].n_tasks == 2 * one.gains["oracle"].n_tasks
+
+
+def test_a_user_of_several_seeds_counts_once_with_the_mean_over_them():
+    first = {"seed": make_measured(seed=1), "arm": make_measured(oracle=0.1, recall=-0.1, seed=2)}
+    second = {"seed": make_measured(seed=1), "arm": make_measured(oracle=0.3, recall=-0.3, seed=2)}
+    one, again, both = (
+        judge_arm(seeds, "arm")
+        for seeds in ({0: first}, {0: first, 1: first}, {0: first, 1: second})
+    )
+    # The same users measured again teach nothing new: no interval gets narrower.
+    assert again == one
+    assert both.gains["oracle"].n_tasks == len(USERS)
+    assert both.gains["oracle"].gain.mean == pytest.approx(one.gains["oracle"].gain.mean + 0.1)
+    assert relative_change({0: first, 1: second}, "seed", "arm", "recall@10").mean == pytest.approx(
+        60 / 100 - 1
+    )
+
+
+def test_a_recall_whose_interval_is_wide_holds_by_its_mean_and_no_more_is_claimed():
+    """As many users lose their hit as win one: the mean stands, the interval reaches -20 %."""
+    before, after = make_measured(seed=1), make_measured(oracle=0.1, judge=0.1, seed=2)
+    hits = np.zeros(len(USERS))
+    hits[30:130] = 1
+    after = replace(after, values={**after.values, "recall@10": tuple(hits.tolist())})
+    verdict = judge_arm({0: {"seed": before, "arm": after}}, "arm")
+    assert verdict.passes
+    assert (
+        relative_change({0: {"seed": before, "arm": after}}, "seed", "arm", "recall@10").low < -0.05
+    )
+    quality = RewardQuality((), 0, 0)
+    found = RunAlignment(
+        quality,
+        quality,
+        before=before,
+        after=after,
+        verdict=verdict,
+        panel_histories=pack([]),
+        sessions=(np.zeros((0, 5), np.int64), np.zeros((0, 5), np.int64)),
+    )
+    section = alignment_section(found, (), 0)
+    assert section.intro == (
+        "On 200 users the rule holds: better sessions, and the means of recall and coverage within "
+        "their limits."
+    )
+    assert "its interval is shown and no condition" in TERMS
+    assert TERMS in [getattr(block, "note", "") for block in section.blocks]
 
 
 def test_relative_changes_are_of_means():

@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
+from trillium_rec.reward.config import HeadConfig, RewardConfig
+from trillium_rec.reward.examples import RewardExamples
+from trillium_rec.reward.fitting import build_reward_model
 from trillium_rec.reward.logistic import fit_logistic, sigmoid
-from trillium_rec.reward.quality import auc, expected_calibration_error
+from trillium_rec.reward.quality import auc, auc_soft, expected_calibration_error, measure_reward
+from trillium_rec.splits import pack
 
 
 def test_auc_counts_pairs_and_ties_half():
@@ -34,3 +38,31 @@ def test_separable_data_end_in_finite_weights():
     weights = fit_logistic(features, np.array([0.0, 1.0]))
     assert np.isfinite(weights).all()
     assert weights[1] > 1
+
+
+def shelves(random, popularity, n_lists):
+    """Lists of five items of like popularity, liked by popularity alone."""
+    lists = random.integers(0, 290, n_lists)[:, None] + np.stack(
+        [random.choice(10, 5, replace=False) for _ in range(n_lists)]
+    )
+    liking = 0.5 * (np.log1p(popularity[lists]) - np.log1p(popularity).mean())
+    labels = (random.random(lists.shape) < sigmoid(liking)).astype(np.float32)[..., None]
+    users = tuple(str(number) for number in range(n_lists))
+    return RewardExamples(users, pack([np.array([0])] * n_lists), lists, labels)
+
+
+@pytest.mark.parametrize("pooling", ["items", "sum"])
+def test_a_model_and_what_it_must_beat_tell_the_same_things_apart(pooling):
+    random = np.random.default_rng(0)
+    popularity = np.sort(random.integers(1, 1000, 300))
+    train, unseen = (shelves(random, popularity, 2000) for _ in range(2))
+    config = RewardConfig(heads=(HeadConfig(column="like"),), pooling=pooling, d_model=8)
+    model = build_reward_model(config, 300, None, seed=0)
+    head = measure_reward(model, unseen, train=train, popularity=popularity).heads[0]
+    known, truth = np.log1p(popularity[unseen.lists]), unseen.labels[..., 0].astype(np.float64)
+    by_item = auc(known.reshape(-1), truth.reshape(-1) >= 0.5)
+    by_list = auc_soft(known.mean(axis=1), truth.mean(axis=1))
+    # Per list popularity tells more: five items of one shelf are told apart as one.
+    assert by_list > by_item + 0.05
+    expected = by_list if pooling == "sum" else by_item
+    assert head.baseline_auc == pytest.approx(expected, abs=0.003)
