@@ -5,6 +5,7 @@ scores the sampled tokens, and a program found, or repaired, here only says how 
 """
 
 import ast
+import builtins
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,11 +14,14 @@ from typing import Literal
 from trillium_code.fences import fenced_blocks
 from trillium_code.programs import DEFINITIONS, parse_or_none, unparse_or_none
 from trillium_code.repairs import unwrap_method, with_name
+from trillium_code.syntax import Names, names_of
 
 Repair = Literal["renamed", "unwrapped"]
 
 _MOST_LINES, _MOST_ANCHORS = 200, 8
 _ANY_DEFINITION = re.compile(r"[ \t]*(?:def|class)[ \t]+\w")
+_ALWAYS_KEPT = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
+_NO_NAMES = Names(frozenset(), frozenset())
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,11 @@ def read_answer(
     """Return the program in a free answer; no text makes this raise.
 
     The last code block that defines the function counts, else the longest run of lines anywhere
-    that parses and defines it. Imports, classes, helper functions and the assignments that these
-    read stay; statements that run on import go. Imports and helper functions of the header come
-    first where the answer does not define them itself. With `repairs_signature`, an answer that
-    defines the function under another name, or as a method of a class Solution, is read too.
+    that parses and defines it. Imports, classes and helper functions stay, and so does what sets or
+    fills a name that these read; other statements that run on import go. Imports and helper
+    functions of the header come first where the answer does not define them itself. With
+    `repairs_signature`, an answer that defines the function under another name, or as a method of a
+    class Solution, is read too.
     An answer with nothing of this becomes a program of comments, which fails every test.
     """
     name = re.escape(entry_point)
@@ -124,70 +129,120 @@ def _grow(lines: list[str], start: int) -> tuple[int, int, ast.Module] | None:
 
 
 def _defines(tree: ast.Module, name: str) -> bool:
-    """Say whether the module has the function with a body, or a lambda of its name."""
+    """Say whether the module has the function with a body, or gives its name to another one."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             arguments = [*node.args.posonlyargs, *node.args.args]
             is_method = bool(arguments) and arguments[0].arg == "self"
-            if not is_method and (len(node.body) > 1 or ast.get_docstring(node) is None):
+            if not is_method and not all(map(_is_placeholder, node.body)):
                 return True
-        is_lambda = isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)
-        if is_lambda and name in _bound(node):
+        is_given = name in _bound(node)
+        if is_given and isinstance(node, ast.Assign) and _is_function(node.value, tree):
             return True
     return False
 
 
+def _is_placeholder(node: ast.stmt) -> bool:
+    """Say whether a statement is `pass`, `...` or a docstring: no body to run."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return node.value.value is ... or isinstance(node.value.value, str)
+    return isinstance(node, ast.Pass)
+
+
+def _is_function(value: ast.expr, tree: ast.Module) -> bool:
+    """Say whether a value is a lambda, or made of nothing but functions, classes and imports."""
+    if isinstance(value, ast.Lambda):
+        return True
+    known = {name for node in tree.body if isinstance(node, _ALWAYS_KEPT) for name in _bound(node)}
+    names = {part.id for part in ast.walk(value) if isinstance(part, ast.Name)}
+    is_made = isinstance(value, ast.Name | ast.Attribute | ast.Call)
+    return is_made and names <= known | set(dir(builtins))
+
+
 def _write(tree: ast.Module, entry_point: str, header: str) -> str | None:
-    """Return the definitions of an answer behind those of the header that it lacks."""
-    own = _read_by_definitions(
-        [node for node in tree.body if isinstance(node, DEFINITIONS)], entry_point
-    )
+    """Return what an answer defines behind what it lacks of the header."""
+    own = _needed(tree.body, entry_point)
     bound = {name for node in own for name in _bound(node)} | {entry_point}
     before = parse_or_none(header.rstrip() + "\n    pass\n")
     context = [
         node
         for node in (before.body if before else [])
-        if isinstance(node, DEFINITIONS) and not _bound(node) <= bound
+        if isinstance(node, DEFINITIONS) and not _is_repeated(node, bound)
     ]
     body = sorted([*context, *own], key=lambda node: not _is_future(node))
     written = unparse_or_none(ast.Module(body, type_ignores=[]))
     return None if written is None else written + "\n"
 
 
-def _read_by_definitions(nodes: list[ast.stmt], entry_point: str) -> list[ast.stmt]:
-    """Leave out assignments that no definition reads, such as those of an example call."""
-    assigned = [node for node in nodes if isinstance(node, ast.Assign | ast.AnnAssign)]
-    wanted = {entry_point}
-    for node in nodes:
-        if node not in assigned:
-            wanted |= _loaded(node)
-    kept: list[ast.stmt] = []
-    while more := [node for node in assigned if node not in kept and _bound(node) & wanted]:
+def _is_repeated(node: ast.stmt, bound: set[str]) -> bool:
+    """Say whether a module gives all names of a statement already; those of a star are unknown."""
+    names = _bound(node)
+    return bool(names) and names <= bound
+
+
+def _needed(nodes: list[ast.stmt], entry_point: str) -> list[ast.stmt]:
+    """Leave out prints, asserts, examples, main blocks: what no definition reads anything of.
+
+    A table stays and the loop that fills it, an import that may fail, an attribute of the function.
+    """
+    kept: list[ast.stmt] = [node for node in nodes if isinstance(node, _ALWAYS_KEPT)]
+    running = [node for node in nodes if node not in kept and not _is_main_block(node)]
+    variables = {name for node in running for name in _bound(node)}
+    wanted = {entry_point}.union(*map(_read, kept))
+
+    def gives(node: ast.stmt) -> bool:
+        return bool(wanted & (_bound(node) | _set_inside(node) | (_filled(node) & variables)))
+
+    while more := [node for node in running if node not in kept and gives(node)]:
         kept += more
-        for node in more:
-            wanted |= _loaded(node)
-    return [node for node in nodes if node not in assigned or node in kept]
+        wanted.update(*map(_read, more))
+    return [node for node in nodes if node in kept]
 
 
-def _loaded(node: ast.stmt) -> set[str]:
-    """Return the names that a statement reads, or declares to be those of the module."""
-    found: set[str] = set()
-    for part in ast.walk(node):
-        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load):
-            found.add(part.id)
-        elif isinstance(part, ast.Global):
-            found.update(part.names)
-    return found
+def _is_main_block(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and "__name__" in _read(ast.Expr(node.test))
 
 
-def _bound(node: ast.stmt) -> set[str]:
-    """Return the names that a definition, import or assignment gives to its module."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return {node.name}
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return {alias.asname or alias.name.split(".")[0] for alias in node.names}
-    names = (part for part in ast.walk(node) if isinstance(part, ast.Name))
-    return {name.id for name in names if isinstance(name.ctx, ast.Store)}
+def _set_inside(node: ast.stmt) -> set[str]:
+    """Return the names of which a statement sets attributes or items."""
+    parts = (part for part in ast.walk(node) if isinstance(part, ast.Attribute | ast.Subscript))
+    return {_root(part) for part in parts if not isinstance(part.ctx, ast.Load)}
+
+
+def _filled(node: ast.stmt) -> set[str]:
+    """Return the names of which a statement calls methods and drops what they return."""
+    calls = (part.value for part in ast.walk(node) if isinstance(part, ast.Expr))
+    functions = (call.func for call in calls if isinstance(call, ast.Call))
+    return {_root(function) for function in functions if isinstance(function, ast.Attribute)}
+
+
+def _root(part: ast.expr) -> str:
+    """Return the name at the beginning of `a.b[c].d`, an empty text where there is none."""
+    while isinstance(part, ast.Attribute | ast.Subscript):
+        part = part.value
+    return part.id if isinstance(part, ast.Name) else ""
+
+
+def _names(node: ast.stmt) -> Names:
+    """Return the names of a statement; one that Python refuses when it is loaded has none."""
+    try:
+        return names_of(node)
+    except SyntaxError:
+        return _NO_NAMES
+
+
+def _bound(node: ast.stmt) -> frozenset[str]:
+    """Return the names that a statement gives to its module."""
+    return _names(node).bound
+
+
+def _read(node: ast.stmt) -> set[str]:
+    """Return the names that a statement reads from its module, but for those its loops count in."""
+    loops = (part.target for part in ast.walk(node) if isinstance(part, ast.For))
+    counters = {
+        part.id for target in loops for part in ast.walk(target) if isinstance(part, ast.Name)
+    }
+    return set(_names(node).read - counters)
 
 
 def _is_future(node: ast.stmt) -> bool:

@@ -30,16 +30,17 @@ def find_duplicates(
 ) -> dict[str, str]:
     """Map each training task that repeats an evaluation task to that task's id.
 
-    A task repeats another when they share the entry point, or more than `limit` of the n-grams of
-    the shorter statement.
+    A task repeats another when they share the entry point, the statement, or more than `limit` of
+    the n-grams of the shorter statement; one below `n` words has none.
     """
+    by_text = {_plain(task): task.id for task in evaluation if task.statement}
     by_name = {task.entry_point: task.id for task in evaluation}
     grams = {task.id: ngrams(task.statement, n) for task in evaluation}
     found: dict[str, str] = {}
     for task in train:
         mine = ngrams(task.statement, n)
         near = (id for id, other in grams.items() if shared_part(mine, other) > limit)
-        twin = by_name.get(task.entry_point) or next(near, None)
+        twin = by_name.get(task.entry_point) or by_text.get(_plain(task)) or next(near, None)
         if twin is not None:
             found[task.id] = twin
     return found
@@ -61,7 +62,7 @@ def drop_repeats(tasks: Sequence[CodeTask], *, n: int = 5, limit: float = 0.6) -
         is_near = any(
             count > limit * min(len(grams), sizes[place]) for place, count in shared.items()
         )
-        plain = " ".join(task.statement.lower().split())
+        plain = _plain(task)
         if task.entry_point in names or plain in statements or is_near:
             continue
         for gram in grams:
@@ -71,3 +72,7 @@ def drop_repeats(tasks: Sequence[CodeTask], *, n: int = 5, limit: float = 0.6) -
         statements.add(plain)
         kept.append(task)
     return kept
+
+
+def _plain(task: CodeTask) -> str:
+    return " ".join(task.statement.lower().split())

@@ -1,8 +1,8 @@
 """Fast against slow among programs that are right by the model's own tests, and the speed gained.
 
 The sandbox's meter decides: CPU time where it is clear, opcode counts where it is not, nobody where
-the two contradict each other. Its clock makes these rows differ from run to run; they are written
-once and then kept.
+the two contradict each other, or where both programs need too little beyond being loaded. Its
+clock makes these rows differ from run to run; they are written once and then kept.
 """
 
 import math
@@ -29,6 +29,15 @@ from trillium_code.records import (
     to_row,
 )
 from trillium_code.tasks import CodeTask
+
+_NOISE_SHARE = 0.5
+"""Of the time to load a program, what is lost in its noise: five times the tie of `compare`."""
+
+METER = {"cost": "beyond loading"}
+"""What the meter measures, for the inputs of the stages that use it."""
+
+_ONLY_LOADED = ("try:\n    no_name_of_the_program\nexcept NameError:\n    pass",)
+"""A test that runs nothing of a program; the question is answered where opcodes are counted."""
 
 
 class EfficiencyConfig(BaseModel):
@@ -71,10 +80,9 @@ def plan_race(
     tests = [test for test in ranking.census.kept if matrix.passed[best][test]]
     able = [
         program
-        for program, members in enumerate(matrix.members)
-        if program not in matrix.lost
-        and all(matrix.passed[program][test] for test in tests)
-        and any(samples.samples[member].finish == "stop" for member in members)
+        for program in matrix.steady
+        if all(matrix.passed[program][test] for test in tests)
+        and any(samples.samples[member].finish == "stop" for member in matrix.members[program])
     ][: config.max_programs]
     if len(able) < 2:
         return None
@@ -196,11 +204,17 @@ def _right(result: TaskResult) -> list[str]:
 
 
 def _compare(meters: TaskMeters, first: int, second: int) -> Comparison:
-    sides = [
-        Measurement("pass", meters.cpu_s[place], meters.opcode_counts[place])
-        for place in (first, second)
-    ]
-    return compare(*sides)
+    """Compare two programs that survived the meter.
+
+    Less than the noise of loading counts as that much, and where both need less, nobody is faster.
+    """
+    places = (first, second)
+    least = _NOISE_SHARE * max(meters.loading_s[place] or 0.0 for place in places)
+    cpu_s = [max(meters.cpu_s[place] or 0.0, least) for place in places]
+    if max(cpu_s) <= least:
+        return Comparison(None, 1.0, "both need too little beyond being loaded")
+    opcodes = [meters.opcode_counts[place] for place in places]
+    return compare(*(Measurement("pass", *pair) for pair in zip(cpu_s, opcodes, strict=True)))
 
 
 def _run(
@@ -215,18 +229,33 @@ def _run(
         stage.name.replace("_", " "), n_total=n_total, n_done=n_total - len(races), unit="tasks"
     ) as progress:
         for race in races:
-            found = measure(
-                backend,
-                [source.encode("utf-8", "replace") for source in race.sources],
-                tests=race.tests,
-                entry_point=race.entry_point,
-                n_rounds=config.n_rounds,
-                limits=sandbox.limits,
+            whole, loaded = (
+                measure(
+                    backend,
+                    [source.encode("utf-8", "replace") for source in race.sources],
+                    tests=tests,
+                    entry_point=race.entry_point,
+                    n_rounds=config.n_rounds,
+                    limits=sandbox.limits,
+                )
+                for tests in (race.tests, _ONLY_LOADED)
             )
+            costs = [_beyond(*pair) for pair in zip(whole, loaded, strict=True)]
             yield TaskMeters(
                 race.task_id,
                 race.programs,
-                tuple(one.cpu_s for one in found),
-                tuple(one.opcode_count for one in found),
+                tuple(cost.cpu_s for cost in costs),
+                tuple(cost.opcode_count for cost in costs),
+                tuple(one.cpu_s for one in loaded),
             )
             progress.advance()
+
+
+def _beyond(whole: Measurement, loaded: Measurement) -> Measurement:
+    """Return what a program needs beyond being loaded; nothing where one of the two failed."""
+    if whole.cpu_s is None or loaded.cpu_s is None:
+        return Measurement(whole.status)
+    n_opcodes = None
+    if whole.opcode_count is not None and loaded.opcode_count is not None:
+        n_opcodes = max(1, whole.opcode_count - loaded.opcode_count)
+    return Measurement("pass", max(0.0, whole.cpu_s - loaded.cpu_s), n_opcodes)

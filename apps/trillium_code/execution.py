@@ -35,7 +35,11 @@ class SandboxConfig(BaseModel):
     url: str | None = Field(None, description="of the service, for backend http")
     token_variable: str = Field("", description="environment variable with the service's token")
     n_workers: int | None = Field(None, gt=0, description="programs at once; null = by processor")
-    wall_s: float = Field(3.0, gt=0, description="seconds for a program with all its tests")
+    wall_s: float = Field(
+        3.0,
+        gt=0,
+        description="seconds to load a program, and for each test; processor seconds for all of it",
+    )
     memory_bytes: int = Field(256 << 20, gt=0, description="memory of a program")
     n_runs: int = Field(2, ge=1, description="runs of each program; tests that differ are flaky")
     repeats_after_kill: bool = Field(
@@ -100,12 +104,14 @@ class Outcome:
     """Say what became of a job: one flag per test, or a failure of the sandbox.
 
     `is_flaky` marks tests whose result differs between runs; such a test counts as failed here.
+    `has_leant` says that a pass rests on what the program said of itself (`integrity: token`).
     """
 
     id: str
     passed: tuple[bool, ...]
     is_flaky: tuple[bool, ...]
     is_sandbox_failure: bool
+    has_leant: bool = False
 
     @property
     def passed_all(self) -> bool:
@@ -224,6 +230,7 @@ def _request(job: Job, run: int, limits: Limits) -> Request:
         tests=job.tests,
         entry_point=job.entry_point,
         limits=limits,
+        run=run,
     )
 
 
@@ -238,6 +245,7 @@ def _outcome(job: Job, replies: Sequence[Reply]) -> Outcome:
         passed=tuple(all(column) for column in columns),
         is_flaky=tuple(any(column) and not all(column) for column in columns),
         is_sandbox_failure=False,
+        has_leant=any(reply.integrity == "token" and "pass" in reply.tests for reply in replies),
     )
 
 

@@ -102,6 +102,7 @@ class _Inventing:
                 "tasks": written.hash,
                 "evaluation": hash_json([task.hash for task in self._evaluation]),
                 "max_overlap": str(config.max_overlap),
+                "repeats": "equal statements too",
             },
         )
         if stage.is_due:

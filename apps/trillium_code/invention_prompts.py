@@ -101,7 +101,7 @@ def parse_task(answer: str, *, id: str) -> CodeTask | Reason:
     header = f"def{_QUOTES.join(pieces[:2])}{_QUOTES}\n"
     try:
         body = parse(header + "    pass\n").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except SyntaxError:
         return "unparsable"
     function = body[0]
     if len(body) != 1 or not isinstance(function, ast.FunctionDef):

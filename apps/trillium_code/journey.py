@@ -17,12 +17,14 @@ from trillium.runs import Run, Stage, hash_config
 
 from trillium_code.config import CodeConfig
 from trillium_code.efficiency import (
+    METER,
     EfficiencyConfig,
     measure_stage,
     plan_speed_race,
     task_speed,
 )
 from trillium_code.judging import count_readings, judge_stage, matrix_stage, read_programs
+from trillium_code.matrices import RULES
 from trillium_code.models import Models, Source
 from trillium_code.opening import open_sandbox
 from trillium_code.pairs import Ranking
@@ -127,6 +129,7 @@ class Journey:
                 "tests": second.hash,
                 "sandbox": hash_config(config.sandbox),
                 "max_tests": str(config.max_tests),
+                **RULES,
                 **self._reading,
             },
         )
@@ -247,6 +250,7 @@ class Journey:
             "tests": self.tasks.held_out_hash,
             "efficiency": hash_config(config),
             "sandbox": hash_config(self.config.sandbox),
+            **METER,
         }
         stage = self.stage(f"speed{place.tag}", inputs)
         output = f"{place.folder}speed.jsonl"
@@ -257,7 +261,9 @@ class Journey:
     @property
     def _reading(self) -> dict[str, str]:
         """Return what reading programs adds to inputs; the style is in the hash of the samples."""
-        return {"repairs_signature": "yes"} if self.config.prompt.repairs_signature else {}
+        prompt = self.config.prompt
+        reading = {"answers": "with what fills a table"} if prompt.program_style == "answer" else {}
+        return reading | ({"repairs_signature": "yes"} if prompt.repairs_signature else {})
 
     def _sample(
         self,

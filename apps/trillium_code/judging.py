@@ -12,7 +12,13 @@ from trillium_sandbox import Backend
 from trillium_code.answers import Reading, defines, read_answer
 from trillium_code.execution import Job, Outcome, SandboxConfig, run_jobs
 from trillium_code.ledger import Census, Ledger, read_ledger
-from trillium_code.matrices import fill_matrix, matrix_jobs, plan_matrix
+from trillium_code.matrices import (
+    fill_matrix,
+    leaning_jobs,
+    matrix_jobs,
+    plan_matrix,
+    without_leaning,
+)
 from trillium_code.programs import extract_program
 from trillium_code.prompt_config import PromptConfig
 from trillium_code.records import (
@@ -45,8 +51,9 @@ def matrix_stage(
 
     A program runs with all of its tests in one request, each test with a verdict of its own; what
     has its verdict on disk is never executed again (ledger.py says what is promised). The stub runs
-    with the programs, once per task. `prompt` says how programs are read. `open_backend` is where
-    programs run; None is the sandbox of `config`.
+    with the programs, once per task. Where a pass rests on the word of the program, its tests run
+    once more, each alone, and those that do have failed. `prompt` says how programs are read.
+    `open_backend` is where programs run; None is the sandbox of `config`.
     """
     if stage.is_due:
         readings = [
@@ -57,11 +64,15 @@ def matrix_stage(
             for task, own, asserts in zip(tasks, readings, tests, strict=True)
         ]
         jobs = [matrix_jobs(plan, task) for plan, task in zip(plans, tasks, strict=True)]
-        census = _execute(stage, list(chain(*jobs)), config, open_backend or config.open)
+        planned, place = list(chain(*jobs)), open_backend or config.open
+        census = _execute(stage, planned, config, place)
+        alone = leaning_jobs(planned, census.outcomes)
+        if alone:
+            census = _execute(stage, [*planned, *alone], config, place)
         write_records(
             stage.work / output,
             [
-                fill_matrix(plan, [census.outcomes[job.id] for job in own])
+                fill_matrix(plan, [without_leaning(job, census.outcomes) for job in own])
                 for plan, own in zip(plans, jobs, strict=True)
             ],
         )
@@ -200,5 +211,6 @@ def _count(matrices: Sequence[TaskMatrix]) -> dict[str, int]:
         "tests": sum(len(matrix.tests) for matrix in matrices),
         "executions": sum(len(matrix.programs) * len(matrix.tests) for matrix in matrices),
         "flaky_tests": sum(sum(matrix.is_flaky) for matrix in matrices),
+        "unsteady_programs": sum(len(matrix.unsteady) for matrix in matrices),
         "sandbox_failures": sum(len(matrix.lost) for matrix in matrices),
     }

@@ -84,6 +84,7 @@ def read_ledger(path: Path) -> Census:
             passed=tuple(flag == "1" for flag in str(row["passed"])),
             is_flaky=tuple(flag == "1" for flag in str(row["flaky"])),
             is_sandbox_failure=bool(row["lost"]),
+            has_leant=bool(row.get("leant")),
         )
         if row.get("doubt"):
             left_out.append(job)
@@ -97,4 +98,5 @@ def _row(outcome: Outcome) -> dict[str, object]:
         "passed": "".join("01"[flag] for flag in outcome.passed),
         "flaky": "".join("01"[flag] for flag in outcome.is_flaky),
         "lost": outcome.is_sandbox_failure,
+        **({"leant": True} if outcome.has_leant else {}),
     }

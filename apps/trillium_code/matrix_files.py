@@ -34,7 +34,7 @@ def read_matrix(path: Path) -> Matrix:
         ) from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: is no UTF-8 text; give a .json, .csv or .npy matrix") from None
-    except ValueError as error:
+    except (ValueError, RecursionError, EOFError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error}); check the file") from None
     if not rows or not rows[0]:
         raise DataError(f"{path}: holds no cell (needs programs x tests); add rows")

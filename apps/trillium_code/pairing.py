@@ -4,6 +4,7 @@ from trillium.files import hash_json
 from trillium.runs import hash_config
 
 from trillium_code.efficiency import (
+    METER,
     EfficiencyConfig,
     build_fast_pair,
     measure_stage,
@@ -63,7 +64,7 @@ def pair_fast(
 ) -> Paired:
     """Add pairs of a fast and a slow program, both right by the credible tests."""
     tasks, sandbox = journey.tasks.train, journey.config.sandbox
-    settings = {"efficiency": hash_config(efficiency), "pairs": paired.hash}
+    settings = {"efficiency": hash_config(efficiency), "pairs": paired.hash, **METER}
     measured = journey.stage(
         f"measure{place.tag}",
         {**settings, "matrices": explored.matrices_hash, "sandbox": hash_config(sandbox)},

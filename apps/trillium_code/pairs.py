@@ -48,6 +48,11 @@ class RankConfig(BaseModel):
     )
     n_chosen: int = Field(1, ge=1, description="best programs of a task that are paired")
     n_rejected: int = Field(1, ge=1, description="worst programs that each of them is paired with")
+    counts_repeats: bool = Field(
+        False,
+        description="a program has as many votes as samples spell it, as in the papers; false = "
+        "one, as in the figures of the README",
+    )
     joint: JointConfig = Field(
         JointConfig(), description="tests that scorer dstc puts behind the programs"
     )
@@ -57,7 +62,7 @@ class RankConfig(BaseModel):
 class Ranking:
     """Hold the scores of one task's programs, what became of its tests, and its pairs.
 
-    Scores and shares are in the order of the matrix; a program whose sandbox failed has -1 in both.
+    Scores and shares are in the order of the matrix; a program that was left out has -1 in both.
     `pair_tests` are the tests behind chosen and rejected, by column, where the scorer is dstc.
     """
 
@@ -72,12 +77,19 @@ class Ranking:
 
 @dataclass(frozen=True)
 class _Kept:
-    """The part of a matrix that counts: programs that ran, tests that can tell them apart."""
+    """The part of a matrix that counts: programs that ran, tests that can tell them apart.
+
+    `votes` says in how many rows the rules see each program.
+    """
 
     passed: Matrix
-    rows: Sequence[int]
-    columns: Sequence[int]
+    votes: Sequence[int]
     may_be_chosen: Matrix
+
+    @property
+    def voters(self) -> list[int]:
+        """Return the program of each row that the rules see."""
+        return [program for program, n in enumerate(self.votes) for _ in range(n)]
 
 
 def rank(
@@ -89,7 +101,7 @@ def rank(
     seed: int = 0,
 ) -> Ranking:
     """Score the programs of one task and choose its pairs; only scorer random draws by `seed`."""
-    alive = [i for i in range(len(matrix.programs)) if i not in matrix.lost]
+    alive = matrix.steady
     if not matrix.tests or len(alive) < 2:
         reason: Reason = "one_program" if matrix.tests else "no_tests"
         return _unranked(matrix, TestCensus((), 0, 0, 0, 0), reason)
@@ -103,12 +115,14 @@ def rank(
     if not census.kept:
         return _unranked(matrix, census, "no_tests")
     kept = passed[:, list(census.kept)]
-    agreeing = count_agreeing(kept, [len(matrix.members[i]) for i in alive])
+    n_samples = [len(matrix.members[i]) for i in alive]
+    agreeing = count_agreeing(kept, n_samples)
     allowed = [
         may_be_chosen[i] and n >= config.min_agreement for i, n in zip(alive, agreeing, strict=True)
     ]
     own_seed = int(hash_json([seed, matrix.task_id])[:8], 16)
-    part = _Kept(kept, alive, census.kept, np.array(allowed, dtype=np.bool_))
+    votes = n_samples if config.counts_repeats else [1] * len(alive)
+    part = _Kept(kept, votes, np.array(allowed, dtype=np.bool_))
     scores = _score(part, config, own_seed)
     pairs, tests = _choose(part, scores, config, own_seed)
     return Ranking(
@@ -127,7 +141,8 @@ def _score(part: _Kept, config: RankConfig, seed: int) -> Scores:
         return at_random(part.passed, seed=seed)
     if config.scorer == "dstc":
         return pass_count(part.passed)
-    return SCORERS[config.scorer](part.passed)
+    scores = SCORERS[config.scorer](part.passed[part.voters])
+    return Scores(scores.programs[np.cumsum(part.votes) - 1], scores.tests)
 
 
 def _choose(
@@ -137,10 +152,11 @@ def _choose(
     if config.scorer == "dstc":
         gate = part.passed.mean(axis=1) >= config.min_chosen_pass_frac
         allowed = part.may_be_chosen & gate
-        found = choose_joint(part.passed, config.joint, allowed=allowed, seed=seed)
+        rows = part.voters
+        found = choose_joint(part.passed[rows], config.joint, allowed=allowed[rows], seed=seed)
         if found is None:
             return [], []
-        pair = Pair(found.chosen, found.rejected, found.gap)
+        pair = Pair(rows[found.chosen], rows[found.rejected], found.gap)
         return [pair], [(found.chosen_test, found.rejected_test)]
     is_random = config.scorer == "random"
     pairs = choose_pairs(

@@ -8,7 +8,7 @@ scores the sampled tokens, never a repaired text.
 import ast
 from collections.abc import Iterable
 
-from trillium_code.syntax import parse
+from trillium_code.syntax import parse, unparse
 
 DEFINITIONS = (
     ast.FunctionDef,
@@ -98,18 +98,18 @@ def group_equal(programs: Iterable[str]) -> list[list[int]]:
 
 
 def parse_or_none(text: str) -> ast.Module | None:
-    """Parse, or return None; text of a model can break the parser in more ways than syntax."""
+    """Parse, or return None."""
     try:
         return parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except SyntaxError:
         return None
 
 
 def unparse_or_none(tree: ast.AST) -> str | None:
-    """Write a tree as text, or return None where it is nested too deeply for that."""
+    """Write a tree as text, or return None where that cannot be done."""
     try:
-        return ast.unparse(tree)
-    except RecursionError:
+        return unparse(tree)
+    except SyntaxError:
         return None
 
 

@@ -57,6 +57,8 @@ def codedpo(passed: Matrix, *, damping: float = 0.85, n_rounds: int = 10) -> Sco
     Both start at 1 and are updated from the values of the round before. After each round both are
     divided by their joint maximum; the update is linear, so ranks and ratios stay those of the
     plain recurrence. Constants of their own for programs and tests would change them.
+    The paper has a row for every sample; `rank` gives one to every distinct program unless
+    `rank.counts_repeats` is set.
     """
     passes = _checked(passed).astype(np.float64)
     programs, tests = np.ones(passes.shape[0]), np.ones(passes.shape[1])
@@ -88,7 +90,8 @@ def codet(passed: Matrix) -> Scores:
     """Score by consensus sets (CodeT, arXiv 2207.10397, Section 2.2).
 
     Programs that pass exactly the same tests form a set; its score is the number of its programs
-    times the number of those tests. A test scores as the best set that passes it.
+    times the number of those tests. A test scores as the best set that passes it. The paper counts
+    every sample; `rank` counts distinct programs unless `rank.counts_repeats` is set.
     """
     rows = [row.tobytes() for row in _checked(passed)]
     programs = np.array(

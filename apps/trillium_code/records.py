@@ -41,7 +41,8 @@ class TaskMatrix:
     """Hold what was executed for one task: distinct programs against distinct tests.
 
     `members[i]` are the samples that spell program i, and `passed[i]` has a flag per test. Programs
-    in `lost` met a failure of the sandbox; their flags mean nothing.
+    in `lost` met a failure of the sandbox; their flags mean nothing. Programs in `unsteady` differ
+    between runs on tests that others pass or fail for good.
     """
 
     task_id: str
@@ -52,6 +53,12 @@ class TaskMatrix:
     stub_passed: tuple[bool, ...]
     is_flaky: tuple[bool, ...]
     lost: tuple[int, ...]
+    unsteady: tuple[int, ...] = ()
+
+    @property
+    def steady(self) -> list[int]:
+        """Return the programs whose flags can be believed."""
+        return [i for i in range(len(self.programs)) if i not in (*self.lost, *self.unsteady)]
 
 
 PAIR_COLUMNS = frozenset({"margin"})
@@ -105,13 +112,15 @@ class TaskResult:
 class TaskMeters:
     """Hold what programs of one task cost: least CPU seconds and opcodes, None where one failed.
 
-    `programs` are places in the task's matrix, or 0 for before and 1 for after.
+    Both are beyond what the program needs to be loaded, `loading_s`: its imports are no part of
+    its speed. `programs` are places in the task's matrix, or 0 for before and 1 for after.
     """
 
     task_id: str
     programs: tuple[int, ...]
     cpu_s: tuple[float | None, ...]
     opcode_counts: tuple[int | None, ...]
+    loading_s: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,7 @@ def cost_rows(gains: Gains, cost: Cost, stages: Mapping[str, StageRecord]) -> li
     early = ", stopped by train.stop_margin" if train["stopped_early"] else ""
     too_long = max(int(record.counts.get("too_long_prompts", 0)) for record in stages.values())
     fast = int(stages["pair_fast"].counts["pairs"]) if "pair_fast" in stages else 0
+    unsteady = int(execute.get("unsteady_programs", 0))
     kinds = f", and {fast} of fast and slow" if fast else ""
     on_gpu = f", {cost.peak_gpu_bytes / 2**30:.2f} GiB on the GPU" if cost.peak_gpu_bytes else ""
     return [
@@ -183,6 +184,7 @@ def cost_rows(gains: Gains, cost: Cost, stages: Mapping[str, StageRecord]) -> li
         ("training speed", f"{cost.trained_tokens_per_s:.0f} tokens/s"),
         ("peak memory", f"{cost.peak_memory_bytes / 2**30:.2f} GiB{on_gpu}"),
         ("sandbox failures", f"{lost} (excluded)"),
+        *([("unsteady programs", f"{unsteady} (excluded)")] if unsteady else []),
         *([("set aside", f"{too_long} tasks, their prompts too long")] if too_long else []),
         *_reading_rows(stages),
         *_kill_rows(stages),

@@ -6,6 +6,7 @@ aside and goes on.
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -102,7 +103,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             for number, line in enumerate(stream, 1):
                 if line.strip():
                     yield number, line
-    except (OSError, UnicodeDecodeError, EOFError) as error:
+    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
         what = "it is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
         raise DataError(
             f"{path}: cannot be read ({getattr(error, 'strerror', None) or what}); "
@@ -113,7 +114,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _parse_json(text: str) -> Row:
     try:
         row = json.loads(text)
-    except ValueError as error:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise DataError("holds half a surrogate pair (needs whole characters); mend it") from None
+    except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON ({error}); one JSON object per line is needed") from None
     if not isinstance(row, dict):
         raise DataError(f"holds {type(row).__name__} (needs a JSON object); wrap it in braces")

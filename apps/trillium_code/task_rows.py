@@ -11,11 +11,12 @@ from typing import TypeVar
 from trillium.errors import DataError
 
 from trillium_code.plus_tests import SKIPPED, is_plus_row, without_numpy
-from trillium_code.syntax import parse
+from trillium_code.syntax import describe, parse, unparse
 from trillium_code.tasks import BANDS, CodeTask, signature_of
 
 Row = Mapping[str, object]
 Choice = TypeVar("Choice", bound=str | None)
+_MOST_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,12 @@ def parse_row(row: Row) -> CodeTask | Skipped:
     """
     for field, read in _FORMATS.items():
         if field in row:
-            task = read(row)
+            try:
+                task = read(row)
+            except SyntaxError as error:
+                raise DataError(
+                    f"the code of the row cannot be written out ({error.msg}); shorten it"
+                ) from None
             reason = SKIPPED.get((task.id, is_plus_row(row)))
             return task if reason is None else Skipped(task.id, reason)
     raise DataError(
@@ -65,7 +71,7 @@ def _prompted(row: Row) -> CodeTask:
     entry_point, prompt = _text(row, "entry_point"), _text(row, "prompt")
     tests: tuple[str, ...] = ()
     if "test" in row:
-        tests = (f"{_whole_test(row)}\n\ncheck({entry_point})\n",)
+        tests = (f"{_whole_test(row, defines='check')}\n\ncheck({entry_point})\n",)
     elif "tests" in row:
         tests = _asserts(row, "tests", entry_point)
     solution = None
@@ -94,9 +100,10 @@ def _mbpp(row: Row) -> CodeTask:
     code = _text(row, "code").replace("\r\n", "\n")
     tests = tuple(test.strip() for test in _texts(row, "test_list"))
     function = _function_under_test(code, tests)
-    signature = f"def {function.name}({ast.unparse(function.args)}):"
+    signature = f"def {function.name}({unparse(function.args)}):"
     example = tests[0] if _condition(tests[0]) is not None else None
     setup = str(row.get("test_setup_code") or "\n".join(_imports(row))).strip()
+    _parsed(setup, "the code before the tests")
     if "test" in row:
         tests = (f"{_whole_test(row)}\n",)
     elif setup:
@@ -118,16 +125,24 @@ _FORMATS: dict[str, Callable[[Row], CodeTask]] = {
 }
 
 
-def _whole_test(row: Row) -> str:
+def _whole_test(row: Row, *, defines: str | None = None) -> str:
     """Return the text under "test", which must parse, with what it needs of numpy put in."""
     test = _text(row, "test").strip()
-    try:
-        parse(test)
-    except SyntaxError as error:
+    body = _parsed(test, 'field "test"').body
+    functions = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    if defines is not None and defines not in functions:
         raise DataError(
-            f'field "test" does not parse ({error.msg}, its line {error.lineno}); fix or drop it'
-        ) from None
+            f'field "test" defines no function {defines} (needs def {defines}(candidate):, which '
+            'tests it); add it, or give asserts under "tests"'
+        )
     return without_numpy(test)
+
+
+def _parsed(text: str, name: str) -> ast.Module:
+    try:
+        return parse(text)
+    except SyntaxError as error:
+        raise DataError(f"{name} does not parse ({describe(error)}); fix or drop it") from None
 
 
 def _imports(row: Row) -> list[str]:
@@ -150,11 +165,11 @@ def _doctest(example: str) -> str:
     condition = _condition(example)
     if condition is None:
         raise DataError(f"example {example!r} is no single condition (needs f(x) == y); fix it")
-    shown, value = ast.unparse(condition), "True"
+    shown, value = unparse(condition), "True"
     if isinstance(condition, ast.Compare) and isinstance(condition.left, ast.Call):
         is_plain = isinstance(condition.left.func, ast.Name) and condition.left.func.id != "abs"
         if is_plain and len(condition.ops) == 1 and isinstance(condition.ops[0], ast.Eq):
-            shown, value = ast.unparse(condition.left), ast.unparse(condition.comparators[0])
+            shown, value = unparse(condition.left), unparse(condition.comparators[0])
     return f">>> {shown}\n    {value}".replace("\\", "\\\\")
 
 
@@ -204,29 +219,29 @@ def _choice(row: Row, field: str, known: tuple[Choice, ...], default: Choice) ->
 def _asserts(row: Row, field: str, entry_point: str) -> tuple[str, ...]:
     tests = _texts(row, field)
     for test in tests:
-        try:
-            parse(test)
-        except SyntaxError as error:
-            raise DataError(f"test {test!r} does not parse ({error.msg}); fix or drop it") from None
+        _parsed(test, f"test {_shown(test)}")
         if entry_point not in test:
-            raise DataError(f"test {test!r} does not call {entry_point}; fix or drop it")
+            raise DataError(f"test {_shown(test)} does not call {entry_point}; fix or drop it")
     return tests
 
 
 def _function_under_test(code: str, tests: tuple[str, ...]) -> ast.FunctionDef:
-    try:
-        functions = [node for node in parse(code).body if isinstance(node, ast.FunctionDef)]
-        called = {
-            node.func.id
-            for node in ast.walk(parse(tests[0]))
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        }
-    except SyntaxError as error:
-        raise DataError(f"code or tests do not parse ({error.msg}); fix or drop the row") from None
+    body = _parsed(code, 'field "code"').body
+    functions = [node for node in body if isinstance(node, ast.FunctionDef)]
+    first, *_ = [_parsed(test, f"test {_shown(test)}") for test in tests]
+    called = {
+        node.func.id
+        for node in ast.walk(first)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
     for function in functions:
         if function.name in called:
             return function
     raise DataError("no function of the code is called by its first test; fix or drop the row")
+
+
+def _shown(test: str) -> str:
+    return repr(test if len(test) <= _MOST_SHOWN else f"{test[:_MOST_SHOWN]}...")
 
 
 def _checked(header: str, entry_point: str) -> str:

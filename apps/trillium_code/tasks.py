@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from trillium.errors import ConfigError, DataError
 from trillium.files import hash_json
 
-from trillium_code.syntax import parse
+from trillium_code.syntax import describe, parse
 
 Split = Literal["train", "held_out"]
 Band = Literal["easy", "medium", "hard", "unrated"]
@@ -88,7 +88,7 @@ def signature_of(header: str, entry_point: str) -> str:
         tree = parse(header.rstrip() + "\n    pass\n")
     except SyntaxError as error:
         raise DataError(
-            f"the code before the solution does not parse ({error.msg}, its line {error.lineno}); "
+            f"the code before the solution does not parse ({describe(error)}); "
             "it must end in the signature or the docstring of the function"
         ) from None
     lines = header.splitlines()

@@ -58,6 +58,36 @@ CHATTY = {
     "broken lines in the block": f"```python\n{CODE}\ninc(1) -> 2\n```",
     "on one line": "Use ```python def inc(n): return n + 1``` and be done.",
     "a fence at the end of code": "```python\ndef inc(n):\n    return n + 1```\nBye.",
+    "an attribute of the function": (
+        "```python\ndef inc(n):\n    return n + inc.step\n\ninc.step = 1\nprint(inc(1))\n```"
+    ),
+    "a table filled entry by entry": (
+        "```python\nNEXT = {}\nNEXT[0] = 1\nNEXT[1] = 2\n\ndef inc(n):\n    return NEXT[n]\n```"
+    ),
+    "a table filled by a loop": (
+        "```python\nNEXT = []\nfor n in range(9):\n    NEXT.append(n + 1)\nNEXT.append(10)\n\n"
+        "def inc(n):\n    return NEXT[n]\n\nfor n in (1, 2):\n    assert inc(n) == 0\n```"
+    ),
+    "an import that may fail": (
+        "```python\ntry:\n    from numpy_or_none import add\nexcept ImportError:\n"
+        "    from operator import add\n\ndef inc(n):\n    return add(n, 1)\n```"
+    ),
+    "an assignment that adds": (
+        "```python\nSTEPS = [0]\nSTEPS += [1]\n\ndef inc(n):\n    return n + sum(STEPS)\n```"
+    ),
+    "an argument read from the keyboard": (
+        "```python\ndef inc(n):\n    return n + 1\n\ntry:\n    n = int(input())\n"
+        "except EOFError:\n    raise\nprint(inc(n))\n```"
+    ),
+    "a skeleton behind it": f"```python\n{CODE}```\nFrom:\n```python\ndef inc(n):\n    ...\n```",
+    "another name for it": "```python\ndef more(n):\n    return n + 1\n\ninc = more\n```",
+    "wrapped": (
+        "```python\nfrom functools import lru_cache\n\ndef _inc(n):\n    return n + 1\n\n"
+        "inc = lru_cache(None)(_inc)\n```"
+    ),
+    "its value in a block behind it": (
+        f"```python\n{CODE}```\nThen:\n```python\nnumbers = [1]\ninc = sum(numbers)\n```"
+    ),
 }
 
 
@@ -81,6 +111,10 @@ def test_the_program_is_found_in_a_chatty_answer(text):
         "```python\nif True:\n    from inc import inc\n```",
         "Line\rdef inc(n): return n + 1\x0cx\u2028def inc(n): return 2",
         "```python\ndef inc(n):\n    return " + "-" * 600 + "n\n```",
+        "```python\ndef inc(n):\n    return f\"{n.replace('\xa0', ' ')}\"\n```",
+        "```python\ndef inc(n):\n    return 0x" + "f" * 4000 + "\n```",
+        '```python\ndef inc(n):\n    """Add one."""\n    pass\n```',
+        "```python\ninc = compute(1)\n```",
     ],
 )
 def test_an_answer_without_the_function_becomes_a_program_that_fails(text):
@@ -97,6 +131,13 @@ def test_what_runs_on_import_and_what_nothing_reads_is_left_out():
         "```python\nLIMIT = 3\nresult = inc(LIMIT)\n\ndef inc(n):\n    return n + 1\nprint(1)\n```"
     )
     assert read(text).program == "import math\n\ndef inc(n):\n    return n + 1\n"
+
+
+def test_a_header_keeps_what_it_takes_with_a_star():
+    header = HEADER.replace("import math", "from math import *")
+    assert (
+        value(read("```python\ndef inc(n):\n    return floor(n + 1.5)\n```", header).program) == 2
+    )
 
 
 def test_of_the_header_only_what_the_answer_lacks_is_added():

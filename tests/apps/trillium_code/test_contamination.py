@@ -34,6 +34,12 @@ def test_a_repeated_task_is_found_by_name_or_by_statement():
     assert find_duplicates(train, evaluation) == {"t/total": "t/total", "t/flipped": "t/flip"}
 
 
+def test_a_statement_too_short_for_ngrams_is_compared_as_it_is():
+    evaluation = [task("inc", "Add one."), task("bare", "")]
+    train = [task("up", "add  one."), task("down", "Subtract one."), task("plain", "")]
+    assert find_duplicates(train, evaluation) == {"t/up": "t/inc"}
+
+
 def test_of_tasks_that_repeat_one_another_the_first_is_kept():
     tasks = [
         task("flip", "Return the text with its characters in reverse order."),

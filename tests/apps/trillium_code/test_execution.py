@@ -1,10 +1,11 @@
 import pytest
-from trillium_code.execution import Job, SandboxConfig, execute
+from trillium_code.execution import Job, Outcome, SandboxConfig, execute, run_jobs
 from trillium_code.matrices import fill_matrix, matrix_jobs, plan_matrix
 from trillium_code.records import Sample, TaskSamples
 from trillium_code.task_check import check_tasks, find_bad_tasks
 from trillium_code.task_rows import document
 from trillium_code.tasks import CodeTask
+from trillium_sandbox.cache import CachedBackend, ResultCache
 
 INC = CodeTask(
     "t/inc",
@@ -50,6 +51,17 @@ def test_a_test_whose_result_differs_between_runs_is_flaky_and_failed(backend):
     assert group[0].is_flaky == (True, False)
 
 
+def test_a_cache_replays_no_run_as_another(backend, tmp_path):
+    cache = ResultCache(tmp_path / "cache", backend="embedded", level=backend.level)
+    for n_runs in (1, 3):
+        config = CONFIG.model_copy(update={"n_runs": n_runs})
+        cached = CachedBackend(backend, cache)
+        (outcome,) = run_jobs([job("a", "return n + 1")], cached, config, lambda *noted: None)
+        assert outcome.passed_all
+    assert (cache.n_hits, cache.n_misses) == (1, 3)
+    cache.close()
+
+
 def test_a_matrix_merges_equal_programs_and_runs_the_stub(backend):
     programs = [f"def inc(n):\n    return {value}\n" for value in ("n + 1", "n", "(n + 1)  # same")]
     tests = TaskSamples(
@@ -72,7 +84,33 @@ def test_a_matrix_merges_equal_programs_and_runs_the_stub(backend):
     assert matrix.passed == ((True, True, False), (False, False, False))
     assert matrix.stub_passed == (False, False, True)
     assert matrix.is_flaky == (False, False, False)
-    assert matrix.lost == ()
+    assert matrix.lost == matrix.unsteady == ()
+
+
+@pytest.mark.parametrize(
+    ("differing", "stub", "is_flaky", "unsteady"),
+    [
+        (("11", "00", "00"), "00", (False, False), (0,)),
+        (("11", "01", "00"), "00", (False, True), (0,)),
+        (("00", "00", "00"), "10", (True, False), ()),
+        (("01", "00", "00"), "01", (False, True), ()),
+        (("10",), "00", (True, False), ()),
+        ((), "00", (False, False), ()),
+    ],
+)
+def test_a_program_that_alone_differs_between_runs_is_unsteady_and_its_tests_are_not(
+    differing, stub, is_flaky, unsteady
+):
+    programs = [f"def inc(n):\n    return n + {i}\n" for i in range(len(differing))]
+    tests = TaskSamples("t/inc", (1,), (Sample((), "1) == 2\nassert inc(2) == 3", "stop"),))
+    plan = plan_matrix(INC, programs, tests, max_tests=2)
+    outcomes = [
+        Outcome("x", (False, False), tuple(flag == "1" for flag in row), False)
+        for row in (*differing, stub)
+    ]
+    matrix = fill_matrix(plan, outcomes)
+    assert (matrix.is_flaky, matrix.unsteady) == (is_flaky, unsteady)
+    assert matrix.steady == [i for i in range(len(programs)) if i not in unsteady]
 
 
 def test_a_task_whose_solutions_contradict_its_tests_is_reported():

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 from trillium.config import load_config
 from trillium.errors import BackendError
 from trillium.runs import Run
 from trillium_code.config import CodeConfig
 from trillium_code.execution import SandboxConfig
-from trillium_code.judging import count_readings, judge_stage, read_programs
+from trillium_code.judging import count_readings, judge_stage, matrix_stage, read_programs
 from trillium_code.prompts import PromptConfig
 from trillium_code.records import Sample, TaskSamples
 from trillium_code.task_rows import document
@@ -76,3 +78,54 @@ def test_free_answers_are_judged_by_the_program_in_them_and_those_without_one_ar
         recorded = run.manifest.stages["judge"].counts
         names = ("without_program", "renamed_programs", "unwrapped_programs")
         assert tuple(recorded[name] for name in names) == counts
+
+
+def test_a_program_cannot_pass_the_models_tests_by_its_own_word(run):
+    """The first has the name that a test takes from elsewhere; its pass of the other test stays."""
+    texts = (
+        "\n    return n + 1\n\nclass np:\n    allclose = staticmethod(lambda *given: True)\n",
+        "\n    return n + 1\n",
+        "\n    return n + 2\n\nclass np:\n    allclose = staticmethod(lambda *given: True)\n",
+    )
+    programs = TaskSamples("t/inc", (1,), tuple(Sample((), text, "stop") for text in texts))
+    asserts = "1) == 2\nassert np.allclose(inc(2), 3)\nassert inc(0) == 1\n"
+    tests = TaskSamples("t/inc", (1,), (Sample((), asserts, "stop"),))
+    options = {"max_tests": 3, "prompt": PromptConfig()}
+    stage = run.stage("execute", {})
+    (matrix,) = matrix_stage(
+        stage, "matrices.jsonl", [TASK], [programs], [tests], SANDBOX, **options
+    )
+    assert matrix.tests[1] == "assert np.allclose(inc(2), 3)"
+    assert matrix.passed == ((True, False, True), (True, False, True), (False, False, False))
+    hidden = replace(TASK, tests=matrix.tests)
+    written = [list(matrix.programs)]
+    (result,) = judge_stage(run.stage("judge", {}), "results.jsonl", [hidden], written, SANDBOX)
+    assert result.passed == (True, False, False)
+
+
+def test_a_kill_between_a_program_and_its_tests_alone_changes_nothing(run):
+    text = "\n    return n + 1\n\ndef more(n):\n    return inc(n)\n"
+    programs = TaskSamples("t/inc", (1,), (Sample((), text, "stop"),))
+    asserts = "1) == 2\nassert more(2) == inc(2)\n"
+    tests = TaskSamples("t/inc", (1,), (Sample((), asserts, "stop"),))
+    found = []
+    for name in ("whole", "killed"):
+        stage = run.stage(name, {})
+        if name == "killed":
+            with stage.rows("executions.jsonl", key="job") as rows:
+                rows.append({"job": "started t/inc/0"})
+                done = {"passed": "11", "flaky": "00", "lost": False, "leant": True}
+                rows.append({"job": "t/inc/0", **done})
+                rows.append({"job": "started t/inc/0+0"})
+        found += matrix_stage(
+            stage,
+            "matrices.jsonl",
+            [TASK],
+            [programs],
+            [tests],
+            SANDBOX,
+            max_tests=2,
+            prompt=PromptConfig(),
+        )
+    assert found[0] == found[1]
+    assert found[0].passed == ((True, False),)

@@ -36,6 +36,9 @@ def test_every_missing_or_unreadable_cell_is_named(tmp_path):
         ("m.json", "{}", "must hold a list of lists"),
         ("m.json", "[", "cannot be read"),
         ("m.csv", "", "holds no cell"),
+        ("m.json", "[" * 100_000, "cannot be read"),
+        ("m.csv", "1" * 200_000, "cannot be read"),
+        ("m.npy", "", "cannot be read"),
     ],
 )
 def test_files_that_hold_no_matrix_are_refused(tmp_path, name, content, message):

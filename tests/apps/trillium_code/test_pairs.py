@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 from trillium.policies.tiny import tiny_tokenizer
 from trillium_code.pairs import RankConfig, build_pairs
 from trillium_code.prompts import JointPrompt
+from trillium_code.ranking import codedpo
 from trillium_code.records import CodePair, Sample, TaskMatrix, TaskSamples, read_records, to_row
 
 SAMPLES = TaskSamples(
@@ -116,3 +118,44 @@ def test_random_pairs_depend_on_the_seed_and_need_no_evidence():
     config = RankConfig(scorer="random", min_chosen_pass_frac=1.0)
     chosen = {build_pairs(SAMPLES, matrix(), "inc", config, seed=n)[1][0].chosen for n in range(20)}
     assert chosen == set(matrix().programs)
+
+
+REPEATED = TaskSamples("t/inc", (1, 2, 3), tuple(Sample((4 + i, 9), "", "stop") for i in range(6)))
+COMMON = {
+    "members": ((0, 1, 2, 3), (4,), (5,)),
+    "tests": ("assert inc(1) == 2", "assert inc(2) == 3", "assert inc(0) == 5"),
+    "passed": ((True, False, False), (False, True, True), (False, False, False)),
+    "stub_passed": (False,) * 3,
+    "is_flaky": (False,) * 3,
+}
+
+
+@pytest.mark.parametrize("scorer", ["codet", "codedpo"])
+def test_samples_that_spell_one_program_vote_together_only_when_asked(scorer):
+    """CodeT: 1 program x 1 test against 1 x 2, or 4 samples x 1 test against 1 x 2."""
+    once = RankConfig(scorer=scorer, min_chosen_pass_frac=0.0)
+    often = once.model_copy(update={"counts_repeats": True})
+    found = [build_pairs(REPEATED, matrix(**COMMON), "inc", config)[0] for config in (once, often)]
+    assert [ranking.pairs[0].chosen for ranking in found] == [1, 0]
+    if scorer == "codet":
+        assert [ranking.scores for ranking in found] == [(1.0, 2.0, 0.0), (4.0, 2.0, 0.0)]
+    else:
+        passed = np.array(COMMON["passed"])[[0, 0, 0, 0, 1, 2]]
+        assert found[1].scores == pytest.approx(tuple(codedpo(passed).programs[[0, 4, 5]]))
+
+
+def test_votes_decide_which_test_dstc_trusts():
+    joint = JointPrompt((9, 8), tiny_tokenizer(), "completion")
+    passed = ((True, True, False), (False, False, True), (False, False, False))
+    often = matrix(**{**COMMON, "passed": passed, "members": ((0,), (1, 2, 3, 4), (5,))})
+    for counts, rejected_test in ((False, 0), (True, 2)):
+        config = RankConfig(scorer="dstc", counts_repeats=counts)
+        ranking, _ = build_pairs(REPEATED, often, "inc", config, joint=joint)
+        assert (ranking.pairs[0].chosen, ranking.pairs[0].rejected) == (0, 2)
+        assert ranking.pair_tests[0][1] == rejected_test
+
+
+def test_a_program_that_differs_between_runs_has_no_part_in_the_ranking():
+    ranking, (pair,) = build_pairs(SAMPLES, matrix(unsteady=(1,)), "inc", RankConfig())
+    assert ranking.scores[1] == ranking.pass_fracs[1] == -1.0
+    assert pair.rejected == matrix().programs[2]

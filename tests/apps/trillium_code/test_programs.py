@@ -91,5 +91,13 @@ def test_an_expression_that_is_nested_too_deeply_is_kept_as_text(deep):
     assert normalise(f"x = {deep}") == f"x = {deep}"
 
 
+@pytest.mark.parametrize("body", [f"0x{'f' * 4000}", "f\"{n.replace('\xa0', '')}\""])
+def test_code_that_no_text_of_this_python_spells_is_kept_as_it_is(body):
+    program = extract_program(HEADER, f"\n    return {body}\n")
+    assert program.endswith(f"return {body}\n")
+    assert normalise(program) == program.strip()
+    assert parse_asserts(f"assert inc(1) == {body}") == []
+
+
 def test_an_assert_that_is_nested_too_deeply_is_left_out():
     assert parse_asserts(f"assert {'-' * 390}1\nassert inc(1) == 2") == ["assert inc(1) == 2"]

@@ -96,6 +96,9 @@ def test_the_closing_table_says_what_was_gained_and_what_it_cost():
     assert rows["own tests"] == "20 kept; removed: 3 impossible, 2 trivial, 1 flaky, 0 uncalled"
     assert rows["peak memory"] == "3.00 GiB"
     assert rows["sandbox failures"] == "1 (excluded)"
+    assert "unsteady programs" not in rows
+    shaky = {**STAGES, "execute": record(2.0, unsteady_programs=2)}
+    assert dict(cost_rows(gains, measure_cost(shaky), shaky))["unsteady programs"] == "2 (excluded)"
     assert gains_rows(gains)[0][0] == "pass@1"
     console = Console(width=80, record=True, file=StringIO())
     console.print(render_summary(gains, measure_cost(STAGES), STAGES))

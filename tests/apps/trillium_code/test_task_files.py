@@ -128,6 +128,34 @@ def test_all_bad_rows_of_a_file_are_named_with_their_line(tmp_path):
         ), (line, message)
 
 
+def test_rows_that_break_the_parsers_themselves_are_named_like_any_other(tmp_path):
+    deep = "-" * 100_000
+    path = write(
+        tmp_path / "tasks.jsonl",
+        {**OWN, "id": "\ud800"},
+        {**OWN, "id": "a", "tests": [f"assert inc({deep}1) == 2"]},
+        {**OWN, "id": "b", "signature": f"def inc(n={deep}1):"},
+        "[" * 100_000 + "\n",
+        {**OWN, "id": "c", "example": f"inc(1) == 0x{'f' * 4000}"},
+        {**HUMANEVAL, "test": f"def check(candidate):\n    {deep}1\n"},
+    )
+    with pytest.raises(DataError) as error:
+        read_tasks(str(path))
+    texts = (
+        "half a surrogate pair",
+        "too deeply",
+        "too deeply",
+        "is not JSON",
+        "written out",
+        "too d",
+    )
+    rows = str(error.value).splitlines()
+    assert len(rows) == len(texts)
+    for line, (row, text) in enumerate(zip(rows, texts, strict=True), 1):
+        assert row.startswith(f"{path}:{line}: "), row
+        assert text in row
+
+
 def test_an_empty_or_missing_file_is_refused(tmp_path):
     with pytest.raises(DataError, match="holds no task"):
         read_tasks(str(write(tmp_path / "empty.jsonl")))
@@ -136,6 +164,11 @@ def test_an_empty_or_missing_file_is_refused(tmp_path):
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"binary\.jsonl: cannot be read \(it is no UTF-8 text"):
         read_tasks(str(tmp_path / "binary.jsonl"))
+    packed = bytearray(gzip.compress(json.dumps(OWN).encode(), mtime=0))
+    packed[10:30] = b"\xff" * 20
+    (tmp_path / "damaged.jsonl.gz").write_bytes(packed)
+    with pytest.raises(DataError, match=r"damaged\.jsonl\.gz: cannot be read"):
+        read_tasks(str(tmp_path / "damaged.jsonl.gz"))
 
 
 PLUS = {
@@ -171,6 +204,9 @@ def test_a_plus_test_runs_without_numpy_and_compares_as_numpy_does():
         ([1.0], [2.0]),
         (float("inf"), float("inf")),
         (float("inf"), 1.0),
+        (1.0, float("inf")),
+        ([1.0], [float("-inf")]),
+        (float("nan"), float("inf")),
         (float("nan"), float("nan")),
         ((1, 2), [1, 2]),
         ([[1.0], [2.0]], [[1.0], [2.1]]),
@@ -195,6 +231,23 @@ def test_known_bad_rows_are_skipped_in_the_form_that_is_bad():
 def test_a_test_text_that_does_not_parse_is_told(tmp_path):
     with pytest.raises(DataError, match=r'field "test" does not parse'):
         parse_row({**HUMANEVAL, "test": "def check(candidate:\n"})
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({**HUMANEVAL, "test": "def chk(candidate):\n    pass\n"}, "no function check"),
+        (
+            {**MBPP, "test_list": ["assert inc(1)==2", "assert inc(2 == 3"]},
+            "'assert inc.2 == 3' does",
+        ),
+        ({**MBPP, "test_setup_code": "import"}, "the code before the tests does not parse"),
+        ({**MBPP, "code": "def inc(x) return x"}, 'field "code" does not parse'),
+    ],
+)
+def test_every_test_of_a_published_form_must_be_able_to_run(row, problem):
+    with pytest.raises(DataError, match=problem):
+        parse_row(row)
 
 
 DATA = Path(os.environ.get("TRILLIUM_DATA", Path(__file__).parents[4] / "shared" / "data"))
