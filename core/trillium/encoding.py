@@ -18,7 +18,7 @@ from trillium.trees import TokenPath
 class EncodedRow:
     """Hold the paths of one row and whether a token straddles the end of its prompt.
 
-    `steps` count the scored tokens of each span of each path.
+    `steps` count the scored tokens of each span of each path, a scored prompt's before them.
     """
 
     paths: tuple[TokenPath, ...]
@@ -66,11 +66,15 @@ class Encoder:
         if len(starts) == 1:
             first = min(path[0][0] for path in spans if path)
             spans = [[(first, path[0][1]), *path[1:]] if path else [] for path in spans]
-        paths = tuple(self._path(path, own) for path, own in zip(row, spans, strict=True))
         is_merged = any(
             own and own[0][0] < len(self._ids[path.text[: path.spans[0][0]]])
             for path, own in zip(row, spans, strict=True)
         )
+        spans = [
+            [(0, own[0][0]), *own] if path.scores_prompt and own else own
+            for path, own in zip(row, spans, strict=True)
+        ]
+        paths = tuple(self._path(path, own) for path, own in zip(row, spans, strict=True))
         steps = tuple(
             _count_scored(encoded, own, skipped=len(encoded.ids) - len(self._ids[path.text]))
             for path, own, encoded in zip(row, spans, paths, strict=True)
@@ -100,31 +104,40 @@ class Encoder:
 
 
 def truncate(
-    paths: Sequence[TokenPath], *, max_length: int, policy: Truncation, keep_first: bool
+    paths: Sequence[TokenPath],
+    *,
+    max_length: int,
+    policy: Truncation,
+    keep_first: bool,
+    n_prompt: Sequence[int] | None = None,
 ) -> tuple[TokenPath, ...] | None:
     """Cut the paths of one row to `max_length` tokens; None when the policy drops the row.
 
-    `keep_start` cuts each path's end. `keep_end` cuts the start of what comes before the first
-    scored token, equally in all paths so that they keep one prompt, and leaves replies whole;
-    `keep_first` saves the first token (BOS). A row is dropped when a path would lose all its
-    scored tokens.
+    `keep_start` cuts each path's end. `keep_end` cuts the start of what comes before the reply,
+    equally in all paths so that they keep one prompt, and leaves replies whole; `keep_first` saves
+    the first token (BOS). A reply begins at the first scored token, or after as many as `n_prompt`
+    says belong to the prompt. A row is dropped when a path would lose its whole reply.
     """
     excess = max(len(path.ids) for path in paths) - max_length
     if excess <= 0:
         return tuple(paths)
+    n_before = n_prompt or [0] * len(paths)
+    starts = [path.scored.index(True) + n for path, n in zip(paths, n_before, strict=True)]
     if policy == "keep_start":
         cut = tuple(TokenPath(p.ids[:max_length], p.scored[:max_length]) for p in paths)
-        return cut if all(path.n_scored for path in cut) else None
+        has_replies = all(any(p.scored[start:]) for p, start in zip(cut, starts, strict=True))
+        return cut if has_replies else None
     # One context token stays, so that the first scored token is predicted from something.
     n_shared = min(common_length(paths[0].ids, path.ids) for path in paths)
-    removable = min(n_shared, *(path.scored.index(True) for path in paths)) - 1
+    removable = min(n_shared, *starts) - 1
     if policy == "drop" or excess > removable:
         return None
     kept = 1 if keep_first else 0
     return tuple(
         TokenPath(
             path.ids[:kept] + path.ids[excess + kept :],
-            path.scored[:kept] + path.scored[excess + kept :],
+            # Nothing predicts what is now the very first token.
+            (False, *(path.scored[:kept] + path.scored[excess + kept :])[1:]),
         )
         for path in paths
     )
@@ -133,8 +146,15 @@ def truncate(
 def _count_scored(
     path: TokenPath, spans: Sequence[tuple[int, int]], *, skipped: int
 ) -> tuple[int, ...]:
-    """Return the scored tokens in each span; `skipped` tokens stand in front of the text."""
-    return tuple(sum(path.scored[skipped + start : skipped + end]) for start, end in spans)
+    """Return the scored tokens in each span; `skipped` tokens stand in front of the text.
+
+    What two spans share counts in the first.
+    """
+    counts, done = [], 0
+    for start, end in spans:
+        counts.append(sum(path.scored[skipped + max(start, done) : skipped + end]))
+        done = max(done, end)
+    return tuple(counts)
 
 
 def _boundary_texts(path: Rendered) -> Iterable[str]:

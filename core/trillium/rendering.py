@@ -33,12 +33,16 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Rendered:
-    """Hold one path as text; `spans` are the character ranges the policy wrote, in order."""
+    """Hold one path as text; `spans` are the character ranges the policy wrote, in order.
+
+    `scores_prompt`: what stands before the first span counts too, as a step of its own.
+    """
 
     text: str
     spans: tuple[tuple[int, int], ...]
     n_violations: int = 0
     is_plain: bool = False
+    scores_prompt: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,8 @@ class ChatTemplate:
         begun = self.render_prompt(
             talk.prompt, tools=talk.tools, template_kwargs=talk.template_kwargs
         )
-        whole = begun + self._without_stop(text) + (self.stop_text if add_eos else "")
+        said = without_stop(text, self.stop_text)
+        whole = begun + said + (self.stop_text if add_eos else "")
         return Rendered(whole, ((len(begun), len(whole)),))
 
     def render(self, talk: Conversation, turns: ScoredTurns, *, add_eos: bool) -> Rendered:
@@ -195,19 +200,20 @@ class ChatTemplate:
                 return str(self._tokenizer.convert_ids_to_tokens(token))
         return None
 
-    def _without_stop(self, text: str) -> str:
-        """Return a reply without a stop token at its end; raises Unusable for one inside."""
-        if not self.stop_text or self.stop_text not in text:
-            return text
-        bare = text.rstrip().removesuffix(self.stop_text)
-        if self.stop_text in bare:
-            raise Unusable("stop token inside a reply")
-        return bare
-
     def _clean(self, message: Message) -> Message:
         if message.role != "assistant" or not isinstance(message.content, str):
             return message
-        return replace(message, content=self._without_stop(message.content))
+        return replace(message, content=without_stop(message.content, self.stop_text))
+
+
+def without_stop(text: str, stop: str) -> str:
+    """Return a reply without a stop token at its end; raises Unusable for one inside."""
+    if not stop or stop not in text:
+        return text
+    bare = text.rstrip().removesuffix(stop)
+    if stop in bare:
+        raise Unusable("stop token inside a reply")
+    return bare
 
 
 def common_length(one: Sequence[object], other: Sequence[object]) -> int:

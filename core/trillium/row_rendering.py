@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from transformers import PreTrainedTokenizerBase
 
 from trillium.record_texts import Reply
-from trillium.records import Row
-from trillium.rendering import ChatTemplate, Conversation, Rendered
+from trillium.records import Row, TrajectoryRow
+from trillium.rendering import ChatTemplate, Conversation, Rendered, without_stop
 from trillium.search_records import Step, TreeRow
 from trillium.tokenize_config import ScoredTurns
 
@@ -16,8 +16,8 @@ from trillium.tokenize_config import ScoredTurns
 class Sample:
     """Hold a row as the replies that make its paths, and a label value per path.
 
-    A search row has no replies: its steps make the paths. `scores_prompt`: the prompt counts too,
-    as a step before the reply.
+    A search row has no replies: its steps make the paths. The steps of a trajectory are its scored
+    turns. `scores_prompt`: the prompt counts too, as a step before the reply.
     """
 
     row: Row
@@ -28,7 +28,7 @@ class Sample:
     @property
     def has_steps(self) -> bool:
         """Say whether the paths are cut into steps."""
-        return self.scores_prompt or isinstance(self.row, TreeRow)
+        return self.scores_prompt or isinstance(self.row, TreeRow | TrajectoryRow)
 
 
 class RowRenderer:
@@ -48,9 +48,7 @@ class RowRenderer:
         if isinstance(sample.row, TreeRow):
             return self._render_search(sample.row)
         rendered = [self._render_reply(sample.row, reply) for reply in sample.replies]
-        if sample.scores_prompt:
-            return [replace(r, spans=((0, r.spans[0][0]), *r.spans)) for r in rendered]
-        return rendered
+        return [replace(each, scores_prompt=sample.scores_prompt) for each in rendered]
 
     def _chat(self) -> ChatTemplate:
         self._template = self._template or ChatTemplate(self._tokenizer)
@@ -63,7 +61,8 @@ class RowRenderer:
         prompt, completion = reply.prompt, reply.completion
         if isinstance(prompt, str):
             assert isinstance(completion, str)
-            text = prompt + _ended(completion, self._eos() if self._add_eos else "")
+            said = without_stop(completion, self._eos())
+            text = prompt + said + (self._eos() if self._add_eos else "")
             return Rendered(text, ((len(prompt), len(text)),), is_plain=True)
         turns = () if isinstance(completion, str) else completion
         talk = Conversation(prompt, turns, row.tools, row.template_kwargs)
@@ -94,8 +93,9 @@ class RowRenderer:
 
 
 def _ended(text: str, stop: str) -> str:
-    """Add the stop token to a text that does not end with it."""
-    return text if text.endswith(stop) else text + stop
+    """Add the stop token to a text that does not end with it; nothing follows it then."""
+    bare = text.rstrip()
+    return bare if stop and bare.endswith(stop) else text + stop
 
 
 def _lineage(row: TreeRow, leaf: int) -> list[Step]:

@@ -124,7 +124,8 @@ def _read_lines(path: Path) -> Iterator[tuple[int, object]]:
 
 def _parse_line(line: bytes) -> object:
     try:
-        record: object = json.loads(line)
+        # Bytes would be decoded with halves of characters let through.
+        record: object = json.loads(line.decode("utf-8-sig"))
         if b"\\u" in line:
             json.dumps(record, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

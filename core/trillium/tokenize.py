@@ -27,7 +27,7 @@ from trillium.records import (
 from trillium.rendering import ChatTemplate, Rendered, Unusable
 from trillium.row_rendering import RowRenderer, Sample
 from trillium.search_records import TreeRow
-from trillium.tokenize_config import TokenizeConfig
+from trillium.tokenize_config import TokenizeConfig, Truncation
 from trillium.tokenize_report import TOO_LONG, Ledger, TokenizeReport
 from trillium.trees import TokenPath, TokenTree
 
@@ -104,7 +104,10 @@ def tokenize_rankings(
 def tokenize_trajectories(
     rows: Sequence[TrajectoryRow], tokenizer: PreTrainedTokenizerBase, config: TokenizeConfig
 ) -> TokenizedDataset:
-    """Make trees of one path whose mask has holes for what tools and users said."""
+    """Make trees of one path whose mask has holes for what tools and users said.
+
+    Its steps are the scored turns.
+    """
     samples = []
     for row in rows:
         first = next(i for i, message in enumerate(row.messages) if message.role == "assistant")
@@ -168,7 +171,7 @@ def _tokenize(
         fitted = _fit(sample, row, config, ledger, tokenizer)
         if fitted is None:
             continue
-        steps = _cut_steps(row.steps, fitted) if sample.has_steps else ()
+        steps = _cut_steps(row.steps, fitted, config.truncation) if sample.has_steps else ()
         try:
             trees.append(_grow(sample, fitted, labels, columns, steps))
         except DataError as error:
@@ -200,6 +203,7 @@ def _fit(
             max_length=config.max_length,
             policy=config.truncation,
             keep_first=whole[0].ids[0] == tokenizer.bos_token_id or whole != row.paths,
+            n_prompt=[counts[0] for counts in row.steps] if sample.scores_prompt else None,
         )
     if paths is None:
         ledger.drop(sample.row, TOO_LONG)
@@ -228,16 +232,17 @@ def _share_start(
 
 
 def _cut_steps(
-    steps: Sequence[tuple[int, ...]], paths: Sequence[TokenPath]
+    steps: Sequence[tuple[int, ...]], paths: Sequence[TokenPath], truncation: Truncation
 ) -> tuple[tuple[int, ...], ...]:
-    """Shorten steps to the scored tokens that truncation left."""
+    """Shorten steps to the scored tokens that truncation left: the last ones, or the first."""
+    order = -1 if truncation == "keep_end" else 1
     cut = []
     for counts, path in zip(steps, paths, strict=True):
         left, kept = path.n_scored, []
-        for count in counts:
+        for count in counts[::order]:
             kept.append(min(count, left))
             left -= kept[-1]
-        cut.append(tuple(kept))
+        cut.append(tuple(kept[::order]))
     return tuple(cut)
 
 

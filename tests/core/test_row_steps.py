@@ -1,14 +1,21 @@
 """Paths cut into steps, replies beside a pair, and prompts that differ: what richer rows become."""
 
 import pytest
+from tokenizers import models
 from trillium.errors import DataError
 from trillium.layouts import collate
 from trillium.policies.tiny import tiny_tokenizer
 from trillium.record_texts import Reply
-from trillium.records import CompletionRow, PairRow, RankingRow
+from trillium.records import CompletionRow, PairRow, RankingRow, TrajectoryRow
 from trillium.rowfiles import load_rows, parse_rows, save_rows
 from trillium.search_records import Step, TreeRow
-from trillium.tokenize import TokenizeConfig, tokenize_completions, tokenize_pairs, tokenize_trees
+from trillium.tokenize import (
+    TokenizeConfig,
+    tokenize_completions,
+    tokenize_pairs,
+    tokenize_trajectories,
+    tokenize_trees,
+)
 from trillium.trees import TokenPath, TokenTree
 
 TOKENIZER = tiny_tokenizer()
@@ -127,3 +134,64 @@ def test_a_ranking_may_come_with_labels_alone() -> None:
     (row,) = parse_rows([record], RankingRow, where="rows")
     assert row.labels == {"label": (0.9, 0.1)}
     assert row.to_record()["labels"] == [0.9, 0.1]
+
+
+def test_replies_start_at_the_same_token_when_their_prompt_is_scored_too() -> None:
+    """With a merge of "p" and "c", "pp"+"c" becomes p,pc: both replies start after the first p."""
+    tokenizer = tiny_tokenizer()
+    vocabulary = tokenizer.get_vocab()
+    vocabulary["pc"] = len(vocabulary)
+    tokenizer.backend_tokenizer.model = models.BPE(vocab=vocabulary, merges=[("p", "c")])
+    row = pair(prompt="qpp", chosen="c", rejected="d")
+    dataset = tokenize_pairs([row], tokenizer, CONFIG, scores_prompt=True)
+    assert dataset.report.n_merged_boundaries == 1
+    assert dataset.trees[0].steps == ((1, 2), (1, 3))
+
+
+@pytest.mark.parametrize(
+    ("max_length", "kept", "steps"),
+    [(6, "k yes<|im_end|>", ((1, 4), (1, 3))), (5, " yes<|im_end|>", ((0, 4), (0, 3)))],
+)
+def test_keep_end_cuts_a_scored_prompt_and_takes_its_loss_off_the_first_step(
+    max_length, kept, steps
+) -> None:
+    row = pair(prompt="ask ", chosen="yes", rejected="no")
+    config = TokenizeConfig(max_length=max_length, truncation="keep_end")
+    (tree,) = tokenize_pairs([row], TOKENIZER, config, scores_prompt=True).trees
+    assert TOKENIZER.decode(tree.path(0).ids) == kept
+    assert tree.steps == steps
+    assert not tree.path(0).scored[0]
+
+
+@pytest.mark.parametrize(("truncation", "max_length"), [("keep_end", 4), ("keep_start", 4)])
+def test_a_scored_prompt_does_not_stand_for_a_reply_that_would_be_cut(
+    truncation, max_length
+) -> None:
+    row = pair(prompt="ask ", chosen="yes", rejected="no")
+    config = TokenizeConfig(max_length=max_length, truncation=truncation)
+    with pytest.raises(DataError, match="1 too long"):
+        tokenize_pairs([row], TOKENIZER, config, scores_prompt=True)
+
+
+def test_the_steps_of_a_trajectory_are_its_scored_turns() -> None:
+    """The second turn scores two ranges that overlap; each token counts once."""
+    talk = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "ab", "scored": True},
+        {"role": "user", "content": "r"},
+        {"role": "assistant", "content": "cdef", "scored": [[0, 2], [1, 3]]},
+    ]
+    (row,) = parse_rows([{"messages": talk, "reward": 1}], TrajectoryRow, where="rows")
+    (tree,) = tokenize_trajectories([row], TOKENIZER, CONFIG).trees
+    assert tree.steps == ((3, 5),)
+    config = TokenizeConfig(scored_turns="explicit")
+    (tree,) = tokenize_trajectories([row], TOKENIZER, config).trees
+    assert tree.steps == ((3, 2, 1),)
+
+
+def test_a_search_path_that_ends_in_a_stop_token_and_a_line_break_gets_no_second() -> None:
+    steps = (Step("one.", -1), Step("two.<|im_end|>\n", 0))
+    row = TreeRow(prompt="q", steps=steps, leaves=(1,))
+    (tree,) = tokenize_trees([row], TOKENIZER, CONFIG).trees
+    assert scored_text(tree.path(0)) == "one.two.<|im_end|>"
+    assert tree.steps == ((4, 5),)

@@ -171,6 +171,23 @@ def test_hostile_lines_are_told_like_any_other_mistake(
     assert str(caught.value) == f"{path}:1: {sentence}"
 
 
+def test_half_a_character_in_raw_bytes_names_its_line_and_a_byte_order_mark_is_read(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    good = b'\xef\xbb\xbf{"prompt": "p", "chosen": "c", "rejected": "r"}\n'
+    path.write_bytes(good)
+    assert load_rows(path, PairRow)[0].chosen == "c"
+    path.write_bytes(good + b'{"prompt": "p", "chosen": "\xed\xa0\x80", "rejected": "r"}\n')
+
+    with pytest.raises(DataError) as caught:
+        load_rows(path, PairRow)
+
+    assert str(caught.value) == (
+        f"{path}:2: is not UTF-8 (invalid continuation byte, byte 27); save the file as UTF-8"
+    )
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
 def test_another_encoding_is_named_once(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "pairs.jsonl"

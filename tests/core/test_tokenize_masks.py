@@ -60,6 +60,20 @@ def test_t1_a_stop_token_already_in_the_reply_is_not_doubled(name: str) -> None:
     assert doubled.path(0) == clean.path(0)
 
 
+@pytest.mark.parametrize("add_eos", [True, False])
+def test_t1_a_plain_reply_has_one_stop_token_as_well(add_eos: bool) -> None:
+    tokenizer, config = tiny_tokenizer(), TokenizeConfig(add_eos=add_eos)
+    clean, doubled, broken = (
+        PairRow(id=ending, prompt="p", chosen="yes" + ending, rejected="no")
+        for ending in ("", "<|im_end|>\n", "<|im_end|>x")
+    )
+
+    dataset = tokenize_pairs([clean, doubled, broken], tokenizer, config)
+
+    assert dataset.trees[0].path(0) == dataset.trees[1].path(0)
+    assert dataset.report.dropped == {"stop token inside a reply": ("<|im_end|>x",)}
+
+
 def test_t1_a_stop_token_inside_a_reply_drops_the_row_and_counts_it() -> None:
     rows = [chat_pair("a<|im_end|>b"), chat_pair()]
 

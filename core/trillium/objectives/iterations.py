@@ -7,7 +7,6 @@ adapters chase each other. The losses that the recipes minimise live in the othe
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -158,14 +157,3 @@ def ofs_losses(
         fast=dpo(fast, reference, beta=beta) + alpha * fast_chase,
         slow=dpo(slow, reference, beta=beta) - alpha * slow_chase,
     )
-
-
-def cofs_combination(
-    adapters: Float[Tensor, "domain *shape"], coefficients: Float[Tensor, " domain"]
-) -> Float[Tensor, "*shape"]:
-    """Return the linear combination of the fast adapters of several domains (COFS-DPO).
-
-    The coefficients are searched on a small memory of the earlier domains.
-    """
-    combined: Float[Tensor, "*shape"] = torch.tensordot(coefficients, adapters, dims=1)
-    return combined

@@ -2,7 +2,7 @@
 
 base          the policy's own base model, its adapters off
 adapter:PATH  another adapter on the same base, loaded once beside the policy's
-snapshot      a frozen copy of the policy's adapter, from now or from the previous round
+snapshot      a frozen copy of the policy's adapter as it is when the reference is made
 
 No reference needs a second base model. `CachedReference` puts the cache in front of any of them.
 """
@@ -27,7 +27,6 @@ from trillium.policies.adapters import (
     copy_adapter,
     has_effect,
     load_second_adapter,
-    mix_adapter,
     using_adapter,
 )
 from trillium.scoring.cache import LogpCache, record_key
@@ -93,19 +92,13 @@ class LiveReference:
         self._adapter = adapter
         self._description = description
         self._weights = weights or (lambda: fingerprint_base(policy))
-        self._digest: str | None = None
 
     @cached_property
-    def _base(self) -> str:
-        return self._weights()
-
-    @property
     def identity(self) -> str:
         """Name base weights, quantisation, dtype and the reference's adapter; nothing else."""
-        if self._digest is None:
-            name = self._adapter
-            self._digest = "base" if name is None else adapter_digest(self._policy, name)
-        return hash_json({"base": self._base, "adapter": self._digest})
+        name = self._adapter
+        digest = "base" if name is None else adapter_digest(self._policy, name)
+        return hash_json({"base": self._weights(), "adapter": digest})
 
     def describe(self) -> str:
         """Say which model this is."""
@@ -168,16 +161,6 @@ class SnapshotReference(LiveReference):
         """Copy the policy's adapter as it is now."""
         super().__init__(policy, "snapshot", "snapshot of the policy's adapter", weights=weights)
         copy_adapter(self._policy, POLICY_ADAPTER, "snapshot")
-
-    def take(self) -> None:
-        """Replace the copy by the policy's adapter as it is now: the next round begins."""
-        self._digest = None
-        copy_adapter(self._policy, POLICY_ADAPTER, "snapshot")
-
-    def follow(self, *, decay: float) -> None:
-        """Move towards the policy: copy = decay * copy + (1 - decay) * policy."""
-        self._digest = None
-        mix_adapter(self._policy, POLICY_ADAPTER, "snapshot", decay=decay)
 
 
 class CachedReference:

@@ -22,7 +22,9 @@ from trillium.files import hash_json, hash_path, remove
 from trillium.mismatch import pair_mismatched
 from trillium.objectives.configs import ObjectiveConfig
 from trillium.objectives.table import needs_of
+from trillium.policies.adapters import adapter_digest
 from trillium.progress import Progress
+from trillium.scoring.fingerprint import fingerprint_base
 from trillium.scoring.layout import choose_layout
 from trillium.scoring.reference import CachedReference, ReferenceProvider
 from trillium.training.budget import plan_budget
@@ -72,17 +74,19 @@ def align(
     title: str = "align",
     callbacks: Sequence[TrainerCallback] = (),
     heads_from: Path | None = None,
+    base: str | None = None,
 ) -> AlignResult:
     """Train `policy` on `trees` and save its adapter to `output/adapter`, heads beside it.
 
     Killed at any moment and called again it ends in the same bytes (CPU, one process). `held_out`
     is evaluated every `train.eval_steps`; `callbacks` see what transformers' callbacks see. Heads
-    go on from those in the folder `heads_from`, where it is given.
+    go on from those in the folder `heads_from`, where it is given. `base` names the base's weights
+    where the caller knows their name; without it they are hashed, unless a reference names them.
     Raises DataError or ConfigError for trees that do not fit the objective, BackendError for a loss
     that is not finite and for a full disk.
     """
     check_fit(config.objective, trees, config.train, n_held_out=len(held_out))
-    task, train = _plan(config, trees, policy, reference, held_out)
+    task, train = _plan(config, trees, policy, reference, held_out, base)
     output.mkdir(parents=True, exist_ok=True)
     if isinstance(task.reference, CachedReference) and reads_cache(config.objective):
         device = next(policy.parameters()).device
@@ -133,6 +137,7 @@ def _plan(
     policy: nn.Module,
     reference: ReferenceProvider | None,
     held_out: Sequence[TokenTree],
+    base: str | None,
 ) -> tuple[Task, TrainConfig]:
     """Choose layout and row batches, and name the run by what it trains on."""
     needs = needs_of(config.objective)
@@ -153,7 +158,7 @@ def _plan(
         reference=reference if needs.reference else None,
         collator=collator,
         order=config.train.order,
-        identity=_identify(config, [*trees, *held_out], reference),
+        identity=_identify(config, [*trees, *held_out], policy, reference, base),
         keep_checkpoints=config.train.keep_checkpoints,
         starts_at_reference=reference is not None and reference.equals(policy),
     )
@@ -261,9 +266,16 @@ def _make_samples(
 
 
 def _identify(
-    config: AlignConfig, trees: Sequence[TokenTree], reference: ReferenceProvider | None
+    config: AlignConfig,
+    trees: Sequence[TokenTree],
+    policy: nn.Module,
+    reference: ReferenceProvider | None,
+    base: str | None,
 ) -> str:
     """Name what is trained on what, and how; anything else must not continue its checkpoints."""
+    # The name of a reference has that of the base, which is the policy's own.
+    if base is None and reference is None:
+        base = fingerprint_base(policy)
     return hash_json(
         {
             "config": config.model_dump(mode="json"),
@@ -276,6 +288,8 @@ def _identify(
                 ]
                 for tree in trees
             ],
+            "base": base,
+            "start": adapter_digest(policy),
             "reference": None if reference is None else reference.identity,
         }
     )

@@ -5,6 +5,7 @@ Each argument that a row of the table calls `computed` has its maker in `MAKERS`
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -54,6 +55,11 @@ class Passes:
         """Return the place of a further path among those of its tree."""
         return 2 + self.needs.paths.index(name)
 
+    @cached_property
+    def common_mask(self) -> PairTokens:
+        """Return the mask of both uses, made once: the dropout of another would differ."""
+        return _mapo_mask(self) if _settings(self).masks == "mapo" else _learned_mask(self, "mask")
+
 
 def alternate(
     values: Float[Tensor, " path"], counts: Int[Tensor, " path"] | None = None
@@ -86,12 +92,12 @@ def _entry_steps(rows: TreeBatch) -> Int[Tensor, " entry"]:
 def sum_steps(
     passes: Passes, values: Float[Tensor, "slot *axis"]
 ) -> Float[Tensor, "path step *axis"]:
-    """Return the sums of a slot statistic over each step of each path."""
+    """Return the sums of a slot statistic over each step of each path, added up in float64."""
     rows = passes.rows
     size = step_counts(rows).shape
-    sums = values.new_zeros(size.numel(), *values.shape[1:])
-    sums = sums.index_add(0, _entry_steps(rows), values[rows.entry_slot])
-    return sums.reshape(*size, *values.shape[1:])
+    sums = values.new_zeros(size.numel(), *values.shape[1:], dtype=torch.float64)
+    sums = sums.index_add(0, _entry_steps(rows), values[rows.entry_slot].double())
+    return sums.reshape(*size, *values.shape[1:]).to(precise_dtype(values.dtype))
 
 
 def _policy_prompt(passes: Passes) -> PairLogps:
@@ -153,20 +159,34 @@ def _forward_kl(passes: Passes) -> Float[Tensor, "row token"]:
 
 def _mask(use: str) -> Callable[[Passes], PairTokens]:
     def make(passes: Passes) -> PairTokens:
-        assert passes.layers is not None
-        layers = passes.layers.to(precise_dtype(passes.layers.dtype))
-        rows, heads = passes.rows, heads_of(passes.policy)
-        settings = passes.objective
-        assert isinstance(settings, SparsePOConfig)
-        if settings.masks == "mapo":
-            # A layer counts by its mean activation, so its width need not be padded.
-            activation = layers.mean(-1, keepdim=True)
-            return _pair_tokens(mapo_mask(pad_paths(activation, rows), scored_places(rows)))
-        module = heads["mask" if settings.masks == "common" else use]
-        is_scored = torch.ones(1, len(layers), dtype=torch.bool, device=rows.target.device)
-        return _pair_tokens(pad_paths(module(layers[None], is_scored)[0], rows))
+        is_own = _settings(passes).masks == "independent"
+        return _learned_mask(passes, use) if is_own else passes.common_mask
 
     return make
+
+
+def _learned_mask(passes: Passes, head: str) -> PairTokens:
+    layers = _precise_layers(passes)
+    is_scored = torch.ones(1, len(layers), dtype=torch.bool, device=layers.device)
+    mask = heads_of(passes.policy)[head](layers[None], is_scored)[0]
+    return _pair_tokens(pad_paths(mask, passes.rows))
+
+
+def _mapo_mask(passes: Passes) -> PairTokens:
+    # A layer counts by its mean activation, so its width need not be padded.
+    activation = _precise_layers(passes).mean(-1, keepdim=True)
+    padded = pad_paths(activation, passes.rows)
+    return _pair_tokens(mapo_mask(padded, scored_places(passes.rows)))
+
+
+def _settings(passes: Passes) -> SparsePOConfig:
+    assert isinstance(passes.objective, SparsePOConfig)
+    return passes.objective
+
+
+def _precise_layers(passes: Passes) -> Float[Tensor, "slot layer hidden"]:
+    assert passes.layers is not None
+    return passes.layers.to(precise_dtype(passes.layers.dtype))
 
 
 def _values(passes: Passes) -> Float[Tensor, "row token"]:

@@ -6,7 +6,7 @@ from typing import Literal
 from trillium.errors import ConfigError, DataError
 from trillium.mismatch import reply_of
 from trillium.objectives.batch import Needs, Shape
-from trillium.objectives.configs import ObjectiveConfig
+from trillium.objectives.configs import MODPOConfig, ObjectiveConfig, SPPOConfig
 from trillium.objectives.recipe_configs import (
     DegreeConfig,
     LiPOConfig,
@@ -85,6 +85,12 @@ def check_options(objective: ObjectiveConfig, train: TrainConfig, *, n_held_out:
             f"train.stop_margin is set and objective {objective.name} has no log-ratio margin "
             "(needs pairs and a reference); remove train.stop_margin, or choose another objective"
         )
+    if isinstance(objective, MODPOConfig) and len(objective.w) > 2:
+        raise ConfigError(
+            f"objective.w has {len(objective.w)} weights (rows hold one margin per response, so "
+            "training takes two); set objective.w to the first weight and the sum of the others, "
+            "and give rows the weighted mean of the other margins"
+        )
 
 
 def row_kind(objective: ObjectiveConfig) -> RowKind:
@@ -105,7 +111,13 @@ def value_problems(
             f'field "label" is {label[0]:g} (objective kto needs true or false, 1 or 0); '
             "correct the line"
         )
-    if isinstance(objective, LiPOConfig | TreeTPOConfig) and not all(0 <= x <= 1 for x in label):
+    ranks = labels.get("rank", ()) if _reads_ranks(objective) else ()
+    if not all(1 <= rank <= len(ranks) for rank in ranks):
+        yield (
+            f'field "ranks" is {list(ranks)} (objective {name} needs one number from 1, the best, '
+            f"to {len(ranks)} per response); correct the line"
+        )
+    elif isinstance(objective, LiPOConfig | TreeTPOConfig) and not all(0 <= x <= 1 for x in label):
         yield (
             f'field "labels" is {list(label)} (objective {name} needs one number from 0 to 1 per '
             "response); rescale them, or set objective.labels_from=rewards"
@@ -118,11 +130,13 @@ def value_problems(
             f'field "labels" is {list(label)} (objective lipo with variant softmax shares them '
             "out, so one must be above 0); drop the line, or choose another variant"
         )
-    if isinstance(objective, SRPOConfig) and not 0 <= columns.get("p_win", 0) <= 1:
-        yield (
-            f'field "p_win" is {columns["p_win"]:g} (objective srpo needs a probability, 0 to 1); '
-            "correct the line"
-        )
+    chances = needs_of(objective).columns if isinstance(objective, SRPOConfig | SPPOConfig) else ()
+    for column in chances:
+        if not 0 <= columns.get(column, 0) <= 1:
+            yield (
+                f'field "{column}" is {columns[column]:g} (objective {name} needs a probability, '
+                "0 to 1); correct the line"
+            )
     smoothing = columns.get("label_smoothing", 0)
     if "label_smoothing" in needs_of(objective).columns and not 0 <= smoothing <= 0.5:
         yield (
@@ -141,6 +155,10 @@ def value_problems(
             f'field "degree_label" is {degree:g} (objective spo_degree needs a whole number from 0 '
             f"to {objective.n_degrees - 1}); correct the line, or set objective.n_degrees"
         )
+
+
+def _reads_ranks(objective: ObjectiveConfig) -> bool:
+    return isinstance(objective, LiPOConfig) and objective.labels_from == "ranks"
 
 
 def _check_tree(tree: TokenTree, objective: ObjectiveConfig, needs: Needs) -> None:
@@ -166,7 +184,7 @@ def _check_tree(tree: TokenTree, objective: ObjectiveConfig, needs: Needs) -> No
     if (needs.shape == "steps" or needs.prompts or by_step) and not tree.steps:
         raise DataError(
             f"tree {tree.id}: says nothing of its steps (objective {name} needs the counts of "
-            "scored tokens per step); build it from a search row, or give TokenTree.steps"
+            "scored tokens per step); tokenise it from a row, or give TokenTree.steps"
         )
     for problem in value_problems(objective, tree.labels, tree.columns):
         raise DataError(f"tree {tree.id}: {problem}")

@@ -9,7 +9,6 @@ off: a fresh sample has the same log-probability when it is drawn and when it is
 """
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from trillium.deployment.provenance import warn_unservable
-from trillium.errors import BackendError, DataError
+from trillium.errors import BackendError
 from trillium.files import hash_json
 from trillium.generation.interface import Generator
 from trillium.policies.adapters import adapter_digest, save_adapter
@@ -37,7 +36,7 @@ from trillium.training.journal import Journal, read_metrics
 from trillium.training.online import OnlineConfig, OnlineMethod, OnlineResult
 from trillium.training.online_rollout import Rollout
 from trillium.training.recipes.recipe import Judge
-from trillium.training.round_rows import Candidates, Prompt, hash_prompts
+from trillium.training.round_rows import Candidates, Prompt, check_prompts, hash_prompts
 from trillium.training.rounds import derive_seed
 from trillium.training.sampler import plan_epoch
 from trillium.training.steps import StepCollator
@@ -63,7 +62,7 @@ def train_online(
     Raises DataError when there is no prompt or two share an id, BackendError for a gradient that is
     not finite and for a full disk.
     """
-    _check_prompts(title, prompts)
+    check_prompts(title, prompts)
     output.mkdir(parents=True, exist_ok=True)
     identity = _identify(config, method, prompts, model, judge)
     update = _Update(config, method, model)
@@ -184,18 +183,6 @@ def _measure(candidates: Sequence[Candidates], n_samples: int) -> dict[str, floa
     scores = [score for each in candidates for score in each.scores[:n_samples]]
     lengths = [len(c.ids) for each in candidates for c in each.completions[:n_samples]]
     return {"score": sum(scores) / len(scores), "tokens": sum(lengths) / len(lengths)}
-
-
-def _check_prompts(title: str, prompts: Sequence[Prompt]) -> None:
-    if not prompts:
-        raise DataError(f"{title}: no prompt to answer (needs at least one); check the data")
-    ids = [prompt.id for prompt in prompts]
-    twice = next((id for id, count in Counter(ids).items() if count > 1), None)
-    if twice is not None:
-        raise DataError(
-            f"{title}: {ids.count(twice)} prompts are called {twice} (each needs an id of its "
-            "own); rename them"
-        )
 
 
 def _identify(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from trillium.errors import ConfigError
 from trillium.scoring.layout import evaluating
 from trillium.scoring.reference import ReferenceProvider
-from trillium.scoring.scores import score
+from trillium.scoring.scores import Scores, score
 from trillium.tree_batch import TreeBatch
 
 # Mean |log-ratio| per token that rounding explains when two passes arrange the same rows
@@ -39,6 +39,17 @@ def base_dtype(policy: nn.Module) -> torch.dtype:
     """Return the lowest floating-point precision among the weights."""
     dtypes = {p.dtype for p in policy.parameters() if p.dtype.is_floating_point}
     return min(dtypes, key=lambda dtype: torch.finfo(dtype).bits)
+
+
+def starting_logps(policy: nn.Module, rows: TreeBatch, scores: Scores) -> Float[Tensor, " path"]:
+    """Return what the policy computes before its first step; a second pass where it drops inputs.
+
+    The reference never does, and a trained adapter with dropout computes something else each time.
+    """
+    if not any(isinstance(m, nn.Dropout) and m.training and m.p for m in policy.modules()):
+        return scores.logps
+    with torch.no_grad(), evaluating(policy):
+        return score(policy, rows).logps
 
 
 def check_starts_at_reference(

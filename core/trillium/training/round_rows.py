@@ -4,12 +4,14 @@ JSON lines without clock times, so that the same round writes the same bytes.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from trillium.errors import DataError
 from trillium.files import hash_json, read_rows, write_atomically
 from trillium.generation.interface import Completion
 from trillium.trees import TokenPath, TokenTree
@@ -44,6 +46,19 @@ class Candidates:
         """Return one of the completions, by index, after its prompt, which is not scored."""
         prompt, ids = self.prompt.ids, self.completions[index].ids
         return TokenPath(prompt + ids, (False,) * len(prompt) + (True,) * len(ids))
+
+
+def check_prompts(title: str, prompts: Sequence[Prompt]) -> None:
+    """Raise DataError when there is no prompt or two share an id; `title` says who asks."""
+    if not prompts:
+        raise DataError(f"{title}: no prompt to answer (needs at least one); check the data")
+    ids = [prompt.id for prompt in prompts]
+    twice = next((id for id, count in Counter(ids).items() if count > 1), None)
+    if twice is not None:
+        raise DataError(
+            f"{title}: {ids.count(twice)} prompts are called {twice} (each needs an id of its "
+            "own); rename them"
+        )
 
 
 def hash_prompts(prompts: Sequence[Prompt]) -> str:

@@ -33,7 +33,13 @@ from trillium.training.align import align
 from trillium.training.config import AlignConfig, TrainConfig
 from trillium.training.journal import read_metrics
 from trillium.training.recipes.recipe import Ema, Evaluation, Recipe, Sampled
-from trillium.training.round_rows import hash_prompts, hash_trees, read_trees, write_trees
+from trillium.training.round_rows import (
+    check_prompts,
+    hash_prompts,
+    hash_trees,
+    read_trees,
+    write_trees,
+)
 from trillium.training.round_sampling import (
     generate_stage,
     read_candidates,
@@ -83,13 +89,16 @@ def run_rounds(
     """Do what is missing of all rounds; the adapter that `policy` comes with is the start.
 
     `generator` must sample from `policy` itself. In the end the policy holds the last promotion.
-    Raises ConfigError when a recipe that samples has no generator, and whatever `align` raises.
+    Raises ConfigError when a recipe that samples has no generator, DataError when it has no prompt
+    or two share an id, and whatever `align` raises.
     """
-    if isinstance(recipe.source, Sampled) and generator is None:
-        raise ConfigError(
-            f"recipe {recipe.name}: samples from the policy and has no generator (needs one that "
-            "continues prompts with this policy); pass generator"
-        )
+    if isinstance(recipe.source, Sampled):
+        if generator is None:
+            raise ConfigError(
+                f"recipe {recipe.name}: samples from the policy and has no generator (needs one "
+                "that continues prompts with this policy); pass generator"
+            )
+        check_prompts(f"recipe {recipe.name}", recipe.source.prompts)
     with Run.open(folder, config, seed=config.seed) as run:
         journey = _Journey(recipe, config, policy, run, generator, evaluation)
         rounds = tuple(journey.finish(number) for number in range(recipe.n_rounds))

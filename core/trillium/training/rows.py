@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from trillium.errors import DataError
+from trillium.objectives.batch import Needs
 from trillium.objectives.configs import ObjectiveConfig
 from trillium.objectives.recipe_configs import LiPOConfig, SRPOConfig
 from trillium.objectives.table import needs_of
@@ -82,8 +83,8 @@ def read_trees(
     needs = needs_of(objective)
     match row_kind(objective):
         case "pairs":
-            pairs = _checked(_load(path, objective, PairRow), objective)
-            return tokenize_rows(pairs, objective, config, tokenizer)
+            pairs = [_with_columns(row, needs) for row in _load(path, objective, PairRow)]
+            return tokenize_rows(_checked(pairs, objective), objective, config, tokenizer)
         case "rankings":
             rankings = [_with_labels(row, objective) for row in _load(path, objective, RankingRow)]
             return tokenize_rankings(_checked(rankings, objective), tokenizer, config)
@@ -146,12 +147,11 @@ def _lacks(row: Row, objective: ObjectiveConfig) -> Iterator[str]:
     needs = needs_of(objective)
     columns = {*needs.columns, *needs.behind}
     labels = _labels_of(row)
-    wanted = ", ".join([*needs.labels, *sorted(columns)])
+    wanted = ", ".join(_field(name, objective) for name in [*needs.labels, *sorted(columns)])
     for name in sorted({*needs.labels} - {*labels} | columns - {*row.columns}):
-        field = _ON_DISK.get(name, name) if isinstance(row, RankingRow) else name
         yield (
-            f'field "{field}" is missing or no number (objective {objective.name} needs '
-            f"{wanted}); add it, or choose another objective"
+            f'field "{_field(name, objective)}" is missing or no number (objective '
+            f"{objective.name} needs {wanted}); add it, or choose another objective"
         )
     if isinstance(row, PairRow) and not isinstance(objective, SRPOConfig):
         for name in needs.paths:
@@ -162,6 +162,13 @@ def _lacks(row: Row, objective: ObjectiveConfig) -> Iterator[str]:
                     "objective"
                 )
     yield from value_problems(objective, labels, row.columns)
+
+
+def _field(name: str, objective: ObjectiveConfig) -> str:
+    """Return what a label or column is called in the rows of the objective."""
+    if isinstance(objective, LiPOConfig):
+        return objective.labels_from
+    return _ON_DISK.get(name, name) if row_kind(objective) == "rankings" else name
 
 
 def _labels_of(row: Row) -> Mapping[str, tuple[float, ...]]:
@@ -175,23 +182,36 @@ def _labels_of(row: Row) -> Mapping[str, tuple[float, ...]]:
     return {}
 
 
+def _with_columns(row: PairRow, needs: Needs) -> PairRow:
+    """Read numbers of both sides as columns where the objective takes them as such."""
+    sides = {
+        f"{name}_{side}": value
+        for name, values in row.labels.items()
+        for side, value in zip(("chosen", "rejected"), values, strict=True)
+        if f"{name}_{side}" in needs.columns
+    }
+    return replace(row, columns={**row.columns, **sides})
+
+
 def _with_labels(row: RankingRow, objective: ObjectiveConfig) -> RankingRow:
     """Make the labels of a ranking from its rewards or ranks, when the objective says so.
 
     rewards: mean over the others of sigmoid(r_i - r_j), how often a response wins
     ranks:   (K - rank) / (K - 1), 1 for the best
+
+    A row without what the objective names has no labels then: its own were not asked for.
     """
-    source = objective.labels_from if isinstance(objective, LiPOConfig) else "labels"
-    n = len(row.completions)
-    if source == "rewards" and "reward" in row.labels:
-        rewards = torch.tensor(row.labels["reward"], dtype=torch.float64)
-        wins = (rewards[:, None] - rewards[None, :]).sigmoid().sum(1) - 0.5
-        label = (wins / max(n - 1, 1)).tolist()
-    elif source == "ranks" and "rank" in row.labels:
-        label = [(n - rank) / max(n - 1, 1) for rank in row.labels["rank"]]
-    else:
+    if not isinstance(objective, LiPOConfig) or objective.labels_from == "labels":
         return row
-    return replace(row, labels={**row.labels, "label": tuple(label)})
+    n = len(row.completions)
+    labels = {name: values for name, values in row.labels.items() if name != "label"}
+    if objective.labels_from == "rewards" and "reward" in labels:
+        rewards = torch.tensor(labels["reward"], dtype=torch.float64)
+        wins = (rewards[:, None] - rewards[None, :]).sigmoid().sum(1) - 0.5
+        labels["label"] = tuple((wins / max(n - 1, 1)).tolist())
+    elif objective.labels_from == "ranks" and "rank" in labels:
+        labels["label"] = tuple((n - rank) / max(n - 1, 1) for rank in labels["rank"])
+    return replace(row, labels=labels)
 
 
 def _check_kind(path: Path, objective: ObjectiveConfig) -> None:

@@ -23,6 +23,7 @@ from trillium.policies.tokenizer import load_tokenizer
 from trillium.preview import render_tree
 from trillium.runs import Run, hash_config
 from trillium.scoring.cache import LogpCache
+from trillium.scoring.fingerprint import fingerprint_base
 from trillium.scoring.reference import open_reference
 from trillium.tokenize import TokenizedDataset
 from trillium.tokenize_report import TokenizeReport
@@ -164,8 +165,11 @@ def _align(
             folder=policy.folder,
             ask_all=any_process if processes.shards else bool,
         )
+        base = None
+        if reference is None:
+            base = fingerprint_base(policy.model, folder=policy.folder, cache=cache)
         if processes.shards:
-            # The reference takes its name from whole weights.
+            # The reference takes its name from whole weights, as the base does.
             _ = reference and reference.identity
             shard_base(policy.model)
         say(f"reference: {reference.describe() if reference else 'none'}")
@@ -177,6 +181,7 @@ def _align(
             work,
             held_out=prepared.held_out,
             title="train",
+            base=base,
         )
 
 

@@ -40,6 +40,7 @@ from trillium.training.reference_checks import (
     base_dtype,
     check_starts_at_reference,
     mismatched_logratios,
+    starting_logps,
 )
 from trillium.training.sampler import Split, StepLoader, StepSampler
 from trillium.training.sharding import even_out, is_sharded
@@ -213,9 +214,8 @@ class PrefTrainer(Trainer):
         )
         fixed = found.reference_logps
         if fixed is not None and self.state.global_step == 0 and task.starts_at_reference:
-            scores = found.scores
-            dtype = base_dtype(self.policy)
-            check_starts_at_reference(scores.logps, fixed, scores.lengths, dtype)
+            logps = starting_logps(self.policy, rows, found.scores)
+            check_starts_at_reference(logps, fixed, found.scores.lengths, base_dtype(self.policy))
         losses = evaluate(
             task.objective,
             found.policy,

@@ -4,7 +4,6 @@ from trillium.errors import DataError
 from trillium.objectives.batch import PairLogps
 from trillium.objectives.iterations import (
     apo_accelerated,
-    cofs_combination,
     curry_dpo,
     extrapolated_policy,
     ofs_dpo,
@@ -105,8 +104,3 @@ def test_each_adapter_is_trained_by_its_own_loss_alone() -> None:
         assert not any(gradient.any() for gradient in gradients)
     total = ofs_dpo(FAST, SLOW, REFERENCE, beta=0.3, alpha=0.5)
     torch.testing.assert_close(total, losses.fast + losses.slow)
-
-
-def test_adapters_of_several_domains_are_combined_linearly() -> None:
-    adapters = torch.tensor([[[1.0, 2.0]], [[10.0, 20.0]]])
-    assert cofs_combination(adapters, torch.tensor([0.75, 0.25])).tolist() == [[3.25, 6.5]]

@@ -48,6 +48,10 @@ def _write_further_rows(folder, say, message):
         "degree_label": 2,
         "margin_chosen": 0.1,
         "margin_rejected": 0.0,
+        "p_win_chosen": 0.7,
+        "p_win_rejected": 0.2,
+        "chosen_score": 1.5,
+        "rejected_score": -0.5,
     }
     accompanied = [
         {
@@ -119,6 +123,12 @@ def _write_further_rows(folder, say, message):
         "used": used,
         "supervised": supervised,
         "unlabelled": [{**row, "labels": [2.0] * len(row["rewards"])} for row in ranked],
+        "certain": [{**row, "p_win_chosen": 60} for row in accompanied],
+        "without_source": [
+            {**row, "labels": [0.5] * len(row["ranks"]), "rewards": None, "ranks": None}
+            for row in ranked
+        ],
+        "ranked_from_0": [{**row, "ranks": [r - 1 for r in row["ranks"]]} for row in ranked],
         "verdictless": [{"messages": row["messages"]} for row in used],
     }
     for name, records in files.items():

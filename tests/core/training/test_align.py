@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 from trillium.errors import BackendError, ConfigError, DataError
 from trillium.objectives.configs import DPOConfig, KTOConfig, SimPOConfig
-from trillium.scoring.reference import BaseReference
+from trillium.scoring.reference import BaseReference, SnapshotReference
 from trillium.training.align import AlignConfig, align
 from trillium.training.callbacks import STOP_WINDOW
 from trillium.training.config import TrainConfig
@@ -67,6 +67,35 @@ def test_other_trees_do_not_continue_an_old_checkpoint(pairs, policy, tmp_path, 
         result = align(config, pairs(8, seed=seed), model, BaseReference(model), tmp_path)
     assert "belongs to another configuration or other data" in caplog.text
     assert [row["step"] for row in result.metrics] == [1, 2]
+
+
+@pytest.mark.parametrize("changed", ["base", "start"])
+@pytest.mark.parametrize("objective", [SimPOConfig(), DPOConfig()], ids=lambda each: each.name)
+def test_another_base_or_start_does_not_continue_an_old_checkpoint(
+    objective, changed, pairs, policy, tmp_path, caplog
+):
+    def run(model, folder):
+        reference = BaseReference(model) if objective.name == "dpo" else None
+        result = align(configure(objective), pairs(8), model, reference, tmp_path / folder)
+        return (result.adapter / "adapter_model.safetensors").read_bytes()
+
+    def other():
+        model = policy(spread=0.05 if changed == "start" else 0.0)
+        if changed == "base":
+            with torch.no_grad():
+                model.get_input_embeddings().weight.mul_(1.1)
+        return model
+
+    run(policy(spread=0.0), "same")
+    again = run(other(), "same")
+    assert "belongs to another configuration or other data" in caplog.text
+    assert again == run(other(), "fresh")
+
+
+def test_dropout_makes_no_other_model_of_a_trained_adapter(pairs, policy, tmp_path):
+    model = policy(dropout=0.3)
+    result = align(configure(), pairs(8), model, SnapshotReference(model), tmp_path)
+    assert result.n_steps == 2
 
 
 @pytest.mark.parametrize(

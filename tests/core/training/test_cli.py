@@ -124,6 +124,9 @@ def test_kto_says_when_one_kind_of_label_is_missing(workplace, caplog):
         ("accompanied", "{name: srpo}"),
         ("accompanied", "{name: c3po, kd_lambda: 0.5}"),
         ("accompanied", "{name: spo_degree}"),
+        ("accompanied", "{name: sppo}"),
+        ("accompanied", "{name: gpo}"),
+        ("accompanied", "{name: modpo}"),
         ("accompanied", "{name: tdpo}"),
         ("accompanied", "{name: sparsepo, masks: independent}"),
         ("plain", "{name: dove}"),
@@ -135,6 +138,7 @@ def test_kto_says_when_one_kind_of_label_is_missing(workplace, caplog):
         ("ranked", "{name: pro}"),
         ("searched", "{name: tree_tpo}"),
         ("used", "{name: oreo}"),
+        ("used", "{name: oreo, level: step}"),
         ("supervised", "{name: poft}"),
     ],
 )
@@ -207,6 +211,31 @@ def test_a_dry_run_counts_shows_a_tree_and_starts_nothing(workplace, capsys):
             ["data.path=unlabelled.jsonl", "objective={name: lipo}"],
             DataError,
             r'field "labels" is \[2.0, 2.0\] \(objective lipo needs one number from 0 to 1',
+        ),
+        (
+            ["data.path=without_source.jsonl", "objective={name: lipo, labels_from: ranks}"],
+            DataError,
+            r'field "ranks" is missing or no number \(objective lipo needs ranks\)',
+        ),
+        (
+            ["data.path=without_source.jsonl", "objective={name: lipo, labels_from: rewards}"],
+            DataError,
+            r'field "rewards" is missing or no number \(objective lipo needs rewards\)',
+        ),
+        (
+            ["data.path=ranked_from_0.jsonl", "objective={name: lipo, labels_from: ranks}"],
+            DataError,
+            r'jsonl:1, .*: field "ranks" is \[1.0, 0.0\] \(objective lipo needs one number from 1,',
+        ),
+        (
+            ["data.path=certain.jsonl", "objective={name: sppo}"],
+            DataError,
+            'field "p_win_chosen" is 60 .objective sppo needs a probability, 0 to 1',
+        ),
+        (
+            ["data.path=accompanied.jsonl", "objective={name: modpo, w: [0.4, 0.3, 0.3]}"],
+            ConfigError,
+            "objective.w has 3 weights .rows hold one margin per response",
         ),
         (
             ["data.path=ranked.jsonl"],

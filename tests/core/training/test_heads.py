@@ -4,6 +4,7 @@ from trillium.errors import ConfigError
 from trillium.objectives.configs import DPOConfig
 from trillium.objectives.recipe_configs import DegreeConfig, OREOConfig, SparsePOConfig
 from trillium.policies.adapters import adapter_digest
+from trillium.scoring.reference import BaseReference
 from trillium.training.align import AlignConfig, align
 from trillium.training.config import TrainConfig
 from trillium.training.heads import (
@@ -15,6 +16,8 @@ from trillium.training.heads import (
     load_heads,
     save_heads,
 )
+from trillium.training.inputs import gather
+from trillium.training.steps import StepCollator
 
 
 @pytest.mark.parametrize(
@@ -110,3 +113,13 @@ def heads_state(objective, model):
         for name, head in build_heads(objective, model).items()
         for key, value in head.state_dict().items()
     }
+
+
+@pytest.mark.parametrize("masks", ["common", "mapo"])
+def test_a_common_mask_is_one_mask_under_dropout_too(masks, trees_for, policy):
+    model, objective = policy(), SparsePOConfig(masks=masks, mask_dropout=0.5)
+    rows = next(StepCollator("shared", 3, 4096).batch_rows(trees_for(objective, 4)))
+    with attached(model, build_heads(objective, model)):
+        model.train()
+        found = gather(objective, model, BaseReference(model), rows, tokens_per_path=(5.0,))
+    assert found.computed["mask_u"] is found.computed["mask_d"]

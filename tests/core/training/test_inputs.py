@@ -7,14 +7,17 @@ under float64 weights to 1e-6.
 import pytest
 import torch
 from torch import nn
-from trillium.objectives.table import OBJECTIVES
+from trillium.objectives.configs import SimPOConfig
+from trillium.objectives.table import OBJECTIVES, needs_of
 from trillium.scoring.reference import BaseReference
-from trillium.training.computed import MAKERS
+from trillium.scoring.scores import Scores, count_scored
+from trillium.training.computed import MAKERS, Passes, sum_steps
 from trillium.training.config import TrainConfig, training_arguments
 from trillium.training.heads import attach, build_heads
 from trillium.training.steps import Sample, StepCollator
 from trillium.training.task import Task
 from trillium.training.trainer import PrefTrainer
+from trillium.trees import TokenPath, TokenTree
 
 from .pure_steps import CASES, Step
 
@@ -81,3 +84,18 @@ def test_a_trained_step_is_the_pure_function(
 def test_every_computed_argument_has_a_maker_and_every_maker_an_argument():
     declared = {name for row in OBJECTIVES.values() for name in row.needs.computed}
     assert declared == set(MAKERS)
+
+
+def test_the_sums_of_long_steps_are_rounded_once(policy):
+    size = 6000
+    ids = tuple(5 + index % 200 for index in range(size + 1))
+    path = TokenPath(ids, (False,) + (True,) * size)
+    tree = TokenTree.from_paths("long", [path], steps=((size - 10, 10),))
+    rows = next(StepCollator("shared", 3, 10_000).batch_rows([tree]))
+    values = -6 * torch.rand(len(rows.target), generator=torch.Generator().manual_seed(0))
+    scores = Scores(values.sum()[None], count_scored(rows), {"logp": values})
+    needs = needs_of(SimPOConfig())
+    passes = Passes(SimPOConfig(), needs, policy(), rows, scores, None, None, None, ())
+    ordered = values[rows.entry_slot].double()
+    expected = torch.stack([ordered[:-10].sum(), ordered[-10:].sum()]).float()
+    assert torch.equal(sum_steps(passes, values), expected[None])

@@ -11,12 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from trillium.errors import ConfigError
+from trillium.errors import ConfigError, DataError
+from trillium.generation.in_process import TransformersGenerator
+from trillium.generation.interface import SamplingConfig
 from trillium.manifest import read_manifest
 from trillium.objectives.configs import DPOConfig
 from trillium.policies.adapters import adapter_digest, adapter_parameters
+from trillium.policies.tiny import tiny_tokenizer
 from trillium.training.config import TrainConfig
 from trillium.training.recipes.recipe import Ema, Evaluation, Recipe, SameTrees
+from trillium.training.recipes.self_play import WinProbability, sppo
+from trillium.training.round_rows import Prompt
 from trillium.training.rounds import RoundsConfig, derive_seed, run_rounds
 
 # Every training ends in a full collection, most of whose time goes into the imported libraries.
@@ -96,6 +101,26 @@ def test_finished_rounds_are_read_and_a_changed_measure_measures_again(pairs, po
     run_rounds(recipe, CONFIG, policy(), tmp_path, evaluation=Evaluation("norm 2", measure))
     assert calls == calls[:2] * 2
     assert first[0].evaluation["norm"] != first[1].evaluation["norm"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "sentence"),
+    [("aab", "recipe sppo: 2 prompts are called a"), ("", "recipe sppo: no prompt to answer")],
+)
+def test_prompts_are_checked_before_anything_is_sampled(ids, sentence, policy, tmp_path):
+    prompts = tuple(Prompt(id, (5, 6 + place)) for place, id in enumerate(ids))
+    model = policy()
+    generator = TransformersGenerator(model, tiny_tokenizer(), max_rows=8)
+    judge = WinProbability("even", lambda *_: 0.5)
+    with pytest.raises(DataError, match=sentence):
+        run_rounds(
+            sppo(prompts, SamplingConfig(n_samples=2), judge, n_rounds=1),
+            CONFIG,
+            model,
+            tmp_path,
+            generator=generator,
+        )
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_longer_recipe_continues_a_shorter_one(pairs, policy, tmp_path):

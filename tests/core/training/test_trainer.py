@@ -27,10 +27,11 @@ from trillium.objectives.recipe_configs import (
 )
 from trillium.objectives.table import needs_of
 from trillium.scoring.reference import BaseReference
+from trillium.scoring.scores import score
 from trillium.training.config import TrainConfig, training_arguments
 from trillium.training.heads import attach, build_heads, heads_of
 from trillium.training.journal import read_evaluations, read_metrics
-from trillium.training.reference_checks import check_starts_at_reference
+from trillium.training.reference_checks import check_starts_at_reference, starting_logps
 from trillium.training.steps import Sample, StepCollator
 from trillium.training.task import Task
 from trillium.training.trainer import PrefTrainer
@@ -181,11 +182,27 @@ def test_a_policy_that_equals_its_reference_starts_at_ln2(pairs, policy, tmp_pat
     assert loss.item() == pytest.approx(math.log(2), abs=1e-6)
 
 
-def test_a_policy_that_only_claims_to_equal_its_reference_is_refused(pairs, policy, tmp_path):
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_policy_that_only_claims_to_equal_its_reference_is_refused(
+    dropout, pairs, policy, tmp_path
+):
     samples = [Sample(tree) for tree in pairs(8)]
-    trainer = build(policy(), samples, DPOConfig(), tmp_path, starts_at_reference=True)
+    trainer = build(
+        policy(dropout=dropout), samples, DPOConfig(), tmp_path, starts_at_reference=True
+    )
     with pytest.raises(ConfigError, match="before the first step the policy differs"):
         first_step(trainer)
+
+
+def test_only_dropout_costs_the_first_step_another_pass(pairs, policy):
+    rows = next(StepCollator("shared", 3, 4096).batch_rows(pairs(2)))
+    for dropout in (0.0, 0.3):
+        model = policy(dropout=dropout).train()
+        scores = score(model, rows)
+        logps = starting_logps(model, rows, scores)
+        assert (logps is scores.logps) == (dropout == 0.0)
+        assert model.training
+        assert torch.equal(logps, score(model.eval(), rows).logps)
 
 
 def test_rounding_on_one_short_path_is_no_other_model():
@@ -281,8 +298,6 @@ def test_kto_may_be_shuffled_and_its_reference_point_is_of_the_whole_step(
     collator = StepCollator("padded", 3, 4096)
     rows = next(collator.batch_rows([sample.mismatched for sample in samples]))
     with torch.no_grad():
-        from trillium.scoring.scores import score
-
         expected = (score(model, rows).logps - reference.logps(rows)).mean().clamp(min=0)
     torch.testing.assert_close(trainer._totals.kl, expected, rtol=1e-4, atol=1e-5)
 

@@ -68,10 +68,12 @@ def score_aligned(
 
     Each model reads a row with its own tokenizer and template; means per token make their scores
     comparable. A row that any of them cannot take is dropped and counted. What was scored before is
-    read from `run`. Raises DataError when there is no model, or no row is left.
+    read from `run`. Raises DataError when there is no model, different rows share an id, or no row
+    is left.
     """
     if not models:
         raise DataError("poft: no aligned model was given (needs one or more); pass them")
+    _check_ids(rows)
     stages = [_score(config, rows, model, run, number) for number, model in enumerate(models)]
     output = "rows.jsonl"
     inputs = {f"scores_{n}": stage.hash for n, stage in enumerate(stages)}
@@ -119,6 +121,17 @@ def train_poft(
     trees = tokenize_labelled(scored, tokenizer, config.tokenize).trees
     plan = AlignConfig(objective=config.objective, train=config.train)
     return align(plan, trees, policy, None, folder / "policy", title="poft")
+
+
+def _check_ids(rows: Sequence[LabelledRow]) -> None:
+    """Raise DataError for one id of different rows; rows that are equal have one score anyway."""
+    first: dict[str, LabelledRow] = {}
+    for row in rows:
+        if row != first.setdefault(row.id, row):
+            raise DataError(
+                f"poft: {first[row.id].place} and {row.place} are different rows called {row.id} "
+                "(each needs an id of its own); rename one, or leave the ids out"
+            )
 
 
 def _score(

@@ -60,6 +60,15 @@ class Streams:
     out_of_scope: tuple[Reply, ...]
     n_unchanged: int = field(default=0)
 
+    def __post_init__(self) -> None:
+        """Raise DataError for a stream without an answer: each row takes one of every stream."""
+        for name in _ASK:
+            if not getattr(self, name):
+                raise DataError(
+                    f"feedback: the stream {name} has no answer (needs at least one that is not "
+                    "blank); ask for more requests, or take a policy that answers them"
+                )
+
     def rows(self) -> list[PairRow]:
         """Return one row per pair, each with an answer of the other streams, which take turns."""
         n_rows = max(map(len, (self.in_scope, self.near_scope, self.out_of_scope)))

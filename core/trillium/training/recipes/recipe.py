@@ -108,7 +108,7 @@ class KeepTrained:
 class Ema:
     """A reference that follows: reference = decay * reference + (1 - decay) * policy, per round.
 
-    The mean is over the entries of the adapter's factors, as `SnapshotReference.follow` takes it.
+    The mean is over the entries of the adapter's factors, as `mix_adapter` takes it.
     """
 
     decay: float

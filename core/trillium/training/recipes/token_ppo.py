@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from peft import PeftModel
 from pydantic import Field
 from torch import Tensor
@@ -25,7 +25,7 @@ from trillium.policies.adapters import (
 )
 from trillium.scoring.forward import hidden_at_slots, open_model
 from trillium.scoring.reference import LiveReference
-from trillium.scoring.scores import count_scored, score
+from trillium.scoring.scores import count_scored, pad_paths, score, scored_places
 from trillium.training.adapter_loop import BatchRows, through_adapter
 from trillium.training.heads import LinearHead
 from trillium.training.online import Draw, Learner, OnlineConfig, policy_learner
@@ -83,14 +83,14 @@ class TokenPPO:
         """Keep old log-probabilities, values, standardised advantages and returns of each token."""
         self._drawn, distance = {}, 0.0
         for rows in batch_rows(trees):
-            old = _by_path(score(self._model, rows).token["logp"], rows)
-            reference = _by_path(self._reference.token_logps(rows), rows)
-            values = _by_path(self._estimate(rows), rows)
+            old = pad_paths(score(self._model, rows).token["logp"], rows)
+            reference = pad_paths(self._reference.token_logps(rows), rows)
+            values = pad_paths(self._estimate(rows), rows)
             targets = rto(
-                _by_path(self._aligned.token_logps(rows), rows),
+                pad_paths(self._aligned.token_logps(rows), rows),
                 old,
                 reference,
-                scored=_scored(rows),
+                scored=scored_places(rows),
                 reward=rows.labels["score"],
                 values=values,
                 **self._config.objective.model_dump(exclude={"name"}),
@@ -112,16 +112,16 @@ class TokenPPO:
         config, n_paths = self._config, sum(tree.n_paths for tree in trees)
         totals = {"loss_policy": 0.0, "loss_value": 0.0, "clipped": 0.0}
         for rows in batch_rows(trees):
-            scored = _scored(rows)
+            scored = scored_places(rows)
             drawn = [tokens for id in rows.tree_ids for tokens in self._drawn[id]]
             old, values, advantages, returns = pad_sequence(drawn, batch_first=True).unbind(-1)
-            logps = _by_path(score(self._model, rows).token["logp"], rows)
+            logps = pad_paths(score(self._model, rows).token["logp"], rows)
             losses = ppo_policy(
                 logps, old=old, advantages=advantages, scored=scored, clip=config.clip
             )
             loss = losses.sum() / n_paths
             torch.autograd.backward([loss])
-            estimates = _by_path(self._estimate(rows), rows)
+            estimates = pad_paths(self._estimate(rows), rows)
             value_losses = ppo_value(
                 estimates, old=values, returns=returns, scored=scored, clip=config.value_clip
             )
@@ -144,15 +144,3 @@ class TokenPPO:
         with through_adapter(self._model, CRITIC_ADAPTER):
             values: Tensor = self._head(hidden_at_slots(open_model(self._model), rows))
         return values[:, 0]
-
-
-def _by_path(values: Float[Tensor, " slot"], rows: TreeBatch) -> Float[Tensor, "path token"]:
-    """Return one row per path with its scored tokens side by side, padded with zeros."""
-    sizes = count_scored(rows).tolist()
-    return pad_sequence([*values[rows.entry_slot].split_with_sizes(sizes)], batch_first=True)
-
-
-def _scored(rows: TreeBatch) -> Bool[Tensor, "path token"]:
-    """Return where `_by_path` holds a token."""
-    sizes = count_scored(rows)
-    return torch.arange(int(sizes.max()), device=sizes.device) < sizes[:, None]

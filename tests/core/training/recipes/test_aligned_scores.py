@@ -161,3 +161,15 @@ def test_poft_needs_an_aligned_model_and_a_row_that_all_of_them_take(tmp_path):
             score_aligned(config, rows, [], run)
         with pytest.raises(DataError, match="none of 2 rows fits every aligned model"):
             score_aligned(config, rows, models, run)
+
+
+def test_different_rows_of_one_id_are_refused_and_equal_ones_share_their_score(tmp_path):
+    rows = make_rows(2)
+    with Run.open(tmp_path, CONFIG, seed=0) as run:
+        with pytest.raises(DataError, match=r"are different rows called clean-0 .each needs an id"):
+            score_aligned(
+                CONFIG, [*rows, replace(rows[1], id="clean-0")], [aligned(make_model())], run
+            )
+        scored = score_aligned(CONFIG, [*rows, rows[0]], [aligned(make_model())], run)
+    assert scored[0] == scored[-1]
+    torch.testing.assert_close(scored[0].columns[COLUMN], mean_logps(make_model(), rows)[0].item())

@@ -66,6 +66,17 @@ def test_rows_take_turns_through_the_shorter_streams_and_survive_a_file(tmp_path
     assert load_rows(tmp_path / "rows.jsonl", PairRow) == rows
 
 
+@pytest.mark.parametrize("empty", ["in_scope", "near_scope", "out_of_scope"])
+def test_a_stream_without_an_answer_is_refused(empty) -> None:
+    full = {
+        "in_scope": (PairRow(prompt="p", chosen="c", rejected="r"),),
+        "near_scope": (Reply("n", "keep"),),
+        "out_of_scope": (Reply("o", "stay"),),
+    }
+    with pytest.raises(DataError, match=f"the stream {empty} has no answer"):
+        Streams(**{**full, empty: ()})
+
+
 def test_an_author_without_a_word_is_refused(policy, generator) -> None:
     """A policy whose embedding is zero has equal logits, so it writes special token 0 alone."""
     model = policy(spread=0.0)
