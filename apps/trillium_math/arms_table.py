@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 class ArmRow:
     """Hold one arm over all seeds; numbers per seed where they are lists.
 
-    `gain` compares accuracy per problem of every seed with the warm-up policy, None when a seed had
-    nothing to learn from. `is_real` says that the gain or loss would be seen by chance in less than
-    one of twenty comparisons like this whole table (Holm 1979).
+    `gain` compares accuracy with the warm-up policy per problem, as a mean over the seeds that have
+    the problem; None when a seed had nothing to learn from. `is_real` says that the gain or loss
+    would be seen by chance in less than one of twenty comparisons like this whole table (Holm
+    1979).
     """
 
     name: str
@@ -94,13 +95,21 @@ def _only(results: Results, *, is_practised: bool) -> Results:
 
 
 def _gain(name: str, seeds: Sequence[SeedResult]) -> Comparison | None:
-    """Compare over the problems of all seeds; a seed has problems of its own."""
+    """Compare over the problems of all seeds; one that several seeds share is one problem."""
     if not all(seed.arms[name].after for seed in seeds):
         return None
     sides = [_shared(seed.before, seed.arms[name].after) for seed in seeds]
-    old = {f"{n}/{id}": value for n, side in enumerate(sides) for id, value in side[0].items()}
-    new = {f"{n}/{id}": value for n, side in enumerate(sides) for id, value in side[1].items()}
+    old, new = _mean([side[0] for side in sides]), _mean([side[1] for side in sides])
     return compare(old, new) if old else None
+
+
+def _mean(by_seed: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Average each problem over the seeds that have it: generated problems differ by seed."""
+    values: dict[str, list[float]] = {}
+    for side in by_seed:
+        for id, value in side.items():
+            values.setdefault(id, []).append(value)
+    return {id: sum(found) / len(found) for id, found in values.items()}
 
 
 def _row(name: str, seeds: Sequence[SeedResult], gain: Comparison | None, is_real: bool) -> ArmRow:
@@ -182,9 +191,10 @@ _COLUMNS = (
 )
 _NOTE = (
     "Sampled and trained are tokens. Gains are paired over the held-out problems of all seeds, "
-    "with a bootstrap over problems; p is from exchanging before and after, and real says that "
-    "the gain or loss stands at 5 % after Holm's correction for the number of arms. An arm "
-    "without a gain found nothing to learn from with at least one seed."
+    "where one that several seeds share counts once, with a bootstrap over problems; p is from "
+    "exchanging before and after, and real says that the gain or loss stands at 5 % after Holm's "
+    "correction for the number of arms. An arm without a gain found nothing to learn from with at "
+    "least one seed."
 )
 
 

@@ -1,7 +1,8 @@
 """What trajectories are worth: accuracy, pass@k, majority vote, and where errors come from.
 
 Pure functions of graded trajectories. Means are over problems, with bootstrap intervals over
-problems; trajectories that the sandbox lost are left out and counted.
+problems; trajectories that the sandbox lost are left out and counted. A measure that a problem has
+too few trajectories left for, such as pass@4 with three, is averaged over the other problems.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,9 +39,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Hold what was measured of one policy."""
+    """Hold what was measured of one policy; `n_problems` counts those that have a measure."""
 
     measures: Mapping[str, Interval]
+    n_problems: Mapping[str, int]
     by_family: tuple[Group, ...]
     by_difficulty: tuple[Group, ...]
     by_turns: tuple[Group, ...]
@@ -58,16 +60,17 @@ def evaluate(
 ) -> Evaluation:
     """Measure one policy's trajectories; `same` says whether two answers are the same."""
     measured = measure(trajectories, ks, same).by_problem
-    names = list(next(iter(measured.values()), {}))  # nothing, where no problem has enough samples
+    found = {
+        name: [values[name] for values in measured.values() if name in values]
+        for name in _names(measured)
+    }
     counts = count_outcomes(trajectories)
     failed = counts["tool_calls"] - counts.get("tool_ok", 0) - counts.get("tool_lost", 0)
     accuracy = {id: values["accuracy"] for id, values in measured.items()}
     known = {problem.id: problem for problem in problems}
     return Evaluation(
-        measures={
-            name: bootstrap_mean([values[name] for values in measured.values()], seed=seed)
-            for name in names
-        },
+        measures={name: bootstrap_mean(values, seed=seed) for name, values in found.items()},
+        n_problems={name: len(values) for name, values in found.items()},
         by_family=_group(accuracy, {id: known[id].family for id in accuracy}, seed),
         by_difficulty=_group(accuracy, {id: str(known[id].difficulty) for id in accuracy}, seed),
         by_turns=_by_turns(trajectories, seed),
@@ -99,7 +102,7 @@ def evaluate_files(trajectories: Path, problems: Path, ks: Sequence[int]) -> Eva
         )
     with Grader() as grader:
         result = evaluate(known, found, ks, grader.is_same)
-    if not result.measures:
+    if (f"pass@{max(ks)}" if max(ks) > 1 else "accuracy") not in result.measures:
         raise DataError(
             f"{trajectories}: no problem has {max(ks)} judged trajectories (pass@{max(ks)} needs "
             "that many); solve with more samples, or lower k"
@@ -108,13 +111,12 @@ def evaluate_files(trajectories: Path, problems: Path, ks: Sequence[int]) -> Eva
 
 
 def measure(trajectories: Sequence[Trajectory], ks: Sequence[int], same: SameAnswer) -> Measured:
-    """Return accuracy, pass@k and majority vote of every problem with enough judged samples."""
+    """Return accuracy, majority vote, and pass@k where k samples were judged, of each problem."""
     groups: dict[str, list[Trajectory]] = {}
     for one in trajectories:
         if one.reward is not None:
             groups.setdefault(one.problem_id, []).append(one)
-    enough = {id: group for id, group in groups.items() if len(group) >= max(ks)}
-    return Measured({id: _measure_one(group, ks, same) for id, group in enough.items()})
+    return Measured({id: _measure_one(group, ks, same) for id, group in groups.items()})
 
 
 def compare_policies(
@@ -125,30 +127,34 @@ def compare_policies(
     *,
     seed: int = 0,
 ) -> dict[str, Comparison]:
-    """Compare two policies on the problems that both were judged on, measure by measure."""
+    """Compare two policies, measure by measure, on the problems that have it of both."""
     old, new = (measure(side, ks, same).by_problem for side in (before, after))
-    shared = [id for id in old if id in new and old[id].keys() == new[id].keys()]
-    names = list(old[shared[0]]) if shared else []
-    return {
-        name: compare(
-            {id: old[id][name] for id in shared}, {id: new[id][name] for id in shared}, seed=seed
-        )
-        for name in names
-    }
+    found = {}
+    for name in _names(old):
+        shared = [id for id in old if name in old[id] and name in new.get(id, {})]
+        if shared:
+            one, other = ({id: side[id][name] for id in shared} for side in (old, new))
+            found[name] = compare(one, other, seed=seed)
+    return found
+
+
+def _names(measured: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return what is measured of any problem: the one with most samples has every measure."""
+    return max(map(list, measured.values()), key=len, default=[])
 
 
 def _measure_one(
     group: Sequence[Trajectory], ks: Sequence[int], same: SameAnswer
 ) -> dict[str, float]:
     right = [one.is_right for one in group]
-    above = [k for k in ks if k > 1]
+    above = [k for k in ks if 1 < k <= len(group)]
     numbers = cluster_answers(group, same)
     votes = {f"maj@{k}": majority_at_k(numbers, right, k) for k in above if k < len(group)}
     return {
         "accuracy": sum(right) / len(group),
         **{f"pass@{k}": pass_at_k(len(group), sum(right), k) for k in above},
         **votes,
-        f"majority of {len(group)}": float(majority_is_right(group, same)),
+        "majority": float(majority_is_right(group, same)),
     }
 
 

@@ -4,7 +4,7 @@ A stage is skipped when its inputs hash to what they were; what a stage returns 
 its files. `round.Round` is how a method reaches them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -258,9 +258,17 @@ class Journey:
     def _apart(self, trees: Sequence[TokenTree]) -> Sequence[TokenTree]:
         """Stop when a tree comes from a held-out problem: none may ever be trained on."""
         held_out = {problem.id for problem in self.problems.held_out}
-        trained = {tree.id.partition("#")[0] for tree in trees}
+        known = held_out | {problem.id for problem in self.problems.train}
+        trained = {problem_of(tree.id, known) for tree in trees}
         assert held_out.isdisjoint(trained), "training on held-out problems"
         return trees
+
+
+def problem_of(tree_id: str, known: Set[str]) -> str:
+    """Return the longest known id that a tree's id begins with, up to a "#", or nothing."""
+    parts = tree_id.split("#")
+    starts = ("#".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
+    return next((start for start in starts if start in known), "")
 
 
 _SHOWN = "demonstrations.jsonl"

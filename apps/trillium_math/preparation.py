@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trillium.errors import ConfigError
+from trillium.errors import ConfigError, DataError
 from trillium.files import hash_json
 
 from trillium_math.config import MathConfig
@@ -32,7 +32,7 @@ def prepare_problems(config: MathConfig) -> RunProblems:
     """Read all sets and remove from training what repeats a held-out question.
 
     Raises ConfigError when a set is empty or the objective does not fit the method, DataError for
-    files that cannot be used.
+    files that cannot be used, or that give problems of both sets the same id.
     """
     config.method.check()
     seed, sources = config.seed, config.problems
@@ -44,6 +44,13 @@ def prepare_problems(config: MathConfig) -> RunProblems:
         raise ConfigError(
             f"problems.train: {len(kept)} of {len(train)} problems are not held out as well "
             f"({config.n_rounds} rounds need one each); choose another split, or other files"
+        )
+    both = {problem.id for problem in kept} & {problem.id for problem in held_out}
+    if both:
+        raise DataError(
+            f"problems: {min(both)!r} is the id of a problem in {sources.train.source} and of "
+            f"another in {sources.held_out.source} (ids tell what is held out; {len(both)} such "
+            "ids); rename one file if its lines have no ids, or change the ids"
         )
     shown: list[Problem] = []
     if config.warm_up is not None:

@@ -112,7 +112,7 @@ def render_evaluation(found: Evaluation) -> "Group":
 
     measures = Table(title="accuracy", show_header=False)
     for name, interval in found.measures.items():
-        measures.add_row(name, "", format_interval(interval))
+        measures.add_row(name, str(found.n_problems[name]), format_interval(interval))
     for title, groups in (
         ("family", found.by_family),
         ("difficulty", found.by_difficulty),

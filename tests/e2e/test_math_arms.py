@@ -8,7 +8,8 @@ import yaml
 from trillium.config import load_config
 from trillium.errors import ConfigError, DataError
 from trillium.manifest import read_manifest
-from trillium_math.arms import ArmsConfig, finished_arms, run_arms
+from trillium_math.agent.trajectory import Trajectory
+from trillium_math.arms import ArmResult, ArmsConfig, SeedResult, finished_arms, run_arms
 from trillium_math.arms_table import holm, render_tables, split_results, tabulate, write_results
 
 from .taught_math_policy import furnish
@@ -100,7 +101,7 @@ def test_an_arm_that_one_seed_lacks_is_about_the_other_seeds(compared):
     shorter = replace(results[0], arms={"imitate": results[0].arms["imitate"]})
     rows = {row.name: row for row in tabulate({0: results[0], 1: shorter})}
     assert [len(rows[name].n_trees) for name in ("imitate", "m_dpo", "steps")] == [2, 1, 1]
-    assert rows["imitate"].gain.n_tasks == 2
+    assert rows["imitate"].gain.n_tasks == 1
     assert rows["m_dpo"].gain.n_tasks == 1
 
 
@@ -150,6 +151,27 @@ def test_arms_that_cannot_be_compared_are_refused():
     )
     with pytest.raises(ConfigError, match="kto does not fit method m_dpo"):
         run_arms(config)
+
+
+def test_a_problem_that_seeds_share_is_one_problem_and_others_are_others():
+    """p is gained with one seed of two, q and r belong to a seed each: (1/2 + 1 + 0) / 3."""
+
+    def rolled(**rewards):
+        return tuple(
+            Trajectory(f"{id}#0", id, "1", (), (1, 2), ((1, 2),), "answered", "1", reward)
+            for id, reward in rewards.items()
+        )
+
+    def seed(before, after):
+        return SeedResult(before, {"arm": ArmResult(after, 1, 1, 1, 1.0)}, 0.0)
+
+    first = seed(rolled(p=0.0, q=0.0), rolled(p=1.0, q=1.0))
+    second = seed(rolled(p=0.0, r=1.0), rolled(p=0.0, r=1.0))
+    (row,) = tabulate({0: first, 1: second})
+    assert (row.gain.n_tasks, row.gain.n_better) == (3, 2)
+    assert row.gain.gain.mean == pytest.approx(0.5)
+    # The same seed three times says nothing that it did not say once.
+    assert tabulate(dict.fromkeys(range(3), first))[0].gain == tabulate({0: first})[0].gain
 
 
 def test_holm_compares_the_smallest_with_the_strictest_level():

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from trillium_math.grading.cleaning import Cleaned, clean, squeeze
-from trillium_math.grading.expression import Node, parse_formula
+from trillium_math.grading.cleaning import Cleaned, clean, part_letter_unit, squeeze
+from trillium_math.grading.expression import Node, parse_formula, symbols_of
 from trillium_math.grading.tokens import NotAFormula
 
 _MAX_ITEMS = 200
@@ -76,10 +76,19 @@ Answer = Words | Formula | InBase | Sequence | Union | Matrix | Relation
 
 @dataclass(frozen=True)
 class Parsed:
-    """Hold an answer with what was set apart from it."""
+    """Hold an answer with what was set apart from it.
+
+    `measured` reads 10 m as ten metres, where the answer itself is the product of 10 and m.
+    """
 
     answer: Answer
     cleaned: Cleaned = field(default_factory=lambda: Cleaned(""))
+    measured: "Parsed | None" = None
+
+    @property
+    def is_number(self) -> bool:
+        """Say whether the answer is a formula without symbols."""
+        return isinstance(self.answer, Formula) and not symbols_of(self.answer.node)
 
 
 _OPERATORS = {
@@ -129,7 +138,13 @@ def parse_answer(text: str) -> Parsed:
     cleaned = clean(text)
     if cleaned.is_long or _ALL_TEXT.match(text.strip()):
         return Parsed(Words(squeeze(cleaned.body)), cleaned)
-    return Parsed(_parse(cleaned.body, 0), cleaned)
+    return Parsed(_parse(cleaned.body, 0), cleaned, _measure(cleaned))
+
+
+def _measure(cleaned: Cleaned) -> Parsed | None:
+    parted = part_letter_unit(cleaned)
+    found = parted and Parsed(_parse(parted.body, 0), parted)
+    return found if found and found.is_number else None
 
 
 def _parse(text: str, depth: int) -> Answer:

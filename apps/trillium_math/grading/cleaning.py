@@ -6,6 +6,7 @@ sign and the unit are kept beside the body, because they decide what the body ma
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 MAX_CHARS = 2000
 """Longer answers are compared as text only."""
@@ -47,6 +48,7 @@ _REWRITES = (
     (re.compile(r"\\degree(?![A-Za-z])"), " "),
     (re.compile(r"\\(?:lbrace|rbrace)(?![A-Za-z])"), lambda m: "\\{" if "l" in m[0] else "\\}"),
     (re.compile(r"\\?[$£€]"), ""),
+    (re.compile(r"(\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))"), r"\1\\times "),
     (re.compile(r"\\[()\[\]]"), " "),
     # An answer, and what it is about: the answer is meant.
     (re.compile(r"^\s*(?:=|\\approx(?![A-Za-z]))"), ""),
@@ -64,14 +66,24 @@ _PLAIN_UNIT = re.compile(
     r"(?P<power>\s*\^\s*\{?\s*[23]\s*\}?)?$",
     re.DOTALL,
 )
+_LETTER_UNIT = re.compile(
+    r"[\d)}](?P<gap>\s+)(?P<unit>[mglLsh])(?P<power>\s*\^\s*\{?\s*[23]\s*\}?)?$"
+)
+# A sign between terms: of x + 2 m nobody knows what is measured. One before a number is none.
+_SUM = re.compile(r"[^\s({^]\s*[-+]")
 _SPACE = re.compile(r"((?<=\d)\s+(?=\d))|\s+")
 _PERCENT = re.compile(r"\s*(?:\\?%|\b(?:percent|per cent)\b)\s*$", re.IGNORECASE)
 _MULTIPLIER = re.compile(
     r"^([-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)\s*"
-    r"(hundred|thousand|million|billion|trillion|dozen)(?![A-Za-z])",
+    r"((?:hundred|thousand|million|billion|trillion|dozen)s?|tens|(?:ten|hundred|thousand)ths)"
+    r"(?![A-Za-z])",
     re.IGNORECASE,
 )
-_MULTIPLES = {
+_MULTIPLES: dict[str, int | Fraction] = {
+    "thousandth": Fraction(1, 1000),
+    "hundredth": Fraction(1, 100),
+    "tenth": Fraction(1, 10),
+    "ten": 10,
     "dozen": 12,
     "hundred": 10**2,
     "thousand": 10**3,
@@ -89,7 +101,11 @@ _VALUE_WORDS_TEXT = (
     "gcd lcm alpha beta gamma delta theta lambda sigma omega infinity approximately about "
     "hundred thousand million billion trillion dozen negative positive infty"
 )
-_VALUE_WORDS = frozenset(_VALUE_WORDS_TEXT.split())
+_PARTS_TEXT = "fifth sixth seventh eighth ninth tenth hundredth thousandth millionth"
+_PARTS = frozenset(_PARTS_TEXT.split())
+_VALUE_WORDS = frozenset(_VALUE_WORDS_TEXT.split()) | {
+    f"{word}s" for word in _PARTS | {*_MULTIPLES}
+}
 _UNITS = {
     "mm": "millimeter millimetre",
     "cm": "centimeter centimetre",
@@ -158,6 +174,18 @@ def clean(text: str) -> Cleaned:
     return Cleaned(_respell_number(body), unit, is_percent=percent is not None)
 
 
+def part_letter_unit(cleaned: Cleaned) -> Cleaned | None:
+    """Return an answer such as `10 m` with its unit of one letter apart; None for others."""
+    found = _LETTER_UNIT.search(cleaned.body)
+    if found is None or cleaned.unit or cleaned.is_percent:
+        return None
+    body = cleaned.body[: found.start("gap")]
+    if _SUM.search(body):
+        return None
+    power = re.sub(r"[^23]", "", found["power"] or "")
+    return Cleaned(_respell_number(body), _canonical_unit([found["unit"]], power))
+
+
 def squeeze(text: str) -> str:
     """Return text without spaces, except between digits, and in one case."""
     return drop_spaces(text).casefold()
@@ -180,7 +208,7 @@ def _split_unit(text: str) -> tuple[str, str]:
     multiplied = _MULTIPLIER.match(text)
     if multiplied:
         number = multiplied[1].replace(",", "")
-        text = f"{number}*{_MULTIPLES[multiplied[2].lower()]}{text[multiplied.end() :]}"
+        text = f"{number}*{_multiple(multiplied[2])}{text[multiplied.end() :]}"
     plain = _PLAIN_UNIT.match(text)
     return _accept_unit(text, plain, is_wrapped=False) if plain else (text, "")
 
@@ -193,7 +221,8 @@ def _accept_unit(text: str, match: re.Match[str], *, is_wrapped: bool) -> tuple[
         and (is_wrapped or _is_unit(word) or (gap and len(word) + len(words) > 4 and len(word) > 2))
         for word in words
     )
-    if not plausible or (not is_wrapped and len(words[0]) == 1):
+    is_part = words[-1].lower() in _PARTS  # 1 fifth is less than 1, 12 fifth graders are 12
+    if not plausible or is_part or (not is_wrapped and len(words[0]) == 1):
         return text, ""
     body = match["body"]
     multiplied = _MULTIPLIER.match(body + " " + match["unit"])
@@ -220,13 +249,17 @@ def _canonical_unit(words: list[str], power: str) -> str:
     return _CANONICAL[name] + power
 
 
+def _multiple(word: str) -> int | Fraction:
+    return _MULTIPLES[word.lower().removesuffix("s")]
+
+
 def _respell_number(body: str) -> str:
     thousands = _THOUSANDS.match(body)
     if thousands:
         return thousands[1] + thousands[2].replace(",", "") + thousands[3]
     multiplied = _MULTIPLIER.match(body)
     if multiplied and multiplied.end() == len(body):
-        return f"{multiplied[1].replace(',', '')}*{_MULTIPLES[multiplied[2].lower()]}"
+        return f"{multiplied[1].replace(',', '')}*{_multiple(multiplied[2])}"
     mixed = _MIXED.match(body)
     if mixed:
         return f"{mixed[1]}({mixed[2]}+{mixed[3]}/{mixed[4]})"

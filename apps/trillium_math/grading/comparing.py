@@ -2,7 +2,8 @@
 
 There is no tolerance. A decimal stands for a number that no finite decimal writes only when it has
 eight significant digits and every one of them is right. Percent signs: `50%` as the reference takes
-0.5 and 50; 0.5 as the reference does not take `50%`.
+0.5 and 50; 50 as the reference takes `50%` and 12.5 takes `12.5%`, but 0.5 takes neither `50%` nor
+`0.5%`.
 """
 
 from collections.abc import Sequence
@@ -12,18 +13,25 @@ from typing import Protocol
 from trillium_math.grading import answers as kinds
 from trillium_math.grading.answers import Answer, Formula, Parsed, Relation, Words
 from trillium_math.grading.cleaning import drop_spaces, squeeze
-from trillium_math.grading.exact import NotRational, TooLarge, is_terminating, rational
+from trillium_math.grading.exact import (
+    NotRational,
+    TooLarge,
+    is_terminating,
+    last_place,
+    rational,
+    writes,
+)
 from trillium_math.grading.expression import Node, symbols_of
 from trillium_math.grading.relations import (
     are_assignments,
+    are_numbered,
     as_difference,
     as_interval,
+    by_name,
     is_name,
     names_of,
+    rising,
 )
-
-MIN_DIGITS = 8
-"""Significant digits that a decimal needs to stand for a number no finite decimal writes."""
 
 
 class Algebra(Protocol):
@@ -44,8 +52,11 @@ class Algebra(Protocol):
 
 def is_same(gold: Parsed, prediction: Parsed, algebra: Algebra) -> bool:
     """Say whether `prediction` is the answer `gold`."""
+    gold, prediction = _beside(gold, prediction), _beside(prediction, gold)
     one, other = gold.cleaned, prediction.cleaned
     if one.unit != other.unit and "?" not in {one.unit, other.unit} and one.unit and other.unit:
+        return False
+    if other.is_percent and not one.is_percent and not _may_be_percent(gold.answer):
         return False
     comparer = _Comparer(algebra)
     if squeeze(one.body) == squeeze(other.body) and _same_case(gold.answer, one.body, other.body):
@@ -58,6 +69,24 @@ def is_same(gold: Parsed, prediction: Parsed, algebra: Algebra) -> bool:
             hundredth is not None and comparer.same(hundredth, prediction.answer)
         )
     return comparer.same(gold.answer, prediction.answer)
+
+
+def _beside(one: Parsed, other: Parsed) -> Parsed:
+    """Read 10 m as metres beside a number or another length in metres, else as a product."""
+    if one.measured is None:
+        return one
+    unit = (other.measured or other).cleaned.unit
+    is_number = other.is_number and not unit and not other.cleaned.is_percent
+    return one.measured if is_number or unit == one.measured.cleaned.unit else one
+
+
+def _may_be_percent(answer: Answer) -> bool:
+    """Take 12.5 for what a percentage is asked for; of 0.5 it is more likely the share itself."""
+    try:
+        value = _value(answer.node) if isinstance(answer, Formula) else None
+    except TooLarge:
+        return False
+    return value is not None and (value.denominator == 1 or abs(value) > 1)
 
 
 def _same_case(answer: Answer, one: str, other: str) -> bool:
@@ -118,17 +147,17 @@ class _Comparer:
         one, two = values
         if one is not None and two is not None:
             return one == two or (
-                not is_terminating(one) and writes(one, decimal=two, unit=_last_place(other))
+                not is_terminating(one) and writes(one, decimal=two, unit=last_place(other))
             )
-        unit = _last_place(other)
+        unit = last_place(other)
         if unit and two is not None and not symbols_of(gold):
             return self._algebra.is_rounded(gold, two, unit)
         return self._algebra.are_equal(gold, other)
 
     def _same_sequences(self, gold: kinds.Sequence, other: kinds.Sequence) -> bool:
+        if gold.kind != "{}" and are_assignments(gold.items) != are_assignments(other.items):
+            return self._same_by_name(gold, other)
         if gold.kind == "" and other.kind in {"", "{}", "()", "[]"}:
-            if are_assignments(gold.items) and other.kind == "()":
-                return self._same_ordered(gold.items, other.items)
             return self._same_sets(gold.items, other.items)
         if gold.kind == "{}":
             return other.kind in {"", "{}"} and self._same_sets(gold.items, other.items)
@@ -139,6 +168,15 @@ class _Comparer:
         ):
             return False
         return self._same_ordered(gold.items, other.items)
+
+    def _same_by_name(self, gold: kinds.Sequence, other: kinds.Sequence) -> bool:
+        """Compare x = 1, y = 2 with (1, 2) or 1, 2 in order; x_1 = 1, x_2 = 2 may be a set."""
+        is_named = are_assignments(gold.items)
+        names, values = (gold, other) if is_named else (other, gold)
+        if values.kind in {"", "{}"} and are_numbered(names.items):
+            return self._same_sets(gold.items, other.items)
+        fits = values.kind in {"", "()"} or (is_named and values.kind == "[]")
+        return fits and self._same_ordered(by_name(gold.items), by_name(other.items))
 
     def _same_ordered(self, gold: Sequence[Answer], other: Sequence[Answer]) -> bool:
         return len(gold) == len(other) and all(map(self.same, gold, other))
@@ -190,8 +228,11 @@ class _Comparer:
         return all(self.same_formulas(sides[-1], side) for side in sides[:-1])
 
     def _same_relations(self, gold: Relation, other: Relation) -> bool:
+        gold, other = rising(gold), rising(other)
+        if (gold.sides, gold.operators) == (other.sides, other.operators):
+            return True
         one, two = as_interval(gold), as_interval(other)
-        if one is not None and two is not None:
+        if one is not None and two is not None and len(names_of(gold)) == 1:
             return names_of(gold) == names_of(other) and self.same(one, two)
         if len(gold.sides) != 2 or len(other.sides) != 2:
             return gold.operators == other.operators and all(
@@ -209,36 +250,11 @@ class _Comparer:
         return self._algebra.are_proportional(left, right, positive=is_ordered)
 
 
-def writes(value: Fraction, *, decimal: Fraction, unit: Fraction) -> bool:
-    """Say whether a decimal is the value rounded, or cut off, at its last digit `unit`."""
-    if not unit or (value < 0) != (decimal < 0):
-        return False
-    beyond = abs(value) - abs(decimal)
-    return -unit / 2 <= beyond < unit
-
-
 def _value(node: Node) -> Fraction | None:
     try:
         return rational(node)
     except NotRational:
         return None
-
-
-def _last_place(node: Node) -> Fraction:
-    """Return the unit of the last digit of a decimal with enough digits, else 0."""
-    if node[0] == "neg":
-        inner = node[1]
-        return _last_place(inner) if isinstance(inner, tuple) else Fraction(0)
-    if node[0] != "num" or not isinstance(node[2], int) or node[2] < MIN_DIGITS:
-        return Fraction(0)
-    value = Fraction(str(node[1]))
-    unit = Fraction(1)
-    # The literal was written with node[2] significant digits.
-    while abs(value) / unit >= 10 ** node[2]:
-        unit *= 10
-    while abs(value) / unit < 10 ** (node[2] - 1):
-        unit /= 10
-    return unit
 
 
 def _simplify(answer: Answer) -> Answer:

@@ -1,4 +1,7 @@
-"""Exact rational values of formulas, with guards against numbers that would not fit."""
+"""Exact rational values of formulas, with guards against numbers that would not fit.
+
+Also which value a decimal may stand for: one that it writes to the last of many digits.
+"""
 
 import math
 from collections.abc import Callable
@@ -6,6 +9,8 @@ from fractions import Fraction
 
 from trillium_math.grading.expression import Node
 
+MIN_DIGITS = 8
+"""Significant digits that a decimal needs to stand for a number no finite decimal writes."""
 _MAX_BITS = 20_000
 _MAX_FACTORIAL = 300
 _MAX_EXPONENT = 1000
@@ -61,6 +66,31 @@ def is_terminating(value: Fraction) -> bool:
         while rest % prime == 0:
             rest //= prime
     return rest == 1
+
+
+def writes(value: Fraction, *, decimal: Fraction, unit: Fraction) -> bool:
+    """Say whether a decimal is the value rounded, or cut off, at its last digit `unit`."""
+    if not unit or (value < 0) != (decimal < 0):
+        return False
+    beyond = abs(value) - abs(decimal)
+    return -unit / 2 <= beyond < unit
+
+
+def last_place(node: Node) -> Fraction:
+    """Return the unit of the last digit of a decimal with enough digits, else 0."""
+    if node[0] == "neg":
+        inner = node[1]
+        return last_place(inner) if isinstance(inner, tuple) else Fraction(0)
+    if node[0] != "num" or not isinstance(node[2], int) or node[2] < MIN_DIGITS:
+        return Fraction(0)
+    value = Fraction(str(node[1]))
+    unit = Fraction(1)
+    # The literal was written with node[2] significant digits.
+    while abs(value) / unit >= 10 ** node[2]:
+        unit *= 10
+    while abs(value) / unit < 10 ** (node[2] - 1):
+        unit /= 10
+    return unit
 
 
 def _power(base: Fraction, exponent: Fraction) -> Fraction:

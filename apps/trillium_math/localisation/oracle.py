@@ -7,6 +7,7 @@ early: a pair is still right then, because its chosen step led to the right answ
 """
 
 import ast
+import math
 import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -159,8 +160,8 @@ def read_value(text: str) -> Fraction | None:
     if "/" in last:
         top, bottom = last.split("/")
         return abs(Fraction(top) / Fraction(bottom)) if "e" not in top and int(bottom) else None
-    exact = "." not in last and "e" not in last
-    return abs(Fraction(last) if exact else Fraction(f"{float(last):.12g}"))
+    is_exact = ("." not in last and "e" not in last) or math.isinf(float(last))
+    return abs(Fraction(last if is_exact else f"{float(last):.12g}"))
 
 
 def has_false_equation(text: str) -> bool:

@@ -5,6 +5,7 @@ beside the adapter; a later round goes on with it, and a search at test time rea
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
@@ -69,6 +70,14 @@ class OREOMethod(PreferenceMethod):
         per_problem = min(2 * self.select.n_pairs, n_samples)
         return Expected(n_problems * n_samples, self.trained_paths(n_problems * per_problem, 1))
 
+    def most_right(self, n_wrong: int) -> int:
+        """Return how many right trajectories may stand beside `n_wrong` of the same problem."""
+        # As it was written: with floats 0.6 would leave 2 right ones beside 2 wrong ones, not 3.
+        share = Fraction(str(self.max_right_share))
+        if share == 1:
+            return self.select.n_pairs
+        return min(self.select.n_pairs, max(1, int(n_wrong * share / (1 - share))))
+
     def gather(self, round: "Round") -> "Stage":
         """Sample, and keep trajectories of both kinds with their rewards and steps."""
         from trillium_math.round import Gathered
@@ -82,10 +91,8 @@ class OREOMethod(PreferenceMethod):
             chosen: list[Trajectory] = []
             for group in groups:
                 wrong = shuffled(group.losers, group.problem_id, seed)[:n_each]
-                share = self.max_right_share
-                most = n_each if share == 1 else int(len(wrong) * share / (1 - share))
                 right = shuffled(group.winners, group.problem_id, seed)
-                chosen += [*right[: min(n_each, max(most, 1))], *wrong]
+                chosen += [*right[: self.most_right(len(wrong))], *wrong]
             return Gathered(self._trees(chosen, round.dialogue()), count_sorted(groups))
 
         inputs = {part.stage.name: part.stage.hash for part in rolled}

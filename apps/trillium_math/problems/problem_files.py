@@ -31,6 +31,7 @@ def read_problems(path: Path) -> list[Problem]:
         raise DataError(f"{path}: there is no such file (needs .jsonl); check the path")
     problems: list[Problem] = []
     mistakes: list[Mistake] = []
+    lines: dict[str, int] = {}
     for number, record in _records(path):
         place = Place(f"{path}:", str(number))
         if not isinstance(record, Mapping):
@@ -42,9 +43,15 @@ def read_problems(path: Path) -> list[Problem]:
             mistakes.append(Mistake(place, f"has no known fields (needs {known}); correct it"))
             continue
         try:
-            problems.append(_READERS[kind](record, f"{path.stem}/{number - 1}"))
+            problem = _READERS[kind](record, f"{path.stem}/{number - 1}")
         except (DataError, TypeError, ValueError) as error:
             mistakes.append(Mistake(place, str(error)))
+            continue
+        first = lines.setdefault(problem.id, number)
+        if first < number:
+            reason = f"id {problem.id!r} is that of line {first} (each needs its own); change one"
+            mistakes.append(Mistake(place, reason))
+        problems.append(problem)
     if mistakes:
         raise DataError(describe_problems(mistakes, max_shown=_MAX_SHOWN))
     if not problems:

@@ -1,10 +1,13 @@
 import pytest
 from trillium.config import load_config
-from trillium.errors import ConfigError
+from trillium.errors import ConfigError, DataError
 from trillium_math.arms import ArmsConfig
 from trillium_math.config import MathConfig
+from trillium_math.journey import problem_of
 from trillium_math.methods.method import method_name
+from trillium_math.methods.oreo import OREOMethod
 from trillium_math.preparation import prepare_problems
+from trillium_math.selection import SelectConfig
 
 
 def test_presets_are_valid_runs():
@@ -45,6 +48,34 @@ def test_every_training_problem_belongs_to_one_round():
     rounds = [problems.of_round(number, 3) for number in range(3)]
     assert sorted(p.id for group in rounds for p in group) == sorted(p.id for p in problems.train)
     assert [len(group) for group in rounds] == [3, 2, 2]
+
+
+def test_an_id_of_both_sets_is_refused_before_anything_runs(tmp_path):
+    """Lines without ids are numbered after their file: train/gsm.jsonl and test/gsm.jsonl clash."""
+    paths = [tmp_path / part / "gsm.jsonl" for part in ("train", "test")]
+    for path, asked in zip(paths, ("12", "34"), strict=True):
+        path.parent.mkdir()
+        path.write_text("".join(f'{{"question": "{n}?", "answer": "#### 1"}}\n' for n in asked))
+    train, held_out = ({"source": str(path)} for path in paths)
+    config = {"warm_up": None, "problems": {"train": train, "held_out": held_out}}
+    with pytest.raises(DataError, match=r"'gsm/0' is the id .*; 2 such ids\); rename one file"):
+        prepare_problems(MathConfig.model_validate(config))
+    paths[1].write_bytes(paths[0].read_bytes() + b'{"question": "5?", "answer": "#### 1"}\n')
+    config["problems"]["train"]["n_problems"] = 1
+    with pytest.raises(ConfigError, match="0 of 1 problems are not held out as well"):
+        prepare_problems(MathConfig.model_validate(config))
+
+
+def test_the_problem_of_a_tree_is_found_whatever_its_id_holds():
+    known = {"a", "a#b", "c#d"}
+    ids = ("a#12ab34-0>a#12ab34-1", "a#b#12ab34-0", "c#d#mcts/3>4", "e#12ab34-0")
+    assert [problem_of(id, known) for id in ids] == ["a", "a#b", "c#d", ""]
+
+
+def test_the_share_of_right_trajectories_is_the_one_that_was_written():
+    for share, n_wrong, n_right in ((0.6, 2, 3), (0.7, 3, 7), (0.5, 4, 4), (0.1, 3, 1), (1, 0, 8)):
+        method = OREOMethod(max_right_share=share, select=SelectConfig(n_pairs=8))
+        assert method.most_right(n_wrong) == n_right
 
 
 def test_k_beyond_the_samples_is_refused():

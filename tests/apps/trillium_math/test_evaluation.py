@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from trillium.errors import DataError
 from trillium_math.agent.trajectory import Trajectory, Turn
@@ -52,7 +54,7 @@ def test_accuracy_pass_at_k_and_majority_are_means_over_problems():
             "accuracy": 0.375,
             "pass@2": (5 / 6 + 3 / 6) / 2,
             "maj@2": (4 / 6 + 1.5 / 6) / 2,
-            "majority of 4": 0.5,
+            "majority": 0.5,
         }
     )
     assert all(i.low <= i.mean <= i.high for i in found.measures.values())
@@ -73,7 +75,23 @@ def test_what_the_sandbox_lost_is_left_out():
     lost = Trajectory(**{**lost.__dict__, "reward": None, "outcome": "environment_fault"})
     assert measure([*TRAJECTORIES[:4], lost], (1,), same) == measure(TRAJECTORIES[:4], (1,), same)
     few = measure([TRAJECTORIES[0], lost], (2,), same)
-    assert few.by_problem == {}
+    assert few.by_problem == {"p": {"accuracy": 1.0, "majority": 1.0}}
+
+
+def test_a_lost_trajectory_costs_the_measures_that_need_it_and_no_others():
+    """One of four lost: pass@4 is about the other problem, accuracy and pass@2 about both."""
+    lost = replace(TRAJECTORIES[0], reward=None, outcome="environment_fault")
+    after = [lost, *TRAJECTORIES[1:]]
+    found = evaluate(PROBLEMS, after, (1, 2, 4), same)
+    assert found.n_problems == {
+        **{"accuracy": 2, "pass@2": 2, "pass@4": 1, "maj@2": 2, "majority": 2},
+    }
+    assert found.measures["accuracy"].mean == pytest.approx((1 / 3 + 1 / 4) / 2)
+    assert found.measures["pass@4"].mean == 1.0
+    gains = compare_policies(TRAJECTORIES, after, (1, 2, 4), same)
+    assert {name: gain.n_tasks for name, gain in gains.items()} == found.n_problems
+    assert compare_policies(after, TRAJECTORIES, (1, 2, 4), same).keys() == gains.keys()
+    assert gains["accuracy"].gain.mean == pytest.approx((1 / 3 - 1 / 2) / 2)
 
 
 def test_the_majority_joins_equal_answers_and_breaks_ties_by_order():

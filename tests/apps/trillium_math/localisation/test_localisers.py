@@ -115,6 +115,9 @@ def test_the_oracle_blames_what_printed_or_boxed_another_answer(play, toolbox):
         (3, "wrong answer"),
         (0, "wrong answer"),
     ]
+    huge = play(PROBLEM, "```python\nprint('1e999')\n```", r"\boxed{7}", name="p#d")
+    (found,) = oracle.locate([huge], seed=0)
+    assert (found.step, found.why) == (0, "unknown result")
     nothing = Problem("q", "?", "1")
     (bare,) = oracle.locate([play(nothing, r"\boxed{2}", name="q#a")], seed=0)
     assert (bare.step, bare.why) == (None, "no reference")
@@ -182,6 +185,7 @@ def test_numbers_and_values_are_read_exactly():
     assert read_numbers("3/4 of 1.5 km, x2 and 7.") == expected
     assert read_numbers("9" * 100_000) == frozenset()
     values = {"0.30000000000000004": "3/10", "-7": "7", "a\n12": "12", "3/6": "1/2"}
+    values["-1e999"] = "1" + "0" * 999
     for text, value in values.items():
         assert str(read_value(text)) == value
     for text in ("", "x", "1/0", "1,000", "9" * 100_000, "nan"):

@@ -60,6 +60,13 @@ def test_every_bad_line_is_named_in_one_error(tmp_path):
     assert f"{path}:5: is no JSON (needs a JSON object)" in message
 
 
+def test_an_id_that_two_lines_share_is_named_with_both(tmp_path):
+    rows = [{"id": id, "question": f"{id}?", "answer": "1"} for id in ("a", "b", "a", "c", "a")]
+    path = write(tmp_path / "own.jsonl", *rows)
+    with pytest.raises(DataError, match=r"own\.jsonl:3, 5: id 'a' is that of line 1 .*change one"):
+        read_problems(path)
+
+
 def test_sources_that_cannot_be_are_refused(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         collect_problems(ProblemSource(source=str(tmp_path / "none.jsonl")), seed=0)
