@@ -1,7 +1,7 @@
 """A real HTTP server that speaks OpenAI's protocol, around a policy in this process.
 
 Not a test: tests that need a server load this file. It answers completions, lists its models, and
-loads adapters by their folder, as vLLM does.
+loads adapters by their folder and lets them go, as vLLM does.
 """
 
 import json
@@ -67,6 +67,9 @@ class Endpoint(BaseHTTPRequestHandler):
                 name = request["lora_name"]
                 load_second_adapter(self.server.model, Path(request["lora_path"]), name)
                 self.server.adapters[name] = name
+                self.reply(200, {})
+            elif self.path == "/v1/unload_lora_adapter":
+                self.server.model.delete_adapter(self.server.adapters.pop(request["lora_name"]))
                 self.reply(200, {})
             else:
                 self.reply(404, {"error": "no such page"})

@@ -6,12 +6,23 @@ reaches the pods but the ports, and they reach nothing but name service and HTTP
 
 from trillium.deployment.manifests import ADAPTERS, Values, vllm_arguments
 from trillium.deployment.registry import Registry
+from trillium.errors import ConfigError
 
 _PORT = 8000
+_WITH_TOKEN = ': "${VLLM_API_KEY:?the secret holds no token}"; exec vllm serve "$@"'
 
 
 def kubernetes(registry: Registry, *, chat_template: str | None = None) -> dict[str, Values]:
-    """Return the files of the kustomize base by name; `chat_template` is the text of its file."""
+    """Return the files of the kustomize base by name; `chat_template` is the text of its file.
+
+    Raises ConfigError for a base in a folder that pods do not have.
+    """
+    base, serving = registry.base, registry.serving
+    if base.is_folder and not base.source.startswith(f"{ADAPTERS}/"):
+        raise ConfigError(
+            f"adapters.yaml: base.source is a folder that pods do not have ({base.source}); copy "
+            f"the base to the claim {serving.claim!r} and write {ADAPTERS}/FOLDER, or name a hub id"
+        )
     files = {
         "deployment.yaml": _deployment(registry),
         "service.yaml": _service(registry),
@@ -22,7 +33,7 @@ def kubernetes(registry: Registry, *, chat_template: str | None = None) -> dict[
     kustomization: Values = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
-        "namespace": registry.serving.namespace,
+        "namespace": serving.namespace,
         "resources": list(files),
     }
     return {"kustomization.yaml": kustomization, **files}
@@ -53,7 +64,8 @@ def _deployment(registry: Registry) -> Values:
     server: Values = {
         "name": "vllm",
         "image": serving.vllm_image,
-        "command": ["vllm", "serve"],
+        # vLLM would take an empty token for none, and let everybody in.
+        "command": ["sh", "-c", _WITH_TOKEN, "vllm"],
         "args": vllm_arguments(registry),
         "ports": [{"name": "http", "containerPort": _PORT}],
         "env": [

@@ -43,6 +43,9 @@ def vllm_arguments(registry: Registry, *, port: int = _PORT, is_mounted: bool = 
         str(max(serving.max_adapters, len(registry.adapters))),
         "--max-model-len",
         str(serving.max_length),
+        # Else whoever names no top_k gets that of the base's generation_config.json.
+        "--generation-config",
+        "vllm",
         *(["--chat-template", template] if base.chat_template else []),
         "--port",
         str(port),
@@ -70,7 +73,10 @@ def serve_arguments(registry: Registry) -> list[str]:
 
 
 def compose(registry: Registry) -> Values:
-    """Return `compose.yaml`: profile `gpu` runs vLLM, profile `cpu` runs `trillium serve`."""
+    """Return `compose.yaml`: profile `gpu` runs vLLM, profile `cpu` runs `trillium serve`.
+
+    There is no profile `cpu` without an image of it.
+    """
     mounts: list[object] = [
         _mount(each.path, f"{ADAPTERS}/{each.name}") for each in registry.adapters
     ]
@@ -97,8 +103,7 @@ def compose(registry: Registry) -> Values:
         **common,
         "profiles": ["gpu"],
         "image": registry.serving.vllm_image,
-        # vLLM knows its token from a variable only; "$$" is one dollar in a compose file.
-        "entrypoint": ["sh", "-c", f'VLLM_API_KEY="$$(cat {_TOKEN_FILE})" exec vllm serve "$$@"'],
+        "entrypoint": ["sh", "-c", _WITH_TOKEN],
         "command": ["vllm", *vllm_arguments(registry)],
         "environment": {"HF_HOME": "/models"},
         "ipc": "host",
@@ -127,14 +132,20 @@ def compose(registry: Registry) -> Values:
     }
     return {
         "name": registry.base.name,
-        "services": {"vllm": gpu, "trillium": cpu},
+        "services": {"vllm": gpu, **({"trillium": cpu} if registry.serving.cpu_image else {})},
         "volumes": {"models": {}},
         "secrets": {"token": {"file": "./token"}},
     }
 
 
 def kserve(registry: Registry) -> Values:
-    """Return an LLMInferenceService; raises ConfigError where an adapter has no `uri`."""
+    """Return an LLMInferenceService; raises ConfigError for what it cannot express."""
+    _check_template(registry, "KServe")
+    if registry.base.is_folder:
+        raise ConfigError(
+            f"adapters.yaml: base.source is a folder ({registry.base.source}), which KServe does "
+            "not see; upload the base and write its hf://, s3:// or pvc:// uri"
+        )
     missing = [each.name for each in registry.adapters if each.uri is None]
     if missing:
         raise ConfigError(
@@ -146,7 +157,10 @@ def kserve(registry: Registry) -> Values:
     if base.revision and uri.startswith("hf://"):
         uri = f"{uri}:{base.revision}"
     resources = {"nvidia.com/gpu": str(serving.gpus), "memory": serving.memory}
-    rank = f"--max-lora-rank={registry.max_rank} --max-model-len={serving.max_length}"
+    arguments = (
+        f"--max-lora-rank={registry.max_rank} --max-model-len={serving.max_length} "
+        "--generation-config=vllm"
+    )
     return {
         "apiVersion": "serving.kserve.io/v1alpha2",
         "kind": "LLMInferenceService",
@@ -165,7 +179,7 @@ def kserve(registry: Registry) -> Values:
                 "containers": [
                     {
                         "name": "main",
-                        "env": [{"name": "VLLM_ADDITIONAL_ARGS", "value": rank}],
+                        "env": [{"name": "VLLM_ADDITIONAL_ARGS", "value": arguments}],
                         "resources": {"limits": resources, "requests": resources},
                     }
                 ]
@@ -178,8 +192,9 @@ def ray_serve(registry: Registry) -> Values:
     """Return a Ray Serve configuration; callers ask for `BASE:ADAPTER`.
 
     The adapters' uris must share a folder in which each lies under its own name. Raises
-    ConfigError where they do not.
+    ConfigError where they do not, and for what else it cannot express.
     """
+    _check_template(registry, "Ray Serve")
     folders = {(each.uri or "").removesuffix(f"/{each.name}") for each in registry.adapters}
     is_shared = all((each.uri or "").endswith(f"/{each.name}") for each in registry.adapters)
     if len(folders) != 1 or not is_shared:
@@ -193,6 +208,7 @@ def ray_serve(registry: Registry) -> Values:
         "max_lora_rank": registry.max_rank,
         "max_loras": min(serving.max_adapters, len(registry.adapters)),
         "max_model_len": serving.max_length,
+        "generation_config": "vllm",
         "tensor_parallel_size": serving.gpus,
         **({"revision": base.revision} if base.revision else {}),
     }
@@ -219,6 +235,14 @@ def ray_serve(registry: Registry) -> Values:
     return {"http_options": {"host": "127.0.0.1", "port": _PORT}, "applications": [application]}
 
 
+def _check_template(registry: Registry, server: str) -> None:
+    if registry.base.chat_template is not None:
+        raise ConfigError(
+            f"adapters.yaml: base.chat_template is a file, and {server} takes none; save it as "
+            "chat_template.jinja beside the base's tokenizer and set base.chat_template: null"
+        )
+
+
 def _mount(source: Path, target: str) -> Values:
     """Return a read-only mount; a dollar in a path is written twice, or Compose would read it."""
     place = source.as_posix() if source.is_absolute() else f"./{source.as_posix()}"
@@ -233,4 +257,12 @@ def _mount(source: Path, target: str) -> Values:
 
 _HEALTH = (
     f"import urllib.request as u; u.urlopen('http://127.0.0.1:{_PORT}/health', timeout=4).close()"
+)
+
+# vLLM knows its token from a variable only, and without one lets everybody in. "$$" is one dollar
+# in a compose file.
+_WITH_TOKEN = (
+    f'token="$$(cat {_TOKEN_FILE})" && [ -n "$$token" ] || '
+    f'{{ echo "{_TOKEN_FILE}: holds no token; write one to the file token" >&2; exit 1; }}; '
+    'VLLM_API_KEY="$$token" exec vllm serve "$$@"'
 )

@@ -52,14 +52,16 @@ def merge_adapter(
     _check_base(Path(source), record, adapter)
     kind = quantisation or (record.base.quantisation if record else "none")
     dtype = _training_dtype(trained_in, record)
-    model = _load_dense(source, dtype, kind)
+    model = _load_dense(source, dtype, kind, adapter.revision)
     add_updates(model, adapter)
     if bfloat16:
         model = model.bfloat16()
-    tokenizer = load_tokenizer(str(tokenizer_folder(folder, Path(source))))
+    tokenizer = load_tokenizer(
+        str(tokenizer_folder(folder, Path(source))), revision=adapter.revision
+    )
     unfinished = output.with_name(f".{output.name}.part")
-    remove(unfinished)
     with explain_failed_write(output):
+        remove(unfinished)
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
         if record is not None:
@@ -95,9 +97,11 @@ def add_updates(model: PreTrainedModel, adapter: AdapterFiles) -> None:
         weight += update
 
 
-def _load_dense(source: str, dtype: torch.dtype, kind: Quantisation) -> PreTrainedModel:
+def _load_dense(
+    source: str, dtype: torch.dtype, kind: Quantisation, revision: str | None
+) -> PreTrainedModel:
     """Load the base as in training, then widen it to float32."""
-    model = load_base(source, dtype, kind, torch.device("cpu"))
+    model = load_base(source, dtype, kind, torch.device("cpu"), revision=revision)
     if kind == "nf4":
         model = model.dequantize()
         assert isinstance(model, PreTrainedModel)

@@ -33,6 +33,11 @@ class ServedBase(BaseModel):
     )
     gguf: Path | None = Field(default=None, description="the base as GGUF, for Ollama")
 
+    @property
+    def is_folder(self) -> bool:
+        """Say whether the base lies on the servers' own disk; a relative path begins with a dot."""
+        return self.source.startswith(("/", "./", "../"))
+
 
 class ServedAdapter(BaseModel):
     """One adapter and the proof that it is the one meant."""
@@ -65,7 +70,10 @@ class Serving(BaseModel):
         default="adapters", pattern=_NAME, description="volume claim with the adapters' folders"
     )
     vllm_image: str = Field(default="vllm/vllm-openai:v0.33.0", description="GPU image")
-    cpu_image: str = Field(default="trillium-serve", description="image of trillium serve")
+    cpu_image: str | None = Field(
+        default=None,
+        description="an image of yours with trillium[service], for machines without GPU",
+    )
 
 
 class Registry(BaseModel):
@@ -99,7 +107,7 @@ def read_registry(path: Path) -> Registry:
 
 
 def verify_registry(registry: Registry, folder: Path) -> None:
-    """Compare every adapter on disk with what the file says of it.
+    """Compare every adapter on disk, and the chat template, with what the file says of it.
 
     `folder` is that of the file. Raises ConfigError with all that differs.
     """
@@ -116,12 +124,27 @@ def verify_registry(registry: Registry, folder: Path) -> None:
             problems.append(f"{entry.name}: rank is {adapter.rank}, not {entry.rank}")
         found = check_portable(adapter)
         problems += [f"{entry.name}: {each.sentence}" for each in found if each.kind == "problem"]
+    if registry.base.chat_template is not None:
+        try:
+            read_template(folder / registry.base.chat_template)
+        except ConfigError as error:
+            problems.append(str(error))
     if problems:
         lines = "\n  ".join(problems)
         raise ConfigError(
             f"adapters.yaml does not describe what is on disk:\n  {lines}\n"
             "  register again what changed knowingly: trillium deploy add NAME FOLDER"
         )
+
+
+def read_template(path: Path) -> str:
+    """Return the text of a chat template; raises ConfigError when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path}: is no chat template ({error}; a Jinja file was expected); check the path"
+        ) from error
 
 
 def register(

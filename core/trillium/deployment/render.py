@@ -2,7 +2,7 @@
 
     vllm/serve.sh            vllm serve with its flags
     compose.yaml             docker compose --profile gpu | cpu
-    k8s/                     kubectl apply -k
+    k8s/                     kubectl apply -k, where pods find the base
     kserve/llmisvc.yaml      where every adapter has a uri
     ray/serve_config.yaml    serve deploy, where the uris share a folder
     ollama/NAME/Modelfile    where base and adapter have a GGUF
@@ -20,7 +20,7 @@ import yaml
 
 from trillium.deployment import manifests
 from trillium.deployment.kubernetes import kubernetes
-from trillium.deployment.registry import Registry
+from trillium.deployment.registry import Registry, read_template
 from trillium.errors import ConfigError
 from trillium.files import write_atomically
 
@@ -41,14 +41,22 @@ def render(registry: Registry, folder: Path, output: Path) -> Rendered:
     """Return all files for `output`; paths of the registry are relative to `folder`."""
     moved = _move(registry, folder, output)
     template = registry.base.chat_template
-    text = None if template is None else (folder / template).read_text(encoding="utf-8")
-    k8s = kubernetes(registry, chat_template=text)
+    text = None if template is None else read_template(folder / template)
     files = {
         "vllm/serve.sh": _serve_script(_move(registry, folder, output / "vllm")),
         "compose.yaml": dump(manifests.compose(moved)),
-        **{f"k8s/{name}": dump(values) for name, values in k8s.items()},
     }
     left_out = []
+    if registry.serving.cpu_image is None:
+        left_out.append(
+            "compose.yaml, profile cpu: serving.cpu_image names no image; build one with "
+            'pip install "trillium[service]" and write its name'
+        )
+    try:
+        k8s = kubernetes(registry, chat_template=text)
+        files |= {f"k8s/{name}": dump(values) for name, values in k8s.items()}
+    except ConfigError as error:
+        left_out.append(f"k8s: {error}")
     for path, build in (
         ("kserve/llmisvc.yaml", manifests.kserve),
         ("ray/serve_config.yaml", manifests.ray_serve),

@@ -57,6 +57,8 @@ class ChatServer:
         }
         if n > 1:
             request["n"] = n
+        if sampling.top_k:
+            request["top_k"] = sampling.top_k
         if sampling.stop:
             request["stop"] = list(sampling.stop)
         choices = self._connection.post("chat/completions", request, _Answer).choices

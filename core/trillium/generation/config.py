@@ -52,7 +52,12 @@ class VllmConfig(BaseModel):
 
 
 class ServerConfig(BaseModel):
-    """Where an OpenAI-compatible server is and how patient to be with it."""
+    """Where an OpenAI-compatible server is and how patient to be with it.
+
+    What OpenAI's protocol does not have (top_k, min_p, a repetition penalty) is turned off in
+    completions of a server that `returns_token_ids`. Elsewhere, and in chat, the server's own
+    defaults hold; start vLLM with --generation-config vllm, which leaves those of the model out.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

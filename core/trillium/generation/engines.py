@@ -5,10 +5,12 @@ An engine is opened from the run file and loads nothing until a generator is ask
 with the batches that `max_rows` gives.
 """
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from trillium.errors import ConfigError
+from trillium.errors import BackendError, ConfigError
 from trillium.files import hash_json, hash_path
 from trillium.generation.config import (
     GenerationConfig,
@@ -117,6 +119,7 @@ class ServerEngine:
     def __init__(self, config: ServedPolicyConfig, policy: RunPolicy) -> None:
         """Take the tokenizer from `policy`; nothing is sent yet."""
         self._config, self._policy = config, policy
+        self._loaded = ""  # the adapter that this engine put there: servers hold only so many
         self.samples_adapters = config.loads_adapters
         # Address, key and patience may change while a run is under way; what they give does not.
         self.identity = hash_json(["server", config.model, config.max_rows])
@@ -127,13 +130,29 @@ class ServerEngine:
         return ServerGenerator(self._config, self._policy.tokenizer)
 
     def trained(self, adapter: Path) -> Generator:
-        """Return a generator for the adapter in a folder, which the server reads itself."""
+        """Return a generator for the adapter in a folder, which the server reads itself.
+
+        The adapter that this engine loaded before is unloaded.
+        """
         name = f"trillium-{hash_path(adapter)[:12]}"
         connection = ServerConnection(self._config)
-        if name not in connection.models():
+        known = connection.models()
+        if self._loaded != name:
+            self._unload(connection, known)
+        if name not in known:
             place: dict[str, object] = {"lora_name": name, "lora_path": str(adapter.resolve())}
             connection.tell("load_lora_adapter", place)
+            self._loaded = name
         return ServerGenerator(self._config, self._policy.tokenizer, model=name)
 
     def close(self) -> None:
-        """Do nothing: the server is somebody else's."""
+        """Unload what this engine loaded; the server is somebody else's."""
+        if self._loaded:
+            connection = ServerConnection(self._config)
+            with suppress(BackendError):  # a server that is gone holds nothing
+                self._unload(connection, connection.models())
+
+    def _unload(self, connection: ServerConnection, known: Sequence[str]) -> None:
+        name, self._loaded = self._loaded, ""
+        if name in known:
+            connection.tell("unload_lora_adapter", {"lora_name": name})

@@ -23,10 +23,14 @@ from trillium.generation.interface import (
 from trillium.generation.parallel import map_ahead
 from trillium.generation.stops import StopFinder
 
+# What vLLM would else take from the model's generation_config.json is turned off.
+_OF_VLLM = {"return_token_ids": True, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+
 
 class ServerGenerator(BatchedGenerator):
     """Continue prompts by asking a server.
 
+    A server that returns token ids knows vLLM's fields, and is told to sample by `sampling` alone.
     Without `returns_token_ids`, ids are this tokenizer's encoding of the text: fine for training on
     the text, but not always the tokens that were sampled, and without the end-of-text token. Such
     completions say `is_encoded_again`.
@@ -70,10 +74,10 @@ class ServerGenerator(BatchedGenerator):
         }
         if sampling.stop:
             request["stop"] = list(sampling.stop)
+        if self._config.returns_token_ids:
+            request |= _OF_VLLM
         if sampling.top_k:
             request["top_k"] = sampling.top_k
-        if self._config.returns_token_ids:
-            request["return_token_ids"] = True
         if sampling.keep_stop:
             request["include_stop_str_in_output"] = True
         answer = self._connection.post("completions", request, _Answer)

@@ -33,6 +33,11 @@ class ModelFolder:
     folder: Path
     shards: Mapping[str, Path]
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of one tensor, from the header of its file."""
+        with safe_open(self.shards[name], framework="pt") as weights:
+            return tuple(weights.get_slice(name).get_shape())
+
     def read(self, name: str) -> Tensor:
         """Return one tensor."""
         with safe_open(self.shards[name], framework="pt") as weights:
@@ -85,20 +90,22 @@ def merge_models(
 ) -> None:
     """Write the merged model to `output`, in one step at the end.
 
-    Raises ConfigError for TIES or DARE without a base, and when `output` exists.
+    Raises ConfigError for TIES or DARE without the base of the models, and when `output` exists.
     """
-    if config.method not in ("linear", "slerp") and base is None:
-        raise ConfigError(
-            f"merge: {config.method} merges what models differ by from a base, and none is given; "
-            "set --base to the model that both were trained from"
-        )
+    if config.method not in ("linear", "slerp"):
+        if base is None:
+            raise ConfigError(
+                f"merge: {config.method} merges what models differ by from a base, and none is "
+                "given; set --base to the model that both were trained from"
+            )
+        _check_base(base, models[0])
     if output.exists():
         raise ConfigError(f"{output}: exists; choose another folder, or remove it")
     work = output.with_name(f".{output.name}.part")
-    remove(work)
     generator = torch.Generator().manual_seed(config.seed)
     first = models[0]
     with explain_failed_write(output), ExitStack() as stack:
+        remove(work)
         work.mkdir(parents=True)
         stack.callback(remove, work)
         _copy_rest(first.folder, work)
@@ -110,6 +117,17 @@ def merge_models(
                     progress.advance()
                 save_file(merged, work / shard.name, metadata={"format": "pt"})
         work.replace(output)
+
+
+def _check_base(base: ModelFolder, model: ModelFolder) -> None:
+    """Raise ConfigError unless the base has every tensor of the model, in its shape."""
+    for name in sorted(model.shards):
+        own, theirs = model.shape(name), base.shape(name) if name in base.shards else "none"
+        if own != theirs:
+            raise ConfigError(
+                f"{base.folder}: is not the base of {model.folder} ({name} is {theirs} there and "
+                f"{own} in the model); set --base to the model that both were trained from"
+            )
 
 
 def _merge(

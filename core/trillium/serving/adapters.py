@@ -18,7 +18,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from trillium.deployment.adapter_files import read_adapter
 from trillium.deployment.portable import check_finite, check_portable
-from trillium.errors import ConfigError
+from trillium.errors import BackendError, ConfigError
 from trillium.policies.adapters import POLICY_ADAPTER, add_adapter, load_second_adapter
 from trillium.policies.config import LoraSettings
 
@@ -114,7 +114,14 @@ class Adapters:
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
     ) -> Tensor:
-        """Return the logits [row, vocab] of each row's next token under its own adapter."""
+        """Return the logits [row, vocab] of each row's next token under its own adapter.
+
+        Raises BackendError for an adapter that was discarded: PEFT would compute without it.
+        """
+        held = self._model.peft_config if isinstance(self._model, PeftModel) else {}
+        gone = {key for key in keys if key is not None} - held.keys()
+        if gone:
+            raise BackendError(f"serve: adapter {min(gone)} is not on the model; load it again")
         mixed = {}
         if isinstance(self._model, PeftModel):
             if len(set(keys)) == 1:

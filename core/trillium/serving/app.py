@@ -1,6 +1,6 @@
 """The routes, in OpenAI's shapes; loading and unloading as vLLM has them.
 
-GET  /v1/models                 the base and the adapters
+GET  /v1/models                 the base and the adapters; /v1/models/NAME is one of them
 POST /v1/completions            text or token prompts, several at once
 POST /v1/chat/completions       conversations, rendered by the model's own template
 POST /v1/load_lora_adapter      {"lora_name", "lora_path"}; only below the allowed folder
@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException
 
 from trillium.serving import answers
 from trillium.serving.adapters import Served
@@ -67,9 +68,11 @@ def build_app(engine: Engine, settings: ServerSettings) -> FastAPI:
     ):
         app.add_route(name, route, methods=["POST"])
     app.add_route("/v1/models", routes.models, methods=["GET"])
+    app.add_route("/v1/models/{name:path}", routes.model, methods=["GET"])
     app.add_route("/health", routes.health, methods=["GET"])
     app.add_route("/metrics", routes.metrics, methods=["GET"])
     app.add_exception_handler(RefusedError, _refuse)
+    app.add_exception_handler(HTTPException, _refuse_route)
     app.add_middleware(
         Gate,
         metrics=metrics,
@@ -90,16 +93,16 @@ class _Routes:
         self._loader = Loader(engine, settings.adapters_folder, settings.max_adapters)
 
     async def models(self, _: Request) -> Response:
-        rows = [
-            answers.model_row(served, self._engine.adapters.base_name, self._limits.max_length)
-            for served in self._engine.adapters.served()
-        ]
+        rows = [self._row(served) for served in self._engine.adapters.served()]
         return JSONResponse({"object": "list", "data": rows})
+
+    async def model(self, http: Request) -> Response:
+        return JSONResponse(self._row(self._find(http.path_params["name"])))
 
     async def completions(self, http: Request) -> Response:
         request = parse(CompletionRequest, await http.body())
         served = self._find(request.model)
-        self._engine.check_size(len(request.prompts()) * request.n)
+        self._engine.check_size(len(request.prompts()) * request.n_choices)
         ids = await asyncio.to_thread(encode_completion, request, served, self._limits)
         job = self._start(request, ids, served)
         if request.stream:
@@ -135,6 +138,10 @@ class _Routes:
 
     async def metrics(self, _: Request) -> Response:
         return Response(self._metrics.text(), media_type="text/plain; version=0.0.4")
+
+    def _row(self, served: Served) -> dict[str, object]:
+        adapters = self._engine.adapters
+        return answers.model_row(served, adapters.base_name, self._limits.max_length)
 
     def _find(self, name: str) -> Served:
         served = self._engine.adapters.find(name)
@@ -194,3 +201,13 @@ async def _refuse(_: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, RefusedError)
     headers = {"Retry-After": "1"} if refusal.status in (429, 503) else None
     return JSONResponse(error_body(refusal), status_code=refusal.status, headers=headers)
+
+
+async def _refuse_route(http: Request, error: Exception) -> Response:
+    """Answer for a route or a method that this server has not."""
+    assert isinstance(error, HTTPException)
+    place, reason = f"{http.method} {http.url.path}", error.detail.lower()
+    refusal = RefusedError(
+        error.status_code, f"{place}: {reason}; the routes are those of OpenAI's API below /v1"
+    )
+    return JSONResponse(error_body(refusal), error.status_code, headers=error.headers)

@@ -31,6 +31,7 @@ class Engine:
         self._batch = DecodeBatch(adapters, max_rows=max_rows, end_ids=end_ids)
         self._waiting: deque[Row] = deque()
         self._orders: deque[tuple[Callable[[], object], Future[object]]] = deque()
+        self._loaded: set[str] = set()
         self._retired: set[str] = set()
         self._changed = threading.Condition()
         self._is_closing = False
@@ -70,11 +71,18 @@ class Engine:
         return self._batch.max_rows
 
     def submit(self, rows: Sequence[Row]) -> None:
-        """Queue rows, all or none; raises RefusedError when the queue is full or closed."""
+        """Queue rows, all or none.
+
+        Raises RefusedError when the queue is full or closed, or an adapter was unloaded meanwhile.
+        """
         with self._changed:
             if not self.is_alive:
                 raise RefusedError(503, "the server is shutting down; ask another one")
             self.check_size(len(rows))
+            if any(row.key is not None and row.key not in self._loaded for row in rows):
+                raise RefusedError(
+                    404, "the adapter was unloaded; load it again, or ask another", param="model"
+                )
             free = self.max_waiting + max(0, self.max_rows - self.n_running) - self.n_waiting
             if len(rows) > free:
                 raise RefusedError(
@@ -93,7 +101,10 @@ class Engine:
 
     def load(self, folder: Path) -> str:
         """Put an adapter on the model between two steps, and return its key; blocks until done."""
-        return str(self._order(lambda: self.adapters.load(folder)))
+        key = str(self._order(lambda: self.adapters.load(folder)))
+        with self._changed:
+            self._loaded.add(key)
+        return key
 
     def retire(self, key: str) -> None:
         """Free an adapter as soon as the rows that were asked of it have ended."""
@@ -165,6 +176,7 @@ class Engine:
             in_use = {row.key for row in [*self._batch.rows, *self._waiting]}
             unused = self._retired - {key for key in in_use if key is not None}
             self._retired -= unused
+            self._loaded -= unused
         for key in unused:
             try:
                 self.adapters.discard(key)

@@ -22,6 +22,7 @@ from trillium.serving.text_stream import TextStream
 from trillium.tokenize import tokenize_prompts
 
 _ENCODING = threading.Lock()  # tokenizers change state while they encode
+_N_CONTEXT = 8  # last tokens of a prompt that its continuation is decoded behind
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,14 @@ def start_job(
     limits: TokenLimits,
 ) -> Job:
     """Queue the completions of a request; raises RefusedError where it asks for too much."""
-    job = Job(served, prompts, len(prompts) * request.n)
+    job = Job(served, prompts, len(prompts) * request.n_choices)
     seed = secrets.randbits(63) if request.seed is None else request.seed % 2**63
+    n_context = _N_CONTEXT if isinstance(request, CompletionRequest) else 0
     index = 0
     for prompt in prompts:
         sampling = _sampling(request, len(prompt), limits)
-        for _ in range(request.n):
-            job.rows.append(_make_row(job, index, served, prompt, sampling, seed))
+        for _ in range(request.n_choices):
+            job.rows.append(_make_row(job, index, served, prompt, sampling, seed, n_context))
             index += 1
     engine.submit(job.rows)
     return job
@@ -201,13 +203,14 @@ def _make_row(
     prompt: tuple[int, ...],
     sampling: SamplingConfig,
     seed: int,
+    n_context: int,
 ) -> Row:
-    decode = decoder(served.tokenizer)
+    decode, context = decoder(served.tokenizer), prompt[len(prompt) - n_context :]
     return Row(
         key=served.key,
         prompt=prompt,
         sampling=sampling,
         noise=torch.Generator().manual_seed((seed + index) % 2**63),
-        text=TextStream(decode, sampling.stop, keep_stop=sampling.keep_stop),
+        text=TextStream(decode, sampling.stop, keep_stop=sampling.keep_stop, context=context),
         post=lambda piece: job.post(index, piece),
     )

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trillium.assets import find_model
+from trillium.deployment.registry import read_template
 from trillium.errors import ConfigError
 from trillium.policies.config import Precision, Quantisation
 from trillium.policies.load import load_base, resolve_dtype
@@ -59,7 +60,7 @@ def open_engine(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = load_tokenizer(source, revision=sources.revision)
     if sources.chat_template is not None:
-        tokenizer.chat_template = _read_template(sources.chat_template)
+        tokenizer.chat_template = read_template(sources.chat_template)
     dtype = resolve_dtype(settings.dtype, device)
     model = load_base(source, dtype, settings.quantisation, device, revision=sources.revision)
     name = settings.base_name or _public_name(sources.base)
@@ -112,15 +113,6 @@ def _limits(model: PreTrainedModel, settings: LaunchSettings) -> TokenLimits:
     return TokenLimits(
         max_length, min(settings.max_new_tokens, max_length - 1), vocabulary.shape[0]
     )
-
-
-def _read_template(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path}: is no chat template ({error}; a Jinja file was expected); check the path"
-        ) from error
 
 
 def _public_name(base: str) -> str:

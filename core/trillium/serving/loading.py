@@ -51,7 +51,7 @@ class Loader:
                 )
             if len(adapters.served()) > self._max_adapters:
                 most = self._max_adapters
-                raise RefusedError(429, f"{most} adapters are loaded (at most); unload one first")
+                raise RefusedError(409, f"{most} adapters are loaded (at most); unload one first")
             tokenizer = self._tokenizer(folder)
             key = self._engine.load(folder)
             adapters.publish(Served(name, key, tokenizer, folder))

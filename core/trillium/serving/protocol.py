@@ -1,12 +1,14 @@
 """OpenAI's requests as this server takes them: every field is honoured or refused, none ignored.
 
-Fields of vLLM that our own client uses are known too: `top_k`, `return_token_ids`,
-`include_stop_str_in_output`. Fields that only say what happens anyway may have that value.
+Fields of vLLM that our own client uses are known too: `top_k`, `min_p`, `repetition_penalty`,
+`return_token_ids`, `include_stop_str_in_output`. Fields that only say what happens anyway may have
+that value.
 """
 
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from trillium.serving.rows import RefusedError
 
@@ -15,6 +17,7 @@ Body = TypeVar("Body", bound=BaseModel)
 _MAX_CHOICES = 128
 _StopString = Annotated[str, Field(min_length=1, max_length=1000)]
 _Neutral = Annotated[float, Field(ge=0, le=0)]
+_Unit = Annotated[float, Field(ge=1, le=1)]
 _Token = Annotated[int, Field(ge=0)]
 
 
@@ -31,7 +34,7 @@ class _Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     model: str
-    n: int = Field(default=1, ge=1, le=_MAX_CHOICES)
+    n: int | None = Field(default=None, ge=1, le=_MAX_CHOICES)
     temperature: float | None = Field(default=None, ge=0, le=10)
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=-1)
@@ -43,9 +46,24 @@ class _Request(BaseModel):
     return_token_ids: bool | None = None
     include_stop_str_in_output: bool = False
     user: str | None = None
+    min_p: _Neutral | None = None
+    repetition_penalty: _Unit | None = None
     presence_penalty: _Neutral | None = None
     frequency_penalty: _Neutral | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+
+    @model_validator(mode="after")
+    def _check_stream_options(self) -> "_Request":
+        if self.stream_options is not None and not self.stream:
+            raise PydanticCustomError(
+                "no_stream", "stream_options: is for streams only; set stream, or leave it out"
+            )
+        return self
+
+    @property
+    def n_choices(self) -> int:
+        """Return how many completions are asked for per prompt."""
+        return self.n or 1
 
     @property
     def stops(self) -> tuple[str, ...]:

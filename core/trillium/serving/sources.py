@@ -1,6 +1,6 @@
 """What `trillium serve` is asked to serve: runs, adapter folders, adapters.yaml, or a bare base."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +35,9 @@ def find_sources(
     """Find out which base and adapters `targets` mean: NAME=PATH, a path, or a base.
 
     An adapter without a name goes by that of its run or folder. A `base` that is given is meant
-    with the `revision` that is given, not with that of adapters.yaml. Raises ConfigError when two
-    differ in their base, or share a name.
+    with the `revision` that is given, not with that of adapters.yaml; where neither names one, it
+    is what the adapters ask for of their own base. Raises ConfigError when two differ in their
+    base or its revision, or share a name.
     """
     adapters: dict[str, Path] = {}
     bases: dict[str, str] = {}
@@ -46,17 +47,14 @@ def find_sources(
             if base is None:
                 base, revision = registry.base, revision or registry.revision
             chat_template = chat_template or registry.chat_template
-            adapters |= registry.adapters
+            _add(adapters, registry.adapters, target)
             continue
         if _is_base(target):
             bases[target] = target
             continue
-        for name, folder in _find_adapters(target).items():
-            if name in adapters:
-                raise ConfigError(
-                    f"{target}: another adapter is called {name!r}; give it a name: NAME={folder}"
-                )
-            adapters[name] = folder
+        found = _find_adapters(target)
+        _add(adapters, found, target)
+        for folder in found.values():
             bases.setdefault(base or read_adapter(folder).base, target)
     names = [base] if base else list(bases)
     if len(names) > 1:
@@ -64,7 +62,29 @@ def find_sources(
         raise ConfigError(f"adapters of several bases ({listed}); start one server for each base")
     if not names or not names[0]:
         raise ConfigError(f"{targets[0]}: names no base; give it with --base")
+    revision = revision or _find_revision(names[0], adapters.values())
     return Sources(names[0], adapters, revision, chat_template)
+
+
+def _add(adapters: dict[str, Path], found: Mapping[str, Path], target: str) -> None:
+    for name, folder in found.items():
+        if name in adapters:
+            raise ConfigError(
+                f"{target}: another adapter is called {name!r}; give it a name: NAME={folder}"
+            )
+        adapters[name] = folder
+
+
+def _find_revision(base: str, folders: Iterable[Path]) -> str | None:
+    """Return the commit of `base` that the adapters trained on it ask for, if any does."""
+    trained = [adapter for adapter in map(read_adapter, folders) if adapter.base == base]
+    revisions = sorted({adapter.revision for adapter in trained if adapter.revision})
+    if len(revisions) > 1:
+        raise ConfigError(
+            f"adapters of several revisions of {base} ({', '.join(revisions)}); start one server "
+            "for each, or name one with --revision"
+        )
+    return revisions[0] if revisions else None
 
 
 def _read_registry(path: Path) -> Sources:

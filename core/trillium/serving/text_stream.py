@@ -11,7 +11,8 @@ class TextStream:
     """Turn sampled tokens into pieces of text; all pieces together are the text of the whole.
 
     A token may hold part of a character, so a few tokens are decoded again until it is complete. A
-    piece that might begin a stop string waits until the next tokens tell.
+    piece that might begin a stop string waits until the next tokens tell. `ids` are the tokens so
+    far, behind those of the `context`.
     """
 
     def __init__(
@@ -20,15 +21,21 @@ class TextStream:
         stops: Sequence[str],
         *,
         keep_stop: bool = False,
+        context: Sequence[int] = (),
     ) -> None:
-        """End at the first of `stops`, which `keep_stop` leaves at the end of the text."""
+        """End at the first of `stops`, which `keep_stop` leaves at the end of the text.
+
+        `context` is what the text goes on from: some tokenizers leave out the space before the
+        first token that they decode. It is not used where it ends inside a character.
+        """
         self._decode = decode
         self._stops = tuple(stops)
         self._finder = StopFinder(decode, stops)
         self._keep_stop = keep_stop
-        self._start = self._read = 0  # tokens whose text is context, and whose text has left
+        self.ids = [] if decode(context).endswith(_INCOMPLETE) else list(context)
+        # Tokens whose text is context, and whose text has left.
+        self._start, self._read = 0, len(self.ids)
         self._held = ""
-        self.ids: list[int] = []
         self.is_stopped = False
 
     def push(self, token: int) -> str:

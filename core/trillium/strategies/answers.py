@@ -54,6 +54,11 @@ class Answers:
                 self.file.append({"key": key, "answer": answer})
         return [self.known[key] for key in keys]
 
+    def key(self, asked: str, question: str, place: object, sampling: SamplingConfig) -> str:
+        """Return the key of one answer: who is asked what, in which place, how, by which seed."""
+        how = sampling.model_dump(mode="json", exclude={"n_samples"})
+        return hash_json([asked, question, place, how, self.seed])
+
     def draw(
         self, asked: Participant, questions: Sequence[str], sampling: SamplingConfig
     ) -> list[list[str]]:
@@ -63,9 +68,8 @@ class Answers:
         in addition.
         """
         n = sampling.n_samples
-        how = sampling.model_dump(mode="json", exclude={"n_samples"})
         keys = [
-            hash_json([asked.name, question, number, how, self.seed])
+            self.key(asked.name, question, number, sampling)
             for question in questions
             for number in range(n)
         ]

@@ -134,13 +134,13 @@ def rationales(
     from trillium.generation.interface import SamplingConfig
     from trillium.records import PairRow
     from trillium.rowfiles import load_rows, parse_rows, save_rows
-    from trillium.strategies.asking import open_asker
+    from trillium.strategies.answers import open_participant
     from trillium.strategies.rationales import enrich_with_rationales
 
     rows = load_rows(pairs, PairRow)
     records = enrich_with_rationales(
         rows,
-        open_asker(by),
+        open_participant(by),
         answers_of(output),
         sampling=SamplingConfig(temperature=temperature, max_new_tokens=max_new_tokens),
         seed=seed,

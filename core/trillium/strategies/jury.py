@@ -1,8 +1,8 @@
 """`judge_pairs`: judge the pairs of a file by one model, a jury, or a jury that debates.
 
-Every opinion is a row on disk as soon as it is given, so a kill costs one question. The file that
-comes out has chosen and rejected as the jury sees them; ties and unreadable pairs are left out and
-counted.
+Every opinion is a row on disk as soon as it is given, so a kill costs one batch of questions; what
+is asked otherwise, of whom or how, is asked anew. The file that comes out has chosen and rejected
+as the jury sees them; ties and unreadable pairs are left out and counted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,6 @@ from itertools import combinations
 from pathlib import Path
 
 from trillium.errors import ConfigError
-from trillium.files import hash_json
 from trillium.generation.interface import SamplingConfig
 from trillium.records import PairRow
 from trillium.strategies.answers import Answers, open_answers
@@ -50,13 +49,9 @@ class _Jury:
     sampling: SamplingConfig
     answers: Answers
 
-    def ask(self, name: str, keys: Sequence[str], questions: Sequence[str]) -> None:
-        """Ask a judge what it has not answered yet."""
-        self.answers.ask(self.judges[name], keys, questions, self.sampling)
 
-    def opinion(self, key: str) -> Opinion:
-        """Return an opinion that was asked for."""
-        return read_opinion(self.answers.known[key])
+_Round = dict[str, list[Opinion]]
+"""What each judge said of each pair: with chosen first, then with rejected first."""
 
 
 def judge_pairs(
@@ -77,39 +72,46 @@ def judge_pairs(
         raise ConfigError("rounds: a debate needs at least two judges; name another one")
     with open_answers(opinions, seed=seed) as answers:
         jury = _Jury(judges, sampling, answers)
+        heard: _Round = {}
         for number in range(n_rounds):
-            _hold_round(jury, rows, number)
-    return _conclude(jury, rows, n_rounds - 1)
+            heard = _hold_round(jury, rows, number, heard)
+    return _conclude(rows, heard)
 
 
-def _hold_round(jury: _Jury, rows: Sequence[PairRow], number: int) -> None:
-    for name in jury.judges:
-        keys, questions = [], []
+def _hold_round(jury: _Jury, rows: Sequence[PairRow], number: int, before: _Round) -> _Round:
+    """Return what each judge says now that it knows what the others said `before`."""
+    heard: _Round = {}
+    for name, judge in jury.judges.items():
+        others = [before[other] for other in before if other != name]
+        keys: list[str] = []
+        questions: list[str] = []
         for row in rows:
-            for order in ("forward", "backward"):
-                sides = (as_text(row.chosen), as_text(row.rejected))
-                first, second = sides if order == "forward" else sides[::-1]
-                others = [
-                    jury.opinion(_key(row, other, number - 1, order)).text
-                    for other in jury.judges
-                    if number and other != name
-                ]
-                keys.append(_key(row, name, number, order))
-                questions.append(ask_for_scores(as_text(row.prompt), first, second, others))
-        jury.ask(name, keys, questions)
+            sides = (as_text(row.chosen), as_text(row.rejected))
+            for order, (first, second) in enumerate((sides, sides[::-1])):
+                said = [opinions[len(questions)].text for opinions in others]
+                question = ask_for_scores(as_text(row.prompt), first, second, said)
+                questions.append(question)
+                place = [row.id, number, order]
+                keys.append(jury.answers.key(name, question, place, jury.sampling))
+        answers = jury.answers.ask(judge, keys, questions, jury.sampling)
+        heard[name] = [read_opinion(answer) for answer in answers]
+    return heard
 
 
-def _conclude(jury: _Jury, rows: Sequence[PairRow], last: int) -> Judged:
-    votes = {name: [_vote(jury, row, name, last) for row in rows] for name in jury.judges}
+def _conclude(rows: Sequence[PairRow], heard: _Round) -> Judged:
+    votes = {
+        name: [combine_orders(*both) for both in zip(said[::2], said[1::2], strict=True)]
+        for name, said in heard.items()
+    }
     sides: list[int] = []
     kept, n_unreadable = [], 0
     for index, row in enumerate(rows):
-        heard = [votes[name][index] for name in jury.judges]
-        if all(vote.preference is None for vote in heard):
+        cast = [each[index] for each in votes.values()]
+        if all(vote.preference is None for vote in cast):
             n_unreadable += 1
             sides.append(0)
             continue
-        side = count_votes(heard)
+        side = count_votes(cast)
         sides.append(side)
         if side:
             kept.append(row if side > 0 else _turn(row))
@@ -141,17 +143,6 @@ def _agreement(votes: Mapping[str, Sequence[Vote]]) -> dict[str, float]:
     return found
 
 
-def _vote(jury: _Jury, row: PairRow, name: str, number: int) -> Vote:
-    forward, backward = (
-        jury.opinion(_key(row, name, number, order)) for order in ("forward", "backward")
-    )
-    return combine_orders(forward, backward)
-
-
 def _turn(row: PairRow) -> PairRow:
     labels = {name: values[::-1] for name, values in row.labels.items()}
     return replace(row, chosen=row.rejected, rejected=row.chosen, labels=labels)
-
-
-def _key(row: PairRow, name: str, number: int, order: str) -> str:
-    return hash_json([row.id, name, number, order])

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from trillium.generation.interface import SamplingConfig
 from trillium.records import PairRow
-from trillium.strategies.answers import open_answers
-from trillium.strategies.asking import Asker, as_text
+from trillium.strategies.answers import Participant, open_answers
+from trillium.strategies.asking import as_text
 
 
 def ask_for_rationale(prompt: str, chosen: str, rejected: str) -> str:
@@ -19,18 +19,28 @@ def ask_for_rationale(prompt: str, chosen: str, rejected: str) -> str:
 
 
 def enrich_with_rationales(
-    rows: Sequence[PairRow], asker: Asker, answers: Path, *, sampling: SamplingConfig, seed: int
+    rows: Sequence[PairRow],
+    asked: Participant,
+    answers: Path,
+    *,
+    sampling: SamplingConfig,
+    seed: int,
 ) -> list[dict[str, object]]:
     """Return the rows as records with a field `rationale`; rows without an answer are left out.
 
-    `answers` is the file that answers are kept in and taken from, so a kill costs one batch.
+    `answers` is the file that answers are kept in and taken from, so a kill costs one batch;
+    another model, question, seed or way of sampling is asked anew.
     """
     with open_answers(answers, seed=seed) as kept:
         questions = [
             ask_for_rationale(*(as_text(t) for t in (row.prompt, row.chosen, row.rejected)))
             for row in rows
         ]
-        replies = kept.ask(asker, [row.id for row in rows], questions, sampling)
+        keys = [
+            kept.key(asked.name, question, row.id, sampling)
+            for row, question in zip(rows, questions, strict=True)
+        ]
+        replies = kept.ask(asked.asker, keys, questions, sampling)
     return [
         {**row.to_record(), "rationale": reply.strip()}
         for row, reply in zip(rows, replies, strict=True)

@@ -1,9 +1,11 @@
 """The search itself: propose, try with every seed, keep the rows, and stop when nothing improves.
 
 Proposals and results are rows on disk, written before and after a trial. A killed search reads them
-back and proposes what it would have proposed, so it ends with the same rows.
+back and proposes what it would have proposed, so it ends with the same rows. The same settings and
+seed give the same result, so none is run twice.
 """
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ PROPOSALS, RESULTS = "proposals.jsonl", "results.jsonl"
 
 # These try what teaches most, seldom the optimum itself; so their last trial is spent there.
 _LEARNING = ("knowledge_gradient", "entropy_search")
+_N_OTHERS = 256  # points among which another is looked for when a proposal was tried already
 
 Evaluate = Callable[[int, Mapping[str, float | int], int], float]
 """Trial, settings and seed to the measure; BackendError for a run that failed by its settings."""
@@ -56,7 +59,7 @@ def search(space: SpaceConfig, evaluate: Evaluate, folder: Path) -> list[Trial]:
         trials = read_trials(folder)
         for number in range(space.n_trials):
             if number == len(trials):
-                if has_stalled(space, trials):
+                if has_stalled(space, trials) or is_exhausted(space, trials):
                     break
                 trials.append(_propose(space, trials))
                 point, values = trials[-1].point, trials[-1].values
@@ -88,16 +91,18 @@ def fit_trials(space: SpaceConfig, trials: Sequence[Trial]) -> Surrogate | None:
     A run that failed counts as the worst result there is: the search should keep away from it.
     """
     sign = 1.0 if space.goal == "maximise" else -1.0
-    done = [value for trial in trials for value in trial.results.values() if value is not None]
+    known = [
+        (trial.point, value)
+        for trial in trials
+        for seed, value in trial.results.items()
+        if _earlier(trials, trial, seed) is None  # a copy tells nothing of the noise
+    ]
+    done = [sign * value for _, value in known if value is not None]
     if len(done) < 2:
         return None
-    worst = min(sign * value for value in done)
-    points, results = [], []
-    for trial in trials:
-        for value in trial.results.values():
-            points.append(trial.point)
-            results.append(worst if value is None else sign * value)
-    return fit_surrogate(points, results, seed=space.seed)
+    worst = min(done)
+    results = [worst if value is None else sign * value for _, value in known]
+    return fit_surrogate([point for point, _ in known], results, seed=space.seed)
 
 
 def best_trial(space: SpaceConfig, trials: Sequence[Trial]) -> Trial:
@@ -129,6 +134,11 @@ def has_stalled(space: SpaceConfig, trials: Sequence[Trial]) -> bool:
     return max(after) <= max(before)
 
 
+def is_exhausted(space: SpaceConfig, trials: Sequence[Trial]) -> bool:
+    """Say whether every setting that there is was tried."""
+    return len({tuple(trial.values.items()) for trial in trials}) >= space.n_settings
+
+
 def _propose(space: SpaceConfig, trials: Sequence[Trial]) -> Trial:
     number = len(trials)
     n = len(space.parameters)
@@ -146,9 +156,34 @@ def _propose(space: SpaceConfig, trials: Sequence[Trial]) -> Trial:
             point = propose_optimum(surrogate, seed=seed)
         else:
             point = propose(surrogate, space.acquisition, seed=seed)
-    values = space.values_at(point)
+    values = _untried_values(space, trials, point)
     # What is tried is a value, rounded where it must be; the surrogate learns from that place.
     return Trial(number, space.point_of(values), values, {})
+
+
+def _untried_values(
+    space: SpaceConfig, trials: Sequence[Trial], point: Sequence[float]
+) -> dict[str, float | int]:
+    """Return the settings at `point`, or where they were tried those nearest to it that were not.
+
+    Some that were tried are left where all of the points that are looked at were.
+    """
+    tried = [trial.values for trial in trials]
+    values = space.values_at(point)
+    if values not in tried:
+        return values
+    others = map(space.values_at, spread_points(_N_OTHERS, len(point), seed=space.seed).tolist())
+    return min(
+        (other for other in others if other not in tried),
+        key=lambda other: math.dist(point, space.point_of(other)),
+        default=values,
+    )
+
+
+def _earlier(trials: Sequence[Trial], trial: Trial, seed: int) -> Trial | None:
+    """Return the first trial before this one that ran the same settings with the same seed."""
+    same = (each for each in trials[: trial.number] if each.values == trial.values)
+    return next((each for each in same if seed in each.results), None)
 
 
 def _try_seeds(
@@ -166,8 +201,12 @@ def _try_seeds(
             continue
         reason = ""
         result: float | None = None
+        earlier = _earlier(trials, trial, seed)
         try:
-            result = evaluate(number, trial.values, seed)
+            if earlier is None:
+                result = evaluate(number, trial.values, seed)
+            elif (result := earlier.results[seed]) is None:
+                reason = f"as in trial {earlier.number}"
         except BackendError as error:
             reason = str(error)
         trial.results[seed] = result

@@ -104,6 +104,12 @@ class SpaceConfig(BaseModel):
         """Return how many trials are spread evenly before the surrogate chooses."""
         return self.n_initial or 2 * len(self.parameters) + 2
 
+    @property
+    def n_settings(self) -> float:
+        """Return how many different settings there are: infinitely many unless all are whole."""
+        sizes = [p.high - p.low + 1 if p.integer else math.inf for p in self.parameters.values()]
+        return math.prod(sizes)
+
     def values_at(self, point: Sequence[float]) -> dict[str, float | int]:
         """Return the settings at a point of the unit cube."""
         pairs = zip(self.parameters.items(), point, strict=True)

@@ -8,7 +8,7 @@ from trillium.files import hash_json, hash_path, write_atomically
 from trillium.report import render_report
 from trillium.runs import Run, hash_config
 from trillium.tuning.page import make_page
-from trillium.tuning.search import Trial, best_trial, search
+from trillium.tuning.search import Trial, best_trial, is_exhausted, search
 from trillium.tuning.space import SpaceConfig
 from trillium.tuning.surrogate import check_installed
 from trillium.tuning.trial import check_run, make_evaluate
@@ -50,6 +50,9 @@ def tune(
         )
         evaluate = make_evaluate(path, overrides, space, folder, say)
         trials = search(space, evaluate, folder)
+        if len(trials) < space.n_trials and is_exhausted(space, trials):
+            n = len(trials)
+            say(f"every setting of the space was tried in {n} trials; widen the bounds to go on")
         if stage.is_due:
             stage.finish([], {"trials": len(trials)})
     best = best_trial(space, trials)

@@ -23,7 +23,7 @@ BASE = {"name": "smollm2", "source": "org/base", "revision": "abc123"}
 
 @pytest.fixture
 def folder(tmp_path, adapter):
-    """A folder with adapters.yaml of two adapters, uploaded, and with GGUF files."""
+    """A folder with adapters.yaml of two adapters, uploaded, with a template and GGUF files."""
     for name in ("code", "math"):
         shutil.copytree(adapter, tmp_path / "my adapters" / name)
         register(tmp_path / "adapters.yaml", name, tmp_path / "my adapters" / name, base=BASE)
@@ -32,6 +32,7 @@ def folder(tmp_path, adapter):
         entry |= {"uri": f"s3://bucket/adapters/{entry['name']}", "gguf": f"{entry['name']}.gguf"}
     (tmp_path / "template.jinja").write_text("{{ messages }}\n")
     values["base"] |= {"gguf": "base.gguf", "chat_template": "template.jinja"}
+    values["serving"]["cpu_image"] = "registry.example/trillium:1"
     (tmp_path / "adapters.yaml").write_text(yaml.safe_dump(values))
     return tmp_path
 
@@ -46,12 +47,22 @@ def rendered(registry, folder):
     return render(registry, folder, folder / "out")
 
 
+def with_base(registry, **changes):
+    return registry.model_copy(update={"base": registry.base.model_copy(update=changes)})
+
+
+@pytest.fixture
+def plain(registry, folder):
+    """What is rendered where the tokenizer has its template itself."""
+    return render(with_base(registry, chat_template=None), folder, folder / "out")
+
+
 def check(values, schema):
     jsonschema.validate(values, json.loads((SCHEMAS / schema).read_text()))
 
 
-def test_every_file_is_there_and_is_yaml(rendered):
-    assert set(rendered.files) == {
+def test_every_file_is_there_and_is_yaml(plain):
+    assert set(plain.files) == {
         "vllm/serve.sh",
         "compose.yaml",
         *(f"k8s/{name}.yaml" for name in KUBERNETES),
@@ -60,7 +71,7 @@ def test_every_file_is_there_and_is_yaml(rendered):
         "ollama/code/Modelfile",
         "ollama/math/Modelfile",
     }
-    assert rendered.left_out == ()
+    assert plain.left_out == ()
 
 
 KUBERNETES = ("kustomization", "deployment", "service", "networkpolicy", "autoscaler", "checksums")
@@ -71,6 +82,7 @@ def test_vllm_is_asked_for_what_the_registry_says(registry):
     assert arguments[0] == "org/base"
     options = dict(pairwise(arguments))
     assert options["--revision"] == "abc123"
+    assert options["--generation-config"] == "vllm"  # no top_k that nobody asked for
     assert options["--max-lora-rank"] == "8"  # the smallest vLLM has for rank 4
     assert options["--served-model-name"] == "smollm2"
     assert arguments[-2:] == ["code=/adapters/code", "math=/adapters/math"]
@@ -121,6 +133,37 @@ def test_compose_serves_adapters_read_only_on_this_machine_with_a_token(rendered
         assert mounts["/adapters/code"]["source"] == "./../my adapters/code"
     assert "/run/secrets/token" in values["services"]["vllm"]["entrypoint"][2]
     assert "--token-file=/run/secrets/token" in values["services"]["trillium"]["command"]
+
+
+@pytest.mark.parametrize(("content", "key"), [("a-token\n", "a-token"), ("\n", None), (None, None)])
+def test_vllm_starts_in_compose_with_its_token_or_not_at_all(rendered, tmp_path, content, key):
+    service = yaml.safe_load(rendered.files["compose.yaml"])["services"]["vllm"]
+    token = tmp_path / "token"
+    if content is not None:
+        token.write_text(content)
+    command = [word.replace("$$", "$") for word in (*service["entrypoint"], *service["command"])]
+    command = [word.replace("/run/secrets/token", str(token)) for word in command]
+    assert start(command, tmp_path, {}) == (key and [key, "serve", *service["command"][1:]])
+
+
+@pytest.mark.parametrize("key", ["a-token", ""])
+def test_a_pod_starts_with_its_token_or_not_at_all(rendered, tmp_path, key):
+    pod = yaml.safe_load(rendered.files["k8s/deployment.yaml"])["spec"]["template"]["spec"]
+    (server,) = pod["containers"]
+    found = start([*server["command"], *server["args"]], tmp_path, {"VLLM_API_KEY": key})
+    assert found == ([key, "serve", *server["args"]] if key else None)
+
+
+def start(command, tmp_path, variables):
+    """Run a container's command; return the key and the arguments that vllm got, if it ran."""
+    (tmp_path / "vllm").write_text('#!/bin/sh\nprintf "%s\\n" "$VLLM_API_KEY" "$@"\n')
+    (tmp_path / "vllm").chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **variables}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
+    if done.returncode:
+        assert "holds no token" in done.stderr
+        return None
+    return done.stdout.splitlines()
 
 
 def test_compose_accepts_the_file(rendered, folder, check_compose):
@@ -175,8 +218,8 @@ def test_kubernetes_selectors_meet(rendered):
     assert files["checksums"]["data"]["chat_template.jinja"] == "{{ messages }}\n"
 
 
-def test_kserve_names_base_and_adapters(rendered):
-    values = yaml.safe_load(rendered.files["kserve/llmisvc.yaml"])
+def test_kserve_names_base_and_adapters(plain):
+    values = yaml.safe_load(plain.files["kserve/llmisvc.yaml"])
     check(values, "kserve.json")
     assert values["spec"]["model"]["uri"] == "hf://org/base:abc123"
     assert [each["name"] for each in values["spec"]["model"]["lora"]["adapters"]] == [
@@ -185,17 +228,17 @@ def test_kserve_names_base_and_adapters(rendered):
     ]
 
 
-def test_ray_reads_the_configuration_with_its_own_schema(rendered):
+def test_ray_reads_the_configuration_with_its_own_schema(plain):
     schema = pytest.importorskip("ray.serve.schema", reason="ray[serve] is not installed")
-    values = yaml.safe_load(rendered.files["ray/serve_config.yaml"])
+    values = yaml.safe_load(plain.files["ray/serve_config.yaml"])
     read = schema.ServeDeploySchema.model_validate(values)
     (llm,) = read.applications[0].args["llm_configs"]
     assert llm["lora_config"]["dynamic_lora_loading_path"] == "s3://bucket/adapters"
     assert llm["engine_kwargs"]["max_lora_rank"] == 8
 
 
-def test_ray_serve_has_what_its_schema_requires(rendered):
-    check(yaml.safe_load(rendered.files["ray/serve_config.yaml"]), "ray.json")
+def test_ray_serve_has_what_its_schema_requires(plain):
+    check(yaml.safe_load(plain.files["ray/serve_config.yaml"]), "ray.json")
 
 
 def test_ollama_puts_each_adapter_on_the_base(rendered, folder):
@@ -211,10 +254,49 @@ def test_what_the_file_does_not_say_is_left_out_with_the_reason(tmp_path, adapte
     registry = register(path, "code", adapter, base=BASE)
     rendered = render(registry, tmp_path, tmp_path / "out")
     assert [re.match(r"[\w./]+", reason)[0] for reason in rendered.left_out] == [
+        "compose.yaml",
         "kserve/llmisvc.yaml",
         "ray/serve_config.yaml",
         "ollama/code/Modelfile",
     ]
+
+
+def test_a_machine_without_gpu_needs_an_image_of_somebody(registry, folder):
+    serving = registry.serving.model_copy(update={"cpu_image": None})
+    rendered = render(registry.model_copy(update={"serving": serving}), folder, folder / "out")
+    assert list(yaml.safe_load(rendered.files["compose.yaml"])["services"]) == ["vllm"]
+    assert "serving.cpu_image names no image" in rendered.left_out[0]
+
+
+def test_what_takes_no_template_is_left_out_where_there_is_one(rendered):
+    left_out = dict(reason.split(": ", 1) for reason in rendered.left_out)
+    assert set(left_out) == {"kserve/llmisvc.yaml", "ray/serve_config.yaml"}
+    assert all("base.chat_template is a file" in reason for reason in left_out.values())
+    assert not set(left_out) & set(rendered.files)
+
+
+def test_a_base_in_a_folder_is_left_out_where_servers_do_not_see_it(registry, folder):
+    def left_out(source):
+        base = with_base(registry, source=source, chat_template=None, revision=None)
+        rendered = render(base, folder, folder / "out")
+        assert "compose.yaml" in rendered.files
+        missing = dict(reason.split(": ", 1) for reason in rendered.left_out)
+        assert not any(path.startswith(tuple(missing)) for path in rendered.files)
+        return missing
+
+    missing = left_out("/models/base")
+    assert set(missing) == {"k8s", "kserve/llmisvc.yaml"}
+    assert all("base.source is a folder" in reason for reason in missing.values())
+    assert set(left_out("/adapters/base")) == {"kserve/llmisvc.yaml"}
+
+
+def test_a_missing_template_is_named_with_all_else_that_differs(folder, registry):
+    (folder / "template.jinja").unlink()
+    (folder / "my adapters" / "code" / "adapter_model.safetensors").unlink()
+    with pytest.raises(ConfigError) as error:
+        verify_registry(registry, folder)
+    assert "template.jinja: is no chat template" in str(error.value)
+    assert "adapter_model.safetensors: cannot be read" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,21 @@
 """Adapter, merged model, GGUF model and GGUF adapter write the same greedy text."""
 
 import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import gguf
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trillium.deployment.gguf_export import export_adapter, export_model
 from trillium.deployment.merge import merge_adapter
+from trillium.errors import ConfigError
 from trillium.gguf_model import convert_gguf
 from trillium.policies.config import PolicyConfig
 from trillium.policies.load import load_policy
@@ -142,6 +149,34 @@ def test_a_4_bit_base_is_unpacked_and_not_replaced_by_the_dense_one(tmp_path, ll
     assert (dense - trained).norm() > 20 * (merged - trained).norm()
 
 
+def test_the_commit_that_an_adapter_pins_is_merged(tmp_path, llama_base, adapter, make_base):
+    """The hub's cache holds two commits of a base, and the adapter does not ask for the newest."""
+    pinned, newest = "a" * 40, "b" * 40
+    cache = tmp_path / "hub" / "models--org--base"
+    shutil.copytree(llama_base, cache / "snapshots" / pinned)
+    newer = make_base(cache / "snapshots" / newest)
+    model, _ = load_folder(newer)
+    model.lm_head.weight.data.neg_()
+    model.save_pretrained(newer)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(newest)
+    folder = shutil.copytree(adapter, tmp_path / "adapter")
+    facts = json.loads((folder / "adapter_config.json").read_text())
+    facts |= {"base_model_name_or_path": "org/base", "revision": pinned}
+    (folder / "adapter_config.json").write_text(json.dumps(facts))
+    command = "from trillium.deployment.cli import app; app()"
+    subprocess.run(
+        [sys.executable, "-c", command, "merge", folder, tmp_path / "merged"],
+        env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        check=True,
+    )
+    merge_adapter(adapter, tmp_path / "expected")
+    merged, expected = (
+        load_file(tmp_path / name / "model.safetensors") for name in ("merged", "expected")
+    )
+    assert all(torch.equal(merged[name], expected[name]) for name in expected)
+
+
 def test_llama_cpp_writes_the_same_text(case, tmp_path):
     llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
     folder, policy, (tokens, _) = case
@@ -166,11 +201,6 @@ def test_llama_cpp_writes_the_same_text(case, tmp_path):
 
 
 def test_what_cannot_be_exported_says_what_to_do(tmp_path, llama_base: Path, adapter):
-    import json
-    import shutil
-
-    from trillium.errors import ConfigError
-
     def changed(name, path, **fields):
         folder = tmp_path / name
         shutil.copytree(llama_base, folder)
@@ -188,3 +218,6 @@ def test_what_cannot_be_exported_says_what_to_do(tmp_path, llama_base: Path, ada
             export_model(folder, tmp_path / "out.gguf")
     with pytest.raises(ConfigError, match="is not empty"):
         merge_adapter(adapter, llama_base)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        merge_adapter(adapter, tmp_path / "file" / "merged")

@@ -39,10 +39,10 @@ def adapter(config, tmp_path):
     return save_noisy_adapter(config, tmp_path / "adapter")
 
 
-def save_noisy_adapter(config, folder):
+def save_noisy_adapter(config, folder, *, seed=0):
     """Save an adapter that changes what the base would say, and return its folder."""
     policy = load_policy(config)
-    noise = torch.Generator().manual_seed(0)
+    noise = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for values in adapter_parameters(policy.model, "default").values():
             values.add_(torch.randn(values.shape, generator=noise) * 0.5)
@@ -55,7 +55,9 @@ def greedy(generator):
     return [[one.ids for one in group] for group in generator.generate_batch(plan[0], GREEDY)]
 
 
-def test_a_server_samples_from_the_base_and_from_adapters_by_their_folder(config, adapter):
+def test_a_server_samples_from_the_base_and_from_adapters_by_their_folder(
+    config, adapter, tmp_path
+):
     here = TransformersEngine(RunPolicy(config, seed=0), max_rows=4)
     served = load_policy(config)
     with openai_server.serving(served.model, served.tokenizer) as server:
@@ -69,6 +71,12 @@ def test_a_server_samples_from_the_base_and_from_adapters_by_their_folder(config
         n_requests = len(server.requests)
         there.trained(adapter)  # is loaded already
         assert len(server.requests) == n_requests
+        there.trained(save_noisy_adapter(config, tmp_path / "next", seed=1))
+        assert len(server.adapters) == 1
+        there.close()
+        assert server.adapters == {}
+        there.trained(adapter)
+    there.close()  # the server is gone, and says so to nobody
 
 
 def test_the_name_of_a_server_is_what_its_samples_depend_on(config):

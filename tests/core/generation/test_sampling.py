@@ -95,6 +95,17 @@ def test_temperature_zero_takes_the_likeliest_token():
     assert tokens.tolist() == logits.argmax(-1).tolist()
 
 
+@pytest.mark.parametrize("temperature", [1e-320, 1e-45, 1e-39, 1e-31, 1e-29])
+@pytest.mark.parametrize(("top_p", "top_k"), [(1.0, 0), (0.9, 0), (1.0, 7)])
+def test_a_temperature_next_to_zero_takes_the_likeliest_token(temperature, top_p, top_k):
+    logits = random_logits(5, 300) * 10
+    uniforms = torch.rand(5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    settings = {"temperature": temperature, "top_p": top_p, "top_k": top_k}
+    expected = logits.argmax(-1).tolist()
+    assert choose_tokens(logits, uniforms, **settings).tolist() == expected
+    assert draw_tokens(logits, uniforms, **settings).tokens == expected
+
+
 def test_token_logps_are_those_of_the_untempered_softmax():
     logits = random_logits(3, 50)
     tokens = torch.tensor([1, 7, 49])

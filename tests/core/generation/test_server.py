@@ -62,6 +62,17 @@ def test_a_server_gives_the_completions_of_the_policy_behind_it(server):
     assert "stop" not in server.requests[0]
 
 
+def test_a_server_of_vllms_kind_is_told_to_leave_the_models_own_sampling_out(server):
+    draw(client(server.url))
+    plain = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+    assert plain.items() <= server.requests[0].items()
+    source = client(server.url)
+    source.generate_batch(source.plan(PROMPTS, n_samples=1, seed=0)[0], SamplingConfig(top_k=7))
+    assert server.requests[-1]["top_k"] == 7
+    draw(client(server.url, returns_token_ids=False))
+    assert not plain.keys() & server.requests[-1].keys()  # OpenAI refuses what it does not know
+
+
 def test_without_token_ids_the_text_is_encoded_again(server):
     for group in draw(client(server.url, returns_token_ids=False)):
         for one in group:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from trillium.errors import ConfigError, DataError
 from trillium.merging import sweep as sweep_module
 from trillium.merging.adapters import MergedAdapter, load_adapters, merge_adapters
@@ -170,6 +170,23 @@ def test_ties_of_models_adds_merged_updates_to_the_base(tmp_path: Path) -> None:
         merge(config.model_copy(update={"base": None}), tmp_path / "none")
 
 
+def test_the_base_of_other_models_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    inputs = (make_model(tmp_path / "a", seed=1), make_model(tmp_path / "b", seed=2))
+    config = MergeConfig(inputs=inputs, method="ties", density=0.5)
+    base = make_model(tmp_path / "base", seed=0)
+    path, key = base / "model.safetensors", "model.layers.0.mlp.up_proj.weight"
+    whole = load_file(path)
+    narrow = whole | {key: whole[key][:, :-1].contiguous()}
+    for tensors, said in (
+        ({name: value for name, value in whole.items() if name != key}, f"{key} is none there"),
+        (narrow, rf"is not the base of \S+ \({key} is \(\d+, \d+\) there"),
+    ):
+        save_file(tensors, path)
+        with pytest.raises(ConfigError, match=said):
+            merge(config.model_copy(update={"base": str(base)}), tmp_path / "out")
+    assert not list(tmp_path.glob("*out*"))
+
+
 def write_pairs(path: Path, n: int = 6) -> Path:
     rows = [
         {"prompt": f"say {WORDS[i % 5]}: ", "chosen": WORDS[i % 3], "rejected": WORDS[(i + 2) % 5]}
@@ -242,6 +259,9 @@ def test_inputs_that_do_not_belong_together_are_refused(
         merge(MergeConfig(inputs=(model, deeper)), tmp_path / "out")
     with pytest.raises(ConfigError, match="exists"):
         merge(MergeConfig(inputs=ends), tmp_path / "model")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        merge(MergeConfig(inputs=(model, model)), tmp_path / "file" / "out")
 
 
 def test_a_sweep_without_pairs_or_points_is_refused(

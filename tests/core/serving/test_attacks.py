@@ -8,6 +8,13 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from trillium.errors import BackendError
+from trillium.generation.cache import growing_cache
+from trillium.generation.interface import SamplingConfig
+from trillium.serving.launch import LaunchSettings, open_engine
+from trillium.serving.rows import RefusedError, Row
+from trillium.serving.sources import Sources
+from trillium.serving.text_stream import TextStream
 
 BODY = {"model": "one", "prompt": "x", "max_tokens": 2, "temperature": 0}
 
@@ -74,6 +81,9 @@ def serves_afterwards(client):
         ("seed", 2**64),
         ("stream", "yes"),
         ("stream_options", {"include": True}),
+        ("stream_options", {"include_usage": True}),
+        ("min_p", 0.1),
+        ("repetition_penalty", 1.1),
         ("echo", True),
         ("logprobs", 5),
         ("best_of", 2),
@@ -122,6 +132,10 @@ def test_values_that_only_say_what_happens_anyway_are_taken(client):
         "user": "someone",
         "stream": False,
         "top_k": -1,
+        "n": None,
+        "min_p": 0,
+        "repetition_penalty": 1.0,
+        "stream_options": None,
     }
     assert client.post("/v1/completions", json={**BODY, **neutral}).status_code == 200
 
@@ -231,6 +245,48 @@ def test_an_adapter_unloaded_while_it_writes_finishes_and_is_then_gone(client):
     assert len(held) == 1 + 2  # the one that is never switched on, and what is still served
 
 
+def test_rows_of_an_adapter_that_was_unloaded_meanwhile_are_refused(client):
+    """A request that had found the adapter is encoded while another one unloads it."""
+    assert load(client, "three").status_code == 200
+    engine = client.engine
+    key = engine.adapters.find("guest").key
+    assert unload(client).status_code == 200
+    # The second token of any other row comes after the weights are gone.
+    client.post("/v1/completions", json={**BODY, "max_tokens": 4})
+    assert key not in engine.adapters._model.peft_config
+    text = TextStream(lambda ids: "", ())
+    row = Row(key, (1, 2), SamplingConfig(), torch.Generator(), text, lambda piece: None)
+    with pytest.raises(RefusedError, match="was unloaded") as refused:
+        engine.submit([row])
+    assert refused.value.status == 404
+
+
+def test_no_logits_are_computed_for_an_adapter_that_is_not_on_the_model(shelf):
+    sources = Sources(str(shelf / "base"), {"one": shelf / "adapters" / "one"})
+    with open_engine(sources, LaunchSettings(dtype="float32", base_name="base")) as (engine, _):
+        adapters = engine.adapters
+    ids = torch.tensor([[1, 2, 3]])
+    for keys in (["gone"], [None, "gone"]):
+        cache = growing_cache(adapters.config)
+        with pytest.raises(BackendError, match="adapter gone is not on the model"):
+            adapters.forward(keys, input_ids=ids.expand(len(keys), -1), past_key_values=cache)
+
+
+def test_routes_and_methods_that_there_are_not_are_refused_in_openais_shape(client):
+    for method, route, status in (
+        ("GET", "/v1/nothing", 404),
+        ("POST", "/", 404),
+        ("GET", "/v1/completions", 405),
+        ("DELETE", "/v1/models", 405),
+    ):
+        answer = client.request(method, route)
+        assert answer.status_code == status
+        error = answer.json()["error"]
+        assert error["code"] == status
+        assert f"{method} {route}: " in error["message"]
+    assert "GET" in answer.headers["allow"]
+
+
 @pytest.mark.parametrize(
     "path",
     ["../base", "../../etc", "/etc", "/", "three/../../base", "~/", "three\0", "x" * 4096, "."],
@@ -327,7 +383,7 @@ def test_a_damaged_adapter_is_refused_and_leaves_nothing(client, shelf, tmp_path
 def test_there_is_a_most_of_adapters_and_names_are_plain(client):
     for number in range(2):
         assert load(client, "three", f"guest-{number}").status_code == 200
-    assert load(client, "three", "guest-2").status_code == 429
+    assert load(client, "three", "guest-2").status_code == 409
     for number in range(2):
         assert unload(client, f"guest-{number}").status_code == 200
     for name in ("base", "one"):

@@ -1,7 +1,9 @@
 """`trillium serve` as a process: it says where it is, ends cleanly, and refuses what is unsafe."""
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,6 +110,36 @@ def test_the_commit_of_adapters_yaml_is_that_of_its_own_base_only(shelf, tmp_pat
     assert find_sources([file], base=None).revision == "abc"
     assert find_sources([file], base=None, revision="def").revision == "def"
     assert find_sources([file], base=str(shelf / "base")).revision is None
+
+
+def pin(shelf, folder, revision, base="org/base"):
+    """Copy an adapter, and write what it says of its base."""
+    shutil.copytree(shelf / "adapters" / "one", folder)
+    path = folder / "adapter_config.json"
+    facts = {"base_model_name_or_path": base, "revision": revision}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
+    return str(folder)
+
+
+def test_the_commit_that_an_adapter_pins_is_that_of_its_own_base_only(shelf, tmp_path):
+    pinned, free = pin(shelf, tmp_path / "a", "abc"), pin(shelf, tmp_path / "b", None)
+    assert find_sources([free], base=None).revision is None
+    assert find_sources([free, pinned], base=None).revision == "abc"
+    assert find_sources([pinned], base="org/base").revision == "abc"
+    assert find_sources([pinned], base=None, revision="def").revision == "def"
+    assert find_sources([pinned], base=str(shelf / "base")).revision is None
+    other = pin(shelf, tmp_path / "c", "def")
+    with pytest.raises(ConfigError, match=r"several revisions of org/base \(abc, def\)"):
+        find_sources([pinned, other], base=None)
+
+
+def test_a_name_is_given_once_also_by_adapters_yaml(shelf, tmp_path):
+    base = str(shelf / "base")
+    file = write_adapters_file(shelf, tmp_path / "adapters.yaml")
+    targets = [file, f"mine={shelf / 'adapters' / 'two'}"]
+    for order in (targets, targets[::-1], [file, file]):
+        with pytest.raises(ConfigError, match="another adapter is called 'mine'"):
+            find_sources(order, base=base)
 
 
 def test_tokens_are_read_from_files_and_the_environment_only(tmp_path, monkeypatch):

@@ -5,10 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from trillium.fields import Message
+from trillium.generation.config import ServedPolicyConfig
+from trillium.generation.engines import ServerEngine
 from trillium.generation.in_process import TransformersGenerator
 from trillium.generation.server import ServerConfig, ServerGenerator
 from trillium.policies.config import PolicyConfig
 from trillium.policies.load import load_policy
+from trillium.policies.run_policy import RunPolicy
 from trillium.policies.tiny import tiny_tokenizer
 from trillium.tokenize import tokenize_prompts
 
@@ -77,6 +80,24 @@ def test_our_own_client_samples_from_our_own_server(client, in_process):
     assert [one[0].ids for one in drawn] == [one.ids for one in in_process(TEXTS)]
 
 
+def test_our_own_client_keeps_one_adapter_at_a_time_on_our_own_server(shelf, serve):
+    folder = shelf / "adapters"
+    policy = RunPolicy(PolicyConfig(base=str(shelf / "base")), seed=0)
+    with serve(shelf, names=("one",), adapters_folder=folder, max_adapters=2) as client:
+        config = ServedPolicyConfig(
+            url=f"{client.base_url}/v1", model="base", loads_adapters=True, n_retries=0
+        )
+        engine = ServerEngine(config, policy)
+        for name in ("two", "three", "three", "two"):
+            drawn = engine.trained(folder / name).generate(
+                [[1, 2]], n_samples=1, temperature=0, top_p=1.0, max_new_tokens=2, stop=(), seed=0
+            )
+            assert len(drawn[0][0].ids) == 2
+            assert len(client.engine.adapters.served()) == 3
+        engine.close()
+        assert [each.name for each in client.engine.adapters.served()] == ["base", "one"]
+
+
 def test_rows_that_join_and_leave_at_different_times_do_not_touch_each_other(client):
     lengths = [1, 40, 3, 25, 8, 60, 2, 33, 17, 5]
     bodies = [
@@ -96,6 +117,25 @@ def test_rows_that_join_and_leave_at_different_times_do_not_touch_each_other(cli
     alone = [ask(body) for body in bodies]
     with ThreadPoolExecutor(len(bodies)) as pool:
         assert list(pool.map(ask, bodies)) == alone
+
+
+def test_a_model_can_be_asked_for_by_its_name(client):
+    listed = {row["id"]: row for row in client.get("/v1/models").json()["data"]}
+    for name in ("base", "two"):
+        assert client.get(f"/v1/models/{name}").json() == listed[name]
+    for name in ("nobody", "org/nobody", ""):
+        missing = client.get(f"/v1/models/{name}")
+        assert missing.status_code == 404
+        assert missing.json()["error"]["param"] == "model"
+
+
+def test_a_temperature_next_to_zero_takes_the_likeliest_tokens(client):
+    body = {"model": "two", "prompt": "Hello", "max_tokens": 8}
+    cold, coldest = (
+        client.post("/v1/completions", json={**body, "temperature": temperature}).json()
+        for temperature in (0, 1e-40)
+    )
+    assert coldest["choices"] == cold["choices"]
 
 
 def test_numbers_are_counted(client):

@@ -13,10 +13,12 @@ from trillium.policies.load import load_policy
 from trillium.policies.tiny import tiny_policy, tiny_tokenizer
 from trillium.records import PairRow
 from trillium.rowfiles import load_rows, parse_rows
+from trillium.strategies.answers import open_participant
 from trillium.strategies.asking import LocalChat, open_asker
 from trillium.strategies.followups import followup_reward, followup_tree
 from trillium.strategies.jury import judge_pairs
 from trillium.strategies.personal import personalise, read_users
+from trillium.strategies.rationales import enrich_with_rationales
 from typer.testing import CliRunner
 
 SAMPLING = SamplingConfig(temperature=0.0, max_new_tokens=8)
@@ -92,6 +94,23 @@ def test_a_judgement_that_was_cut_short_asks_nothing_twice(tmp_path):
     assert judged == whole
 
 
+def test_another_question_sampling_or_seed_is_asked_anew(tmp_path):
+    def asked(records, **changes):
+        judge = ByLength()
+        options = {"n_rounds": 1, "sampling": SAMPLING, "seed": 0} | changes
+        pairs = parse_rows(records, PairRow, where="memory")
+        found = judge_pairs(pairs, {"length": judge}, tmp_path / "o.jsonl", **options)
+        return len(judge.asked), [row.chosen for row in found.rows]
+
+    edited = [{**RECORDS[0], "chosen": "short", "rejected": "a long reply"}]
+    assert asked(RECORDS[:1]) == (2, ["a long reply"])
+    assert asked(edited) == (2, ["a long reply"])
+    assert asked(edited, seed=1)[0] == 2
+    assert asked(edited, sampling=SamplingConfig(temperature=0.5))[0] == 2
+    for again in ({}, {"sampling": SAMPLING.model_copy(update={"n_samples": 2})}):
+        assert asked(edited, **again) == (0, ["a long reply"])
+
+
 def replace_id(record, index):
     return {**record, "id": f"{record['id']}{index}"}
 
@@ -130,6 +149,28 @@ def test_rationales_are_rows_that_rationale_dpo_reads(model, tmp_path):
     assert done.exit_code == 0, done.output
     for row in load_rows(output, PairRow):
         assert row.further["rationale"].prompt == row.prompt
+
+
+def test_a_rationale_belongs_to_its_question_model_sampling_and_seed(serving, tmp_path):
+    def enrich(who, records, **changes):
+        options = {"sampling": SAMPLING, "seed": 0} | changes
+        pairs = parse_rows(records, PairRow, where="memory")
+        answers = tmp_path / "answers.jsonl"
+        found = enrich_with_rationales(pairs, open_participant(who), answers, **options)
+        return [record["rationale"] for record in found]
+
+    edited = [{**RECORDS[0], "chosen": "another reply"}]
+    with (
+        serving(lambda question, seed: f"one of {len(one.requests)}") as one,
+        serving(lambda question, seed: "two") as two,
+    ):
+        assert enrich(one.who, RECORDS[:1]) == ["one of 1"]
+        assert enrich(one.who, RECORDS[:1]) == ["one of 1"]
+        assert enrich(one.who, edited) == ["one of 2"]
+        assert enrich(two.who, edited) == ["two"]
+        assert enrich(one.who, edited, seed=1) == ["one of 3"]
+        assert enrich(one.who, edited, sampling=SamplingConfig(top_k=5)) == ["one of 4"]
+        assert [request.get("top_k") for request in one.requests] == [None, None, None, 5]
 
 
 def test_followups_score_the_users_next_words_and_nothing_else(model):

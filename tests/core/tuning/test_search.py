@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from trillium.tuning.search import (
     best_trial,
     fit_trials,
     has_stalled,
+    is_exhausted,
     search,
 )
 from trillium.tuning.space import Parameter, SpaceConfig
@@ -199,6 +201,51 @@ def test_patience_ends_a_search_that_stalls(tmp_path: Path) -> None:
     better = [Trial(n, [0, 0], {}, {0: float(n)}) for n in range(6)]
     assert not has_stalled(space, better)
     assert has_stalled(space, [*better, *[Trial(n, [0, 0], {}, {0: 5.0}) for n in (6, 7, 8)]])
+
+
+@pytest.mark.parametrize("acquisition", ["random", *ACQUISITIONS])
+def test_nothing_is_run_twice_and_a_space_that_was_tried_whole_ends_the_search(
+    tmp_path: Path, acquisition: str
+) -> None:
+    steps = {"train.max_steps": {"low": 1, "high": 4, "integer": True}}
+    space = make_space(parameters=steps, n_trials=14, acquisition=acquisition, seeds=[0, 1])
+    runs: list[tuple[float, int]] = []
+
+    def evaluate(trial: int, values: Mapping[str, float | int], seed: int) -> float:
+        runs.append((values["train.max_steps"], seed))
+        return -abs(values["train.max_steps"] - 2)
+
+    trials = search(space, evaluate, tmp_path)
+    assert sorted(runs) == [(step, seed) for step in (1, 2, 3, 4) for seed in (0, 1)]
+    assert is_exhausted(space, trials)
+    assert best_trial(space, trials).values == {"train.max_steps": 2}
+    assert not is_exhausted(make_space(), trials)
+
+
+def test_a_trial_of_settings_that_ran_takes_their_results_and_adds_no_evidence(
+    tmp_path: Path,
+) -> None:
+    space = make_space(n_trials=4, seeds=[0, 1])
+    trials = search(space, failing(1e-3), tmp_path)
+    whole = fit_trials(space, trials)
+    for number, first in ((4, 0), (5, 1), (6, 2), (7, 3)):
+        row = {"trial": number, "point": trials[first].point, "values": trials[first].values}
+        with (tmp_path / PROPOSALS).open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def evaluate(*_: object) -> float:
+        raise AssertionError("it was run again")
+
+    again = search(space.model_copy(update={"n_trials": 8}), evaluate, tmp_path)
+    assert [trial.results for trial in again[4:]] == [trial.results for trial in trials]
+    rows = [json.loads(line) for line in (tmp_path / RESULTS).read_text().splitlines()]
+    copied = [row["failed"] for row in rows if row["trial"] >= 4 and row["result"] is None]
+    assert copied
+    assert all(re.fullmatch(r"as in trial \d", reason) for reason in copied)
+    surrogate = fit_trials(space, again)
+    assert whole is not None
+    assert surrogate is not None
+    assert torch.equal(surrogate.points, whole.points)
 
 
 def test_among_noisy_results_the_luckiest_is_not_recommended() -> None:

@@ -115,3 +115,11 @@ def test_mistakes_in_the_space_file_have_their_line(tmp_path: Path) -> None:
         ["train.max_steps=3"],
         ["n_trials=2"],
     )
+
+
+def test_a_space_that_was_tried_whole_says_so(run_file: Path, tmp_path: Path) -> None:
+    ranks = {"policy.lora.r": {"low": 1, "high": 2, "integer": True}}
+    found, said = run(run_file, make_space(tmp_path / "tune", parameters=ranks))
+    assert len(found.trials) == 2
+    assert len(said) == 3
+    assert said[-1].startswith("every setting of the space was tried in 2 trials")
