@@ -61,7 +61,7 @@ def main() -> None:
     options = parse_options()
     RESULTS.mkdir(exist_ok=True)
     name = f"{options.model}-quick" if options.quick else options.model
-    path = RESULTS / f"dpo_step-{name}.json"
+    path = options.json or RESULTS / f"dpo_step-{name}.json"
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as workspace:
         for dtype in options.dtypes:
@@ -85,16 +85,18 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=2, help="pairs per step")
     parser.add_argument("--micro-tokens", type=int, default=512, help="our row batches")
     parser.add_argument("--steps", type=int, help="steps that count, after warming up")
+    parser.add_argument("--warmup", type=int)
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     options.mixes = QUICK_MIX if options.quick else MIXES
     options.dtypes = ["float32"] if options.quick else options.dtypes
-    options.warmup = 1 if options.quick else 2
+    if options.warmup is None:
+        options.warmup = 1 if options.quick or options.model == "tiny" else 2
     default = 3 if options.model == "tiny" else 2 if options.quick else 10
     options.steps = options.steps or default
     options.peers = ["trl"] if options.quick else ["trl", "trl_default", "trl_tuned"]
     if options.model == "tiny":
         options.mixes = {"tiny": (48, 16)}
-        options.warmup = 1
     return options
 
 
@@ -218,7 +220,7 @@ def describe_machine() -> dict[str, object]:
 
 def describe(options: argparse.Namespace) -> dict[str, object]:
     """Return the options as they were resolved."""
-    return dict(vars(options))
+    return {**vars(options), "json": None}
 
 
 def print_table(rows: list[dict[str, object]]) -> None:

@@ -1,6 +1,7 @@
 """One side of the DPO step benchmark, in a process of its own; prints its result as JSON."""
 
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -87,7 +88,9 @@ def run_side(plan):
     build = build_ours if is_ours else build_trl
     gradient_path = new_path(plan, f"{plan['side']}.pt")
     probe = Probe(plan["warmup"], gradient_path)
-    # From here on the peak counts; what loading needed does not.
+    read_weights(model)
+    importlib.import_module("trillium.training.align" if is_ours else "trl.trainer.dpo_trainer")
+    # From here on the peak counts; what loading needed, weights and libraries, does not.
     loaded_mb = begin_memory(plan)
     began = time.perf_counter()
     trainer = build(plan, model, tokenizer, rows, adapter, probe)
@@ -313,6 +316,12 @@ def new_path(plan, name):
 def named_trainable(model):
     """Return name and parameter of everything that is trained."""
     return [(n, parameter) for n, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def read_weights(model):
+    """Touch every page of the weights: what is mapped from a file is in memory once it was read."""
+    for parameter in model.parameters():
+        parameter.detach().reshape(-1)[::1024].abs().sum()
 
 
 def wait():
