@@ -37,6 +37,8 @@ from trillium.generation.stops import StopFinder
 
 # Share of the rows that is free before further prompts are read.
 _REFILL_SHARE = 0.125
+# Last tokens of a prompt that its continuation is decoded behind.
+_N_CONTEXT = 8
 # Tokens of prompts, padding included, that one forward pass reads.
 _READ_TOKENS = 8192
 
@@ -85,7 +87,10 @@ class TransformersGenerator(BatchedGenerator):
                     self._on_tokens(n_taken)
         finally:
             self._model.train(was_training)
-        completions = [self._complete(row, stops, sampling) for row in draw.rows]
+        prompts = batch.prompts
+        completions = [
+            self._complete(prompts[row.prompt], row, stops, sampling) for row in draw.rows
+        ]
         n_samples = batch.n_samples
         return [
             completions[start : start + n_samples]
@@ -102,8 +107,20 @@ class TransformersGenerator(BatchedGenerator):
         )
         return str(text)
 
-    def _complete(self, row: "_Row", stops: StopFinder, sampling: SamplingConfig) -> Completion:
-        text = self._decode(row.ids)
+    def _text_behind(self, prompt: Sequence[int], ids: Sequence[int]) -> str:
+        """Decode `ids` as what they add to the prompt's text, as servers do.
+
+        Decoded alone they lose their first space with some tokenizers, and code its indentation.
+        """
+        context = prompt[-_N_CONTEXT:]
+        before, whole = self._decode(context), self._decode([*context, *ids])
+        # A prompt may end inside a character, which the first tokens then complete.
+        return whole[len(before) :] if whole.startswith(before) else self._decode(ids)
+
+    def _complete(
+        self, prompt: Sequence[int], row: "_Row", stops: StopFinder, sampling: SamplingConfig
+    ) -> Completion:
+        text = self._text_behind(prompt, row.ids)
         finish: Finish = "stop" if row.is_stopped or stops.find(text) else "length"
         return Completion(
             ids=tuple(row.ids),

@@ -1,7 +1,8 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import LlamaForCausalLM
+from tokenizers import Tokenizer, decoders, models
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from trillium.errors import BackendError
 from trillium.generation import SamplingConfig
 from trillium.generation.in_process import TransformersGenerator
@@ -54,6 +55,22 @@ def test_greedy_output_equals_that_of_transformers(prompt):
     )
     for completion in generated[PROMPTS.index(prompt)]:
         assert list(completion.ids) == expected.tolist()
+
+
+def test_the_space_between_a_prompt_and_its_continuation_is_kept():
+    words = ["<unk>", "</s>", *(f"\u2581w{number}" for number in range(258))]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    # SentencePiece's way: a word begins with its space, and the first space of a text is cut.
+    spaces, first = decoders.Replace("\u2581", " "), decoders.Strip(" ", 1, 0)
+    backend.decoder = decoders.Sequence([spaces, decoders.Fuse(), first])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
+    source = TransformersGenerator(tiny_policy(), tokenizer, max_rows=4)
+    for prompt, completions in zip(PROMPTS, draw(source, n_samples=2), strict=True):
+        for completion in completions:
+            whole = tokenizer.decode([*prompt, *completion.ids], skip_special_tokens=True)
+            assert tokenizer.decode(prompt) + completion.text == whole
+            assert completion.text.startswith(" ")
 
 
 def test_samples_that_share_a_prefill_equal_samples_computed_alone():
