@@ -158,6 +158,11 @@ def _unfit_parts(config: RecConfig, align: AlignConfig) -> Iterator[str]:
 
 def _unfit_objective(align: AlignConfig) -> Iterator[str]:
     objective = align.objective
+    if objective is None and not align.imitates_log:
+        yield (
+            "objective = null and imitates_log = false leave nothing to learn (one of both is "
+            "needed); set objective.name=dpo, or imitates_log=true"
+        )
     if objective is None or isinstance(objective, ImitateConfig | GroupConfig):
         return
     from trillium.objectives.table import needs_of

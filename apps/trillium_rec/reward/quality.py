@@ -45,7 +45,8 @@ class RewardQuality:
     @property
     def auc_gain(self) -> float:
         """Return the mean gain in AUC over the baseline, over the heads where both are known."""
-        gains = [h.auc - h.baseline_auc for h in self.heads if h.auc and h.baseline_auc]
+        known = [(h.auc, h.baseline_auc) for h in self.heads]
+        gains = [a - b for a, b in known if a is not None and b is not None]
         return float(np.mean(gains)) if gains else 0.0
 
 

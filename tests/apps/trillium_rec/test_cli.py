@@ -59,6 +59,7 @@ def test_a_constant_reward_column_and_a_missing_part_stop_a_run_before_anything_
         (["align.objective={name: kto}"], "align: objective kto needs the shape single"),
         (["ids.path=ready.index.json"], "align: ids.path = ready.index.json gives no item vectors"),
         (["align.n_groups=3"], "align: 8 beams in 3 groups"),
+        (["align.objective=null", "align.imitates_log=false"], "leave nothing to learn"),
         (["align.selection.n_losers=8"], "align: 7 of 8 sessions are below the winner"),
         (["align.selection={winner: 0.2, n_losers: 2}"], "align: 1 of 8 sessions are below"),
         (["align.n_session=6", "model={name: onerec}"], "align: n_session = 6 is above"),
