@@ -33,6 +33,8 @@ RESULTS = HERE.with_name("results")
 MIXES = {"prompt": (384, 64), "balanced": (160, 160), "completion": (64, 256)}
 QUICK_MIX = {"prompt": (256, 64)}
 
+PEERS = ("trl", "trl_default", "trl_tuned")
+
 # |loss| at step 0, along the curve, and 1 - cosine of the first gradient.
 GATES = {"float32": (1e-4, 1e-3, 1e-5), "bfloat16": (5e-3, 2e-2, 1e-3)}
 
@@ -86,6 +88,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--micro-tokens", type=int, default=512, help="our row batches")
     parser.add_argument("--steps", type=int, help="steps that count, after warming up")
     parser.add_argument("--warmup", type=int)
+    parser.add_argument("--peers", nargs="+", choices=list(PEERS))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     options.mixes = QUICK_MIX if options.quick else MIXES
@@ -94,7 +97,7 @@ def parse_options() -> argparse.Namespace:
         options.warmup = 1 if options.quick or options.model == "tiny" else 2
     default = 3 if options.model == "tiny" else 2 if options.quick else 10
     options.steps = options.steps or default
-    options.peers = ["trl"] if options.quick else ["trl", "trl_default", "trl_tuned"]
+    options.peers = options.peers or (["trl"] if options.quick else list(PEERS))
     if options.model == "tiny":
         options.mixes = {"tiny": (48, 16)}
     return options
