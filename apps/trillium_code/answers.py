@@ -238,11 +238,20 @@ def _bound(node: ast.stmt) -> frozenset[str]:
 
 def _read(node: ast.stmt) -> set[str]:
     """Return the names that a statement reads from its module, but for those its loops count in."""
-    loops = (part.target for part in ast.walk(node) if isinstance(part, ast.For))
+    targets = [part.target for part in _own_parts(node) if isinstance(part, ast.For)]
     counters = {
-        part.id for target in loops for part in ast.walk(target) if isinstance(part, ast.Name)
+        part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)
     }
     return set(_names(node).read - counters)
+
+
+def _own_parts(node: ast.AST) -> Iterator[ast.AST]:
+    """Walk what is in the module's own scope: not the bodies of functions and classes."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+        return
+    yield node
+    for part in ast.iter_child_nodes(node):
+        yield from _own_parts(part)
 
 
 def _is_future(node: ast.stmt) -> bool:

@@ -95,12 +95,15 @@ def leaning_jobs(jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> list[J
 def without_leaning(job: Job, outcomes: Mapping[str, Outcome]) -> Outcome:
     """Return the outcome of a job in which passes that rest on the program's own word have failed.
 
-    A test that a model wrote may ask the program whether it is right; hidden tests are trusted.
+    A test that a model wrote may ask the program whether it is right; hidden tests are trusted. A
+    program is lost where the sandbox failed to tell which of its passes leant.
     """
     found = outcomes[job.id]
     if not found.has_leant:
         return found
     alone = [outcomes.get(_alone(job, test).id) for test in range(len(job.tests))]
+    if any(one is not None and one.is_sandbox_failure for one in alone):
+        return replace(found, is_sandbox_failure=True)
     passed = (one is not None and one.passed_all and not one.has_leant for one in alone)
     return replace(found, passed=tuple(passed))
 

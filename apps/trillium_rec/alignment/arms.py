@@ -50,15 +50,16 @@ class Arm:
 
 
 _SAFE = SelectionConfig(winner=0.9, loser=0.25, margin=0.05, distinct_sets=True)
+_IMITATING: dict[str, object] = {"objective": None, "imitates_log": True}
 
 ARMS: Mapping[str, Arm] = {
-    "seed": Arm("The model before any alignment.", {"objective": None}, is_trained=False),
+    "seed": Arm("The model before any alignment.", _IMITATING, is_trained=False),
     "rerank": Arm(
         "The best by the reward model of the N sessions of the seed model; no training.",
-        {"objective": None},
+        _IMITATING,
         is_trained=False,
     ),
-    "ntp": Arm("Goes on imitating the log.", {"objective": None}),
+    "ntp": Arm("Goes on imitating the log.", _IMITATING),
     "best_of_n": Arm("Imitates the best of N beside the log.", {"objective": ImitateConfig()}),
     "random_loser": Arm(
         "DPO of the best of N against another at random.",

@@ -50,15 +50,15 @@ def merge_adapter(
         raise ConfigError(f"{folder}: is no plain LoRA ({problems[0]}); merge it with PEFT")
     source = find_model(base or adapter.base)
     _check_base(Path(source), record, adapter)
+    # The adapter pins a commit of its own base; another repository has others.
+    revision = adapter.revision if base in (None, adapter.base) else None
     kind = quantisation or (record.base.quantisation if record else "none")
     dtype = _training_dtype(trained_in, record)
-    model = _load_dense(source, dtype, kind, adapter.revision)
+    model = _load_dense(source, dtype, kind, revision)
     add_updates(model, adapter)
     if bfloat16:
         model = model.bfloat16()
-    tokenizer = load_tokenizer(
-        str(tokenizer_folder(folder, Path(source))), revision=adapter.revision
-    )
+    tokenizer = load_tokenizer(str(tokenizer_folder(folder, Path(source))), revision=revision)
     unfinished = output.with_name(f".{output.name}.part")
     with explain_failed_write(output):
         remove(unfinished)

@@ -142,7 +142,8 @@ class ServerEngine:
         if name not in known:
             place: dict[str, object] = {"lora_name": name, "lora_path": str(adapter.resolve())}
             connection.tell("load_lora_adapter", place)
-            self._loaded = name
+        # One that is there already was left by a run that was killed: the name is its content's.
+        self._loaded = name
         return ServerGenerator(self._config, self._policy.tokenizer, model=name)
 
     def close(self) -> None:

@@ -205,7 +205,7 @@ def _make_row(
     seed: int,
     n_context: int,
 ) -> Row:
-    decode, context = decoder(served.tokenizer), prompt[len(prompt) - n_context :]
+    decode, context = decoder(served.tokenizer), prompt[-n_context:] if n_context else ()
     return Row(
         key=served.key,
         prompt=prompt,

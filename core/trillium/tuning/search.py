@@ -7,7 +7,7 @@ seed give the same result, so none is run twice.
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ PROPOSALS, RESULTS = "proposals.jsonl", "results.jsonl"
 
 # These try what teaches most, seldom the optimum itself; so their last trial is spent there.
 _LEARNING = ("knowledge_gradient", "entropy_search")
+_MANY = 4096  # settings beyond which not all are looked at
 _N_OTHERS = 256  # points among which another is looked for when a proposal was tried already
 
 Evaluate = Callable[[int, Mapping[str, float | int], int], float]
@@ -166,13 +167,16 @@ def _untried_values(
 ) -> dict[str, float | int]:
     """Return the settings at `point`, or where they were tried those nearest to it that were not.
 
-    Some that were tried are left where all of the points that are looked at were.
+    Of few settings all are looked at, of many only some; where those were tried, so is the answer.
     """
     tried = [trial.values for trial in trials]
     values = space.values_at(point)
     if values not in tried:
         return values
-    others = map(space.values_at, spread_points(_N_OTHERS, len(point), seed=space.seed).tolist())
+    others: Iterable[dict[str, float | int]] = space.settings()
+    if space.n_settings > _MANY:
+        spread = spread_points(_N_OTHERS, len(point), seed=space.seed).tolist()
+        others = map(space.values_at, spread)
     return min(
         (other for other in others if other not in tried),
         key=lambda other: math.dist(point, space.point_of(other)),

@@ -1,7 +1,8 @@
 """What may be tuned, and how: one frozen model, and the map between settings and the unit cube."""
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -109,6 +110,12 @@ class SpaceConfig(BaseModel):
         """Return how many different settings there are: infinitely many unless all are whole."""
         sizes = [p.high - p.low + 1 if p.integer else math.inf for p in self.parameters.values()]
         return math.prod(sizes)
+
+    def settings(self) -> Iterator[dict[str, float | int]]:
+        """Yield every setting of a space in which all are whole numbers."""
+        ranges = [range(int(p.low), int(p.high) + 1) for p in self.parameters.values()]
+        for values in itertools.product(*ranges):
+            yield dict(zip(self.parameters, values, strict=True))
 
     def values_at(self, point: Sequence[float]) -> dict[str, float | int]:
         """Return the settings at a point of the unit cube."""

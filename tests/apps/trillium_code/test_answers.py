@@ -68,6 +68,11 @@ CHATTY = {
         "```python\nNEXT = []\nfor n in range(9):\n    NEXT.append(n + 1)\nNEXT.append(10)\n\n"
         "def inc(n):\n    return NEXT[n]\n\nfor n in (1, 2):\n    assert inc(n) == 0\n```"
     ),
+    "a table whose name a method counts with": (
+        "```python\nNEXT = [1, 2]\n\nclass Steps:\n    def all(self):\n"
+        "        for NEXT in [3]:\n            print(NEXT)\n\n    def one(self, n):\n"
+        "        return NEXT[n]\n\ndef inc(n):\n    return Steps().one(n)\n```"
+    ),
     "an import that may fail": (
         "```python\ntry:\n    from numpy_or_none import add\nexcept ImportError:\n"
         "    from operator import add\n\ndef inc(n):\n    return add(n, 1)\n```"

@@ -5,10 +5,11 @@ from trillium.config import load_config
 from trillium.errors import BackendError
 from trillium.runs import Run
 from trillium_code.config import CodeConfig
-from trillium_code.execution import SandboxConfig
+from trillium_code.execution import Outcome, SandboxConfig
 from trillium_code.judging import count_readings, judge_stage, matrix_stage, read_programs
+from trillium_code.matrices import fill_matrix, leaning_jobs, matrix_jobs, without_leaning
 from trillium_code.prompts import PromptConfig
-from trillium_code.records import Sample, TaskSamples
+from trillium_code.records import Sample, TaskMatrix, TaskSamples
 from trillium_code.task_rows import document
 from trillium_code.tasks import CodeTask
 
@@ -101,6 +102,22 @@ def test_a_program_cannot_pass_the_models_tests_by_its_own_word(run):
     written = [list(matrix.programs)]
     (result,) = judge_stage(run.stage("judge", {}), "results.jsonl", [hidden], written, SANDBOX)
     assert result.passed == (True, False, False)
+
+
+def test_a_program_whose_tests_alone_were_lost_is_lost_and_fails_nothing():
+    tests, steady = ("assert inc(1) == 2", "assert inc(2) == 3"), (False, False)
+    plan = TaskMatrix("t/inc", ("one", "two"), ((0,), (1,)), tests, (), (), (), ())
+    jobs = matrix_jobs(plan, TASK)
+    outcomes = {
+        job.id: Outcome(job.id, passed, steady, is_sandbox_failure=False, has_leant=leant)
+        for job, passed, leant in zip(
+            jobs, [(True, True), (False, True), (False, False)], [True, False, False], strict=True
+        )
+    }
+    for job in leaning_jobs(jobs, outcomes):
+        outcomes[job.id] = Outcome(job.id, (False,), (False,), is_sandbox_failure=True)
+    matrix = fill_matrix(plan, [without_leaning(job, outcomes) for job in jobs])
+    assert (matrix.lost, matrix.steady) == ((0,), [1])
 
 
 def test_a_kill_between_a_program_and_its_tests_alone_changes_nothing(run):

@@ -164,17 +164,24 @@ def test_the_commit_that_an_adapter_pins_is_merged(tmp_path, llama_base, adapter
     facts = json.loads((folder / "adapter_config.json").read_text())
     facts |= {"base_model_name_or_path": "org/base", "revision": pinned}
     (folder / "adapter_config.json").write_text(json.dumps(facts))
+    # A mirror has commits of its own.
+    mirror = tmp_path / "hub" / "models--mirror--base"
+    shutil.copytree(llama_base, mirror / "snapshots" / newest)
+    shutil.copytree(cache / "refs", mirror / "refs")
     command = "from trillium.deployment.cli import app; app()"
-    subprocess.run(
-        [sys.executable, "-c", command, "merge", folder, tmp_path / "merged"],
-        env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
-        check=True,
-    )
+    for output, options in (("merged", ()), ("mirrored", ("--base", "mirror/base"))):
+        subprocess.run(
+            [sys.executable, "-c", command, "merge", folder, tmp_path / output, *options],
+            env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+            check=True,
+        )
     merge_adapter(adapter, tmp_path / "expected")
-    merged, expected = (
-        load_file(tmp_path / name / "model.safetensors") for name in ("merged", "expected")
+    expected, *merged = (
+        load_file(tmp_path / name / "model.safetensors")
+        for name in ("expected", "merged", "mirrored")
     )
-    assert all(torch.equal(merged[name], expected[name]) for name in expected)
+    for found in merged:
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_llama_cpp_writes_the_same_text(case, tmp_path):

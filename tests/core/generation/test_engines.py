@@ -76,6 +76,12 @@ def test_a_server_samples_from_the_base_and_from_adapters_by_their_folder(
         there.close()
         assert server.adapters == {}
         there.trained(adapter)
+        # A run that was killed leaves it there; the next start takes it for its own.
+        resumed = open_engine(asked, None, RunPolicy(config, seed=0), max_rows=4)
+        resumed.trained(adapter)
+        resumed.close()
+        assert server.adapters == {}
+        there.trained(adapter)
     there.close()  # the server is gone, and says so to nobody
 
 

@@ -119,6 +119,9 @@ def test_the_server_puts_the_space_before_a_completion_but_not_before_an_answer(
 
         spaced = words("/v1/completions", "text", prompt="The")
         assert all(text.startswith(" ") for text in spaced)
+        for n_tokens in range(1, 10):
+            spaced = words("/v1/completions", "text", prompt=[2] * n_tokens + [1])
+            assert all(text.startswith(" ") for text in spaced)
         messages = [{"role": "user", "content": "The"}]
         answers = words("/v1/chat/completions", "message", messages=messages)
         assert not any(each["content"].startswith(" ") for each in answers)

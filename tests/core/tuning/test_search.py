@@ -222,6 +222,14 @@ def test_nothing_is_run_twice_and_a_space_that_was_tried_whole_ends_the_search(
     assert not is_exhausted(make_space(), trials)
 
 
+def test_whole_numbers_on_a_log_scale_are_all_tried(tmp_path: Path) -> None:
+    steps = {"train.max_steps": {"low": 1, "high": 40, "integer": True, "scale": "log"}}
+    space = make_space(parameters=steps, n_trials=60, acquisition="random")
+    trials = search(space, lambda *_: 1.0, tmp_path)
+    assert {trial.values["train.max_steps"] for trial in trials} == set(range(1, 41))
+    assert len(trials) == 40
+
+
 def test_a_trial_of_settings_that_ran_takes_their_results_and_adds_no_evidence(
     tmp_path: Path,
 ) -> None:

@@ -3,7 +3,7 @@ from trillium.objectives.configs import DPOConfig
 from trillium_rec.alignment.ablation import AblationConfig
 from trillium_rec.alignment.arms import ARMS
 from trillium_rec.alignment.config import AlignConfig
-from trillium_rec.config import RecConfig
+from trillium_rec.config import RecConfig, check_align
 
 BASE = AlignConfig(objective=DPOConfig(beta=0.7), n_rounds=2, n_beams=16)
 
@@ -17,6 +17,12 @@ def test_every_arm_draws_as_much_and_trains_as_long_as_the_base():
         config = arm.configure(BASE)
         assert (config.n_rounds, config.n_beams, config.share) == (2, 16, BASE.share)
         assert AlignConfig.model_validate(config.model_dump()) == config
+
+
+def test_a_base_without_the_log_stops_no_arm():
+    config = RecConfig(align=BASE.model_copy(update={"imitates_log": False}))
+    for name, arm in ARMS.items():
+        check_align(config, arm.configure(config.align), where=name)
 
 
 def test_relatives_of_dpo_take_its_beta():
