@@ -139,6 +139,9 @@ class _Encoder:
         if kind in _MUTABLE and self._refer(value):
             return
         self.out.append(_SEQUENCES[kind] + _U32.pack(len(value)))  # type: ignore[arg-type]
+        if kind is deque:
+            bound = -1 if value.maxlen is None else value.maxlen  # type: ignore[attr-defined]
+            self.out.append(_U32.pack(min(bound + 1, 2**32 - 1)))
         write = self.write
         if kind in _MAPPINGS:
             for key, item in value.items():  # type: ignore[attr-defined]
@@ -250,9 +253,10 @@ class _Decoder:
         return items
 
     def _fill_deque(self, depth: int) -> deque[object]:
-        items: deque[object] = deque()
+        n_items, bound = self._n_items(1), self._count()
+        items: deque[object] = deque(maxlen=bound - 1 if bound else None)
         self.seen.append(items)
-        for _ in range(self._n_items(1)):
+        for _ in range(n_items):
             items.append(self.read(depth + 1))
         return items
 

@@ -109,10 +109,8 @@ def run_judge(jail: Jail, numbers: Numbers, tests: bytes) -> None:
         try:
             candidate = _await_loading(peer)
             for number in range(struct.unpack("<I", message)[0], len(texts)):
-                if codes[number] is None:
-                    codes[number] = _compile(texts[number], number)
                 names = _Names(peer, entry_point, candidate)
-                _record(_judge_one(names, codes[number], number, n_judged))
+                _record(_judge_one(names, texts[number], codes, number, n_judged))
         except _NotLoaded:
             _record(b"l")
         except ConnectionLost:
@@ -157,7 +155,7 @@ def _compile(test: str, number: int) -> CodeType | SyntaxError:
         return compile(test, f"test_{number}.py", "exec", dont_inherit=True)
     except SyntaxError as error:
         return error
-    except (ValueError, RecursionError, MemoryError, OverflowError) as error:
+    except (ValueError, RecursionError, OverflowError) as error:
         return SyntaxError(str(error))
 
 
@@ -173,12 +171,18 @@ def _await_loading(peer: Peer) -> object:
 
 
 def _judge_one(
-    names: _Names, code: CodeType | SyntaxError | None, number: int, n_judged: int
+    names: _Names,
+    text: str,
+    codes: list[CodeType | SyntaxError | None],
+    number: int,
+    n_judged: int,
 ) -> bytes:
     letter = b"e"
     try:
+        # Kept for the candidates that follow: what this one does to memory must not be.
+        code = codes[number] = codes[number] or _compile(text, number)
         if not isinstance(code, CodeType):
-            raise code or SyntaxError("nothing to run")
+            raise code
         exec(code, names)
         letter = b"p" if names.peer.leant else b"P"
     except AssertionError as error:

@@ -202,7 +202,8 @@ def _cut_short(
     if b"a" in letters:
         return None, None
     if b"x" not in letters:
-        return "error", None  # the test ended the judge's own process
+        # The test ended the judge's own process, or a candidate before this one left it so.
+        return ("error", None) if job.brought_tests else (None, None)
     code = os.waitstatus_to_exitcode(outcome.status)
     status, limit = _ending(job.request, outcome, code, 0)
     if status != "timeout":

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 MAX_FRAME_BYTES = 32 << 20
 _OPAQUE = frozenset({"module", "frame", "traceback", "code"})
 _LEANING = frozenset({"bool", "get", "set"})
-_ANSWER = encode(("ok", None, None))[:-2]
-"""How an answer begins; no other message may refer to what the operation sent."""
+_ANSWERS = encode(("ok", None, None))[:-2], encode(("raise", None, None, None))[:-3]
+"""How answers begin; no other message may refer to what the operation sent."""
 
 
 class ConnectionLost(BaseException):
@@ -71,7 +71,8 @@ class Peer:
             if message[0] == "ok" and len(message) == 3:
                 _change(sent, message[2])
                 return message[1]
-            if message[0] == "raise" and len(message) == 3:
+            if message[0] == "raise" and len(message) == 4:
+                _change(sent, message[3])
                 self.raised = _rebuild(message[1], message[2])
                 raise self.raised
             self._serve(message, containers)
@@ -92,21 +93,17 @@ class Peer:
     def _serve(self, message: tuple[object, ...], containers: list[object]) -> None:
         operation = message[0]
         action = _OPERATIONS.get(operation) if isinstance(operation, str) else None
+        before = [_contents(container) for container in containers]
         try:
             if action is None:
                 raise CodecError("an unknown operation")
-            before = [_contents(container) for container in containers]
             answer = action(self, *message[1:])
-            changes = {
-                number: containers[number].copy()  # type: ignore[attr-defined]
-                for number, contents in enumerate(before)
-                if not _is_same(contents, _contents(containers[number]))
-            }
-            reply = encode(("ok", answer, changes or None), self._export, containers)
+            changes = _changes(before, containers)
+            reply = encode(("ok", answer, changes), self._export, [*containers])
         except ConnectionLost:
             raise
         except BaseException as error:
-            reply = encode(("raise", _exception_names(error), _describe(error)))
+            reply = self._failure(error, before, containers)
         if self.names is not None:
             # The candidate may be killed any time after its answer: all else goes out before.
             with contextlib.suppress(BaseException):
@@ -114,6 +111,16 @@ class Peer:
             if self.counted is not None:
                 self.counted.save()
         self._send(reply)
+
+    def _failure(
+        self, error: BaseException, before: Sequence[object], containers: Sequence[object]
+    ) -> bytes:
+        """Return the answer that an operation raised, without changes that cannot cross."""
+        said = "raise", _exception_names(error), _describe(error)
+        try:
+            return encode((*said, _changes(before, containers)), self._export, [*containers])
+        except (CodecError, MemoryError):
+            return encode((*said, None))
 
     def _export(self, value: object) -> tuple[int, int]:
         if isinstance(value, Remote) and value._peer is self:
@@ -174,7 +181,7 @@ class Peer:
             self._fill()
         data = bytes(held[4 : size + 4])
         del held[: size + 4]
-        containers = [*sent] if data.startswith(_ANSWER) else []
+        containers = [*sent] if data.startswith(_ANSWERS) else []
         message = decode(data, self._resolve, containers)
         if type(message) is not tuple or not message:
             self._lose()
@@ -210,6 +217,8 @@ def _name(peer: Peer, name: object) -> object:
 
 def _set(peer: Peer, target: object, name: object, value: object) -> None:
     peer._attribute(target, name)
+    if callable(value):
+        peer.leant = True  # a method of a test's object would be the other side's
     setattr(target, name, value)  # type: ignore[arg-type]
 
 
@@ -259,6 +268,16 @@ def _contents(container: object) -> list[object] | bytes:
     if isinstance(container, dict):
         return [*container, *container.values()]
     return bytes(container) if isinstance(container, bytearray) else list(container)  # type: ignore[call-overload]
+
+
+def _changes(before: Sequence[object], containers: Sequence[object]) -> dict[int, object] | None:
+    """Return the contents of the containers that are no longer what they were, by number."""
+    changed = {
+        number: containers[number].copy()  # type: ignore[attr-defined]
+        for number, contents in enumerate(before)
+        if not _is_same(contents, _contents(containers[number]))  # type: ignore[arg-type]
+    }
+    return changed or None
 
 
 def _is_same(before: list[object] | bytes, after: list[object] | bytes) -> bool:

@@ -1,7 +1,7 @@
 """What a test may do with a candidate that lives in another process."""
 
 import pytest
-from trillium_sandbox import Limits, Request
+from trillium_sandbox import Limits, Request, open_backend
 
 FAIR = {
     "plain values": ("def f(x): return x * 2", "assert f(3) == 6 and f('a') == 'aa'"),
@@ -38,6 +38,16 @@ FAIR = {
     "dictionaries and sets changed in place": (
         "def f(d, s):\n    d['b'] = d.pop('a')\n    s.discard(1)",
         "d, s = {'a': 1}, {1, 2}\nf(d, s)\nassert (d, s) == ({'b': 1}, {2})",
+    ),
+    "arguments changed by a call that raises": (
+        "def f(balance, n):\n    balance[0] -= n\n    raise ValueError(balance)",
+        "balance = [100]\ntry:\n    f(balance, 500)\nexcept ValueError:\n    pass\n"
+        "assert balance == [-400]",
+    ),
+    "queues with a bound": (
+        "def f(q):\n    q.append(9)\n    return q if len(q) == 2 else None",
+        "from collections import deque\nq = deque([1, 2], maxlen=2)\n"
+        "assert f(q) is q and list(q) == [2, 9] and q.maxlen == 2",
     ),
     "aliased arguments": (
         "def f(grid): grid[0][0] = 7",
@@ -179,6 +189,17 @@ def test_an_answer_that_takes_the_place_of_a_text_says_so(judge):
     assert judge("def f(x): return x", "assert f('a').startswith('a')").integrity == "split"
 
 
+@pytest.mark.parametrize("method", ["lambda other: True", "n.twin"])
+def test_a_method_that_the_candidate_gives_to_a_tests_object_is_a_token(judge, method):
+    test = (
+        "class Node:\n    def __init__(self, v): self.v = v\n"
+        "    def same(self, other): return self.v == other.v\n    def twin(self, other): return 1\n"
+        "n = Node(1)\nf(n)\nassert n.same(Node(42))"
+    )
+    reply = judge(f"def f(n): n.same = {method}", test, entry_point="f")
+    assert (reply.status, reply.integrity) == ("pass", "token"), reply.stderr
+
+
 def test_what_a_candidate_was_told_in_one_test_is_no_verdict_of_its_own_in_the_next(judge):
     source = (
         "told = []\nclass S:\n    def startswith(self, start): told.append(start)\n"
@@ -309,3 +330,57 @@ def test_two_answers_that_are_no_data_are_never_equal(judge):
     source = "class A:\n    def __eq__(self, other): return True\ndef f(): return A()"
     reply = judge(source, "assert f() == f()", "x = f()\nassert x == x", entry_point="f")
     assert reply.tests == ("fail", "pass")
+
+
+_WIRE = """
+import os, struct
+u = lambda n: struct.pack("<I", n)
+word = lambda text: b"s" + u(len(text)) + text
+def ask(body):
+    view = memoryview(u(len(body)) + body)
+    while view: view = view[os.write(3, view):]
+    (size,) = struct.unpack("<I", os.read(3, 4))
+    answer = b""
+    while len(answer) < size: answer += os.read(3, size - len(answer))
+    return answer
+"""
+
+
+@pytest.mark.security
+@pytest.mark.parametrize(
+    ("attack", "big"),
+    [
+        # Queues in one another by references, freed when the next candidate's turn begins.
+        (
+            'chain = [b"k" + u(0) * 2]\n'
+            'chain += [b"k" + u(1) + u(0) + b"@" + u(i) for i in range(1, 150000)]\n'
+            'ask(b"t" + u(2) + word(b"iter") + b"k" + u(150000) + u(0) + b"".join(chain))',
+            0,
+        ),
+        # The judge's memory is filled until it cannot compile the next test.
+        (
+            'def hold(n): ask(b"t" + u(2) + word(b"iter") + b"b" + u(n) + bytes(n))\n'
+            "def has_room(n):\n"
+            '    body = b"t" + u(3) + word(b"item") + b"d" + u(0) + b"b" + u(n) + bytes(n)\n'
+            "    return len(ask(body)) > 500\n"
+            "while has_room(4_000_000): hold(3_000_000)\n"
+            "while has_room(600_000): hold(400_000)",
+            30_000,
+        ),
+    ],
+    ids=["deep queues", "full memory"],
+)
+def test_what_a_candidate_leaves_in_the_judge_is_no_verdict_on_the_next(attack, big):
+    lines = "\n".join("    " + line for line in attack.splitlines())
+    hostile = f"{_WIRE}\ndef spoil():\n{lines}\n    globals()['spoil'] = int\n"
+    square = "def f(x):\n    return x * x\n"
+    data = ", ".join(str(1000 + n) for n in range(big))
+    tests = ("assert f(2) == 4", f"data = [{data}]\nassert f(7) == 49", "assert f(3) == 9")
+    sources = (hostile + "def f(x):\n    spoil()\n    return x * x\n", square, square)
+    requests = [
+        Request(str(n), "function", source.encode(), tests, "f") for n, source in enumerate(sources)
+    ]
+    with open_backend("embedded", n_workers=1) as backend:
+        first, *others = backend.run(requests)
+    assert not first.sandbox_failure
+    assert [reply.tests for reply in others] == [("pass",) * 3] * 2

@@ -33,8 +33,9 @@ def job(first_test=0, **limits):
     return Job(7, request, first_test)
 
 
-def judged(letters, **measured):
+def judged(letters, *, brought_tests=True, **measured):
     one = job()
+    one.brought_tests = brought_tests
     turn = read_turn(one, outcome(letters, **measured))
     return read_pair(one, outcome(letters, **measured), turn, 2, 0)
 
@@ -84,6 +85,11 @@ def test_a_lost_judge_is_to_blame_only_where_its_tests_were_fresh():
     assert lost_judge(lost)
     assert failed_to_start(fresh, lost)
     assert not failed_to_start(stale, lost)
+
+
+def test_a_judge_that_ended_is_held_against_a_candidate_only_where_it_was_fresh():
+    assert judged("srP").tests == ("pass", "error")
+    assert judged("srP", brought_tests=False).tests == ("pass",)
 
 
 def test_turns_join_in_order_and_sum_what_they_cost():
