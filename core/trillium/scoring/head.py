@@ -26,7 +26,7 @@ Statistic = Literal["logp", "entropy", "kl_to_reference", "reverse_kl", "is_argm
 DIVERGENCES: frozenset[Statistic] = frozenset({"kl_to_reference", "reverse_kl"})
 LOGP_ONLY: frozenset[Statistic] = frozenset({"logp"})
 # Slots whose logits are in memory at once. A GPU wants larger products.
-CHUNKS = {"cpu": 128, "cuda": 1024}
+CHUNKS = {"cpu": 256, "cuda": 1024}
 N_TOP = 20
 
 
