@@ -3,6 +3,8 @@
     python tests/benchmarks/dpo_step.py --quick          about 4 minutes on 2 idle cores
     python tests/benchmarks/dpo_step.py                  all mixes and variants, about 4 hours
     python tests/benchmarks/dpo_step.py --dtypes float32 --steps 4    an hour of it
+    python tests/benchmarks/dpo_step.py --dtypes float32 --peers trl_default --steps 1 --warmup 0
+        --json FILE                                      memory alone, ten minutes
     python tests/benchmarks/dpo_step.py --model tiny     a smoke test of the script itself
 
 Both sides get the same token ids in the same batches, the same weights, one adapter with random B,

@@ -1,7 +1,7 @@
 """What a test may do with a candidate that lives in another process."""
 
 import pytest
-from trillium_sandbox import Limits, Request, open_backend
+from trillium_sandbox import Limits, Request
 
 FAIR = {
     "plain values": ("def f(x): return x * 2", "assert f(3) == 6 and f('a') == 'aa'"),
@@ -330,57 +330,3 @@ def test_two_answers_that_are_no_data_are_never_equal(judge):
     source = "class A:\n    def __eq__(self, other): return True\ndef f(): return A()"
     reply = judge(source, "assert f() == f()", "x = f()\nassert x == x", entry_point="f")
     assert reply.tests == ("fail", "pass")
-
-
-_WIRE = """
-import os, struct
-u = lambda n: struct.pack("<I", n)
-word = lambda text: b"s" + u(len(text)) + text
-def ask(body):
-    view = memoryview(u(len(body)) + body)
-    while view: view = view[os.write(3, view):]
-    (size,) = struct.unpack("<I", os.read(3, 4))
-    answer = b""
-    while len(answer) < size: answer += os.read(3, size - len(answer))
-    return answer
-"""
-
-
-@pytest.mark.security
-@pytest.mark.parametrize(
-    ("attack", "big"),
-    [
-        # Queues in one another by references, freed when the next candidate's turn begins.
-        (
-            'chain = [b"k" + u(0) * 2]\n'
-            'chain += [b"k" + u(1) + u(0) + b"@" + u(i) for i in range(1, 150000)]\n'
-            'ask(b"t" + u(2) + word(b"iter") + b"k" + u(150000) + u(0) + b"".join(chain))',
-            0,
-        ),
-        # The judge's memory is filled until it cannot compile the next test.
-        (
-            'def hold(n): ask(b"t" + u(2) + word(b"iter") + b"b" + u(n) + bytes(n))\n'
-            "def has_room(n):\n"
-            '    body = b"t" + u(3) + word(b"item") + b"d" + u(0) + b"b" + u(n) + bytes(n)\n'
-            "    return len(ask(body)) > 500\n"
-            "while has_room(4_000_000): hold(3_000_000)\n"
-            "while has_room(600_000): hold(400_000)",
-            30_000,
-        ),
-    ],
-    ids=["deep queues", "full memory"],
-)
-def test_what_a_candidate_leaves_in_the_judge_is_no_verdict_on_the_next(attack, big):
-    lines = "\n".join("    " + line for line in attack.splitlines())
-    hostile = f"{_WIRE}\ndef spoil():\n{lines}\n    globals()['spoil'] = int\n"
-    square = "def f(x):\n    return x * x\n"
-    data = ", ".join(str(1000 + n) for n in range(big))
-    tests = ("assert f(2) == 4", f"data = [{data}]\nassert f(7) == 49", "assert f(3) == 9")
-    sources = (hostile + "def f(x):\n    spoil()\n    return x * x\n", square, square)
-    requests = [
-        Request(str(n), "function", source.encode(), tests, "f") for n, source in enumerate(sources)
-    ]
-    with open_backend("embedded", n_workers=1) as backend:
-        first, *others = backend.run(requests)
-    assert not first.sandbox_failure
-    assert [reply.tests for reply in others] == [("pass",) * 3] * 2

@@ -25,6 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trillium.errors import BackendError
 from trillium.generation.interface import (
+    N_CONTEXT,
     BatchedGenerator,
     Completion,
     Finish,
@@ -37,8 +38,6 @@ from trillium.generation.stops import StopFinder
 
 # Share of the rows that is free before further prompts are read.
 _REFILL_SHARE = 0.125
-# Last tokens of a prompt that its continuation is decoded behind.
-_N_CONTEXT = 8
 # Tokens of prompts, padding included, that one forward pass reads.
 _READ_TOKENS = 8192
 
@@ -112,7 +111,7 @@ class TransformersGenerator(BatchedGenerator):
 
         Decoded alone they lose their first space with some tokenizers, and code its indentation.
         """
-        context = prompt[-_N_CONTEXT:]
+        context = prompt[-N_CONTEXT:]
         before, whole = self._decode(context), self._decode([*context, *ids])
         # A prompt may end inside a character, which the first tokens then complete.
         return whole[len(before) :] if whole.startswith(before) else self._decode(ids)

@@ -17,6 +17,10 @@ from trillium.errors import DataError
 
 Finish = Literal["stop", "length"]
 
+N_CONTEXT = 8
+"""Last tokens of a prompt behind which its continuation is decoded: some tokenizers leave out the
+space before the first token of a text."""
+
 
 class SamplingConfig(BaseModel):
     """How completions are drawn from a policy."""
@@ -45,10 +49,11 @@ class Completion:
     """One sampled continuation of a prompt.
 
     `ids` are all sampled tokens, the end-of-text token and those of a stop string included, so that
-    they can be scored as written. `text` has no special tokens and, unless it is kept, no stop
-    string. `logp` is the sum of the tokens' log-probabilities in nats under the policy at
-    temperature 1; None when the backend does not tell. `is_encoded_again` marks ids that are this
-    tokenizer's reading of the text, because the backend did not say what it sampled.
+    they can be scored as written. `text` is what they add to that of the prompt, without special
+    tokens and, unless it is kept, the stop string. `logp` is the sum of the tokens'
+    log-probabilities in nats under the policy at temperature 1; None when the backend does not
+    tell. `is_encoded_again` marks ids that are this tokenizer's reading of the text, because the
+    backend did not say what it sampled.
     """
 
     ids: tuple[int, ...]

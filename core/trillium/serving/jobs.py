@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from trillium.errors import DataError
 from trillium.fields import Message
-from trillium.generation.interface import SamplingConfig
+from trillium.generation.interface import N_CONTEXT, SamplingConfig
 from trillium.serving.adapters import Served
 from trillium.serving.engine import Engine
 from trillium.serving.metrics import Metrics
@@ -22,7 +22,6 @@ from trillium.serving.text_stream import TextStream
 from trillium.tokenize import tokenize_prompts
 
 _ENCODING = threading.Lock()  # tokenizers change state while they encode
-_N_CONTEXT = 8  # last tokens of a prompt that its continuation is decoded behind
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def start_job(
     """Queue the completions of a request; raises RefusedError where it asks for too much."""
     job = Job(served, prompts, len(prompts) * request.n_choices)
     seed = secrets.randbits(63) if request.seed is None else request.seed % 2**63
-    n_context = _N_CONTEXT if isinstance(request, CompletionRequest) else 0
+    n_context = N_CONTEXT if isinstance(request, CompletionRequest) else 0
     index = 0
     for prompt in prompts:
         sampling = _sampling(request, len(prompt), limits)
