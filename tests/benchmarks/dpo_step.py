@@ -10,8 +10,11 @@
 Both sides get the same token ids in the same batches, the same weights, one adapter with random B,
 AdamW, a constant learning rate, clipping at 1, no dropout. Each side runs in a process of its own,
 in the order A-B-B-A. Timing counts only after the equality gate: loss of the first step, loss curve
-and gradient of the first step. Memory is the peak of the process above what it held with the model
-loaded. Variants: `trl` (reference on the fly, checkpointing off), `trl_default` (checkpointing on,
+and gradient of the first step. Two sides that compute the same in bfloat16 differ by its rounding:
+there both also take the first steps in float32 on the same rounded weights and must agree in those,
+and in bfloat16 ours must be within the bounds of them, or no further from them than TRL is
+(`from_exact`). Memory is the peak of the process above what it held with the model loaded.
+Variants: `trl` (reference on the fly, checkpointing off), `trl_default` (checkpointing on,
 its default), `trl_tuned` (reference precomputed, checkpointing off), `ours` (reference on the fly),
 `ours_cached` (reference precomputed). The time to precompute is reported beside the step.
 """
@@ -39,6 +42,8 @@ PEERS = ("trl", "trl_default", "trl_tuned")
 
 # |loss| at step 0, along the curve, and 1 - cosine of the first gradient.
 GATES = {"float32": (1e-4, 1e-3, 1e-5), "bfloat16": (5e-3, 2e-2, 1e-3)}
+# Steps in float32 that bfloat16 is held against.
+EXACT_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -123,12 +128,18 @@ def compare(
         seed=0,
         workspace=workspace,
     )
+    exact = []
+    if dtype == "bfloat16":
+        exactly = replace(plan, dtype="widened", warmup=0, steps=EXACT_STEPS)
+        exact = [run_worker(replace(exactly, side=s), options.threads) for s in ("trl", "ours")]
     rows = []
     for peer in options.peers:
         mine = "ours_cached" if peer == "trl_tuned" else "ours"
         order = [peer, mine, mine, peer]
         runs = [run_worker(replace(plan, side=side), options.threads) for side in order]
         rows.append(summarise(mix, dtype, peer, mine, runs))
+        if exact:
+            hold_against(rows[-1], runs[:2], exact)
     if options.quick:
         cached = run_worker(replace(plan, side="ours_cached"), options.threads)
         rows.append(summarise(mix, dtype, "trl", "ours_cached", [runs[0], cached, runs[3]]))
@@ -201,6 +212,35 @@ def gate(theirs: dict, ours: dict, dtype: str) -> dict[str, object]:
         and max(differences) <= curve
         and 1 - cosine <= cosine_gap,
     }
+
+
+def hold_against(row: dict[str, object], sides: list[dict], exact: list[dict]) -> None:
+    """Judge a row in bfloat16 by the distance of both sides, TRL's first, from float32."""
+    same = gate(*exact, "float32")
+    distances = {side["side"]: distance(side, exact[1]) for side in sides}
+    row["from_exact"] = distances
+    row["gate"] = {
+        "between": {key: row["gate"][key] for key in ("step_0", "curve", "gradient_cosine")},
+        "float32": same,
+        "passed": same["passed"] and is_as_near(*distances.values()),
+    }
+
+
+def distance(side: dict, exact: dict) -> dict[str, float]:
+    """Return how far a side's first losses (mean) and gradient are from those in float32."""
+    import torch
+
+    left, right = (torch.load(one["gradient"], weights_only=True).double() for one in (side, exact))
+    cosine = torch.nn.functional.cosine_similarity(left, right, dim=0)
+    pairs = zip(side["losses"], exact["losses"], strict=False)
+    apart = [abs(a - b) for a, b in pairs]
+    return {"losses": sum(apart) / len(apart), "one_less_cosine": 1 - float(cosine)}
+
+
+def is_as_near(theirs: dict[str, float], ours: dict[str, float]) -> bool:
+    """Say whether ours is within the bounds of bfloat16, or no further from float32 than theirs."""
+    bounds = dict(zip(("losses", "one_less_cosine"), GATES["bfloat16"][::2], strict=True))
+    return all(ours[key] <= max(bounds[key], theirs[key]) for key in bounds)
 
 
 def describe_machine() -> dict[str, object]:

@@ -122,15 +122,24 @@ def load_model(plan):
 
         model = build_model(plan["model"], plan["side"], is_exact=plan["dtype"] == "float32")
         return model, tiny_tokenizer()
+    dtype = torch.float32 if plan["dtype"] == "float32" else torch.bfloat16
     if plan["model"] == "tiny":
         from trillium.policies.tiny import tiny_policy, tiny_tokenizer
 
-        return tiny_policy(dtype=getattr(torch, plan["dtype"])), tiny_tokenizer()
-    from trillium.assets import fetch_asset
+        model, tokenizer = tiny_policy(dtype=dtype), tiny_tokenizer()
+    else:
+        from trillium.assets import fetch_asset
 
-    folder = fetch_asset("smollm2-135m-instruct")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, plan["dtype"]))
-    return model, AutoTokenizer.from_pretrained(folder)
+        folder = fetch_asset("smollm2-135m-instruct")
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    if plan["dtype"] == "widened":
+        model.float()
+    if plan["side"].startswith("ours"):
+        from trillium.policies.fused import fuse_layers
+
+        fuse_layers(model, norms=False)
+    return model, tokenizer
 
 
 def make_rows(plan, tokenizer):

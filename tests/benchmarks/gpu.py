@@ -33,7 +33,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from dpo_step import GATES, RESULTS, Plan, gate, summarise
+from dpo_step import RESULTS, Plan, hold_against, summarise
 from dpo_step_worker import run_side
 from gpu_models import SHAPES, decoder_weights
 
@@ -105,7 +105,6 @@ def measure(plan: Plan, mix: str, options: argparse.Namespace) -> Iterator[dict[
     exactly = replace(plan, dtype="float32", micro_tokens=EXACT_TOKENS)
     exactly = replace(exactly, warmup=0, steps=options.exact_steps)
     theirs, exact = (run(replace(exactly, side=side)) for side in ("trl_default", "ours_plain"))
-    same = gate(theirs, exact, "float32")
     done: dict[str, list[dict[str, object]]] = {}
     for pair in pairs:
         for number in range(options.repeats):
@@ -114,30 +113,10 @@ def measure(plan: Plan, mix: str, options: argparse.Namespace) -> Iterator[dict[
                     tokens = options.lean_tokens if side == "ours_lean" else plan.micro_tokens
                     done[side].append(run(replace(plan, side=side, micro_tokens=tokens)))
         row = summarise(mix, plan.dtype, *pair, [each for side in pair for each in done[side]])
-        distances = {side: distance(done[side][0], exact) for side in pair}
-        row = {"model": plan.model, **row, "from_exact": distances}
-        row["gate"] = {
-            "between": {key: row["gate"][key] for key in ("step_0", "curve", "gradient_cosine")},
-            "float32": same,
-            "passed": same["passed"] and is_as_near(*distances.values()),
-        }
+        row = {"model": plan.model, **row}
+        hold_against(row, [done[side][0] for side in pair], [theirs, exact])
         print_row(row, None)
         yield row
-
-
-def distance(side: dict[str, object], exact: dict[str, object]) -> dict[str, float]:
-    """Return how far a side's first losses (mean) and gradient are from those in float32."""
-    left, right = (torch.load(one["gradient"], weights_only=True).double() for one in (side, exact))
-    cosine = torch.nn.functional.cosine_similarity(left, right, dim=0)
-    first = exact["losses"]
-    apart = [abs(a - b) for a, b in zip(side["losses"][: len(first)], first, strict=True)]
-    return {"losses": sum(apart) / len(apart), "one_less_cosine": 1 - float(cosine)}
-
-
-def is_as_near(theirs: dict[str, float], ours: dict[str, float]) -> bool:
-    """Say whether ours is within the bounds of bfloat16, or no further from float32 than theirs."""
-    bounds = dict(zip(("losses", "one_less_cosine"), GATES["bfloat16"][::2], strict=True))
-    return all(ours[key] <= max(bounds[key], theirs[key]) for key in bounds)
 
 
 def run(plan: Plan) -> dict[str, object]:

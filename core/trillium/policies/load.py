@@ -123,8 +123,8 @@ def load_base(
         _keep_storage(model)
     model.requires_grad_(False)
     model.eval()
+    fuse_layers(model, norms=device.type == "cuda")
     if device.type == "cuda":
-        fuse_layers(model)
         # cuDNN plans anew for every length, which while sampling takes longer than all else.
         torch.backends.cuda.enable_cudnn_sdp(False)
     return model

@@ -14,7 +14,7 @@ The layers plug into PEFT by its custom module table and save, load, merge and s
 """
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -40,10 +40,14 @@ def add_low_rank(
     a: Float[Tensor, "rank in"],
     b: Float[Tensor, "out rank"],
     scaling: float,
+    again: Callable[[], Tensor] | None = None,
 ) -> Float[Tensor, "*axis out"]:
-    """Return out + scaling * x A^T B^T, computed in the dtype of `out`."""
+    """Return out + scaling * x A^T B^T, computed in the dtype of `out`.
+
+    The backward pass needs x: it is kept, or computed again by `again`.
+    """
     if torch.is_grad_enabled():
-        result: Tensor = _AddLowRank.apply(out, x, a, b, scaling)  # type: ignore[no-untyped-call]
+        result: Tensor = _AddLowRank.apply(out, x, a, b, scaling, again)  # type: ignore[no-untyped-call]
         return result
     # Sampling pays for every call, not for arithmetic: no graph, no context.
     rows, narrow_a, narrow_b = _narrow(out, x, a, b, scaling)
@@ -68,28 +72,47 @@ def _full_precision(device: torch.device) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-class FastLinear(PeftLinear):
+class FastLora:
+    """What the layers of this module have in common: their `forward` takes `again`.
+
+    `again` computes the layer's input a second time, which is then not kept for the backward pass.
+    """
+
+
+class FastLinear(FastLora, PeftLinear):
     """LoRA around a dense layer; anything but plain LoRA is left to PEFT."""
 
-    def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        *args: object,
+        again: Callable[[], Tensor] | None = None,
+        **kwargs: object,
+    ) -> Tensor:
         """Return base(x) plus the update; other arguments belong to PEFT's variants of LoRA."""
         if args or kwargs or not _is_plain(self):
             return super().forward(x, *args, **kwargs)
-        return _add_updates(self, self.base_layer(x), x)
+        return _add_updates(self, self.base_layer(x), x, again)
 
 
 def _quantised_layers() -> Mapping[type[nn.Module], type[nn.Module]]:
     from bitsandbytes.nn.modules import Linear4bit
     from peft.tuners.lora import Linear4bit as PeftLinear4bit
 
-    class FastLinear4bit(PeftLinear4bit):  # type: ignore[misc]
+    class FastLinear4bit(FastLora, PeftLinear4bit):  # type: ignore[misc]
         """LoRA around a 4-bit layer; anything but plain LoRA is left to PEFT."""
 
-        def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        def forward(
+            self,
+            x: Tensor,
+            *args: object,
+            again: Callable[[], Tensor] | None = None,
+            **kwargs: object,
+        ) -> Tensor:
             if args or kwargs or not _is_plain(self):
                 result: Tensor = super().forward(x, *args, **kwargs)
                 return result
-            return _add_updates(self, self.base_layer(x), x)
+            return _add_updates(self, self.base_layer(x), x, again)
 
     return {Linear4bit: FastLinear4bit}
 
@@ -99,27 +122,38 @@ def _is_plain(layer: LoraLayer) -> bool:
     return not (layer.disable_adapters or layer.merged or is_variant)
 
 
-def _add_updates(layer: LoraLayer, out: Tensor, x: Tensor) -> Tensor:
+def _add_updates(
+    layer: LoraLayer, out: Tensor, x: Tensor, again: Callable[[], Tensor] | None
+) -> Tensor:
     for name in layer.active_adapters:
         if name in layer.lora_A:
             kept = layer.lora_dropout[name](x)
             a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
             assert isinstance(a, Tensor)
             assert isinstance(b, Tensor)
-            out = add_low_rank(out, kept, a, b, layer.scaling[name])
+            makes_it = again if kept is x else None
+            out = add_low_rank(out, kept, a, b, layer.scaling[name], makes_it)
     return out
 
 
 class _AddLowRank(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx, out: Tensor, x: Tensor, a: Tensor, b: Tensor, scaling: float
+        ctx: FunctionCtx,
+        out: Tensor,
+        x: Tensor,
+        a: Tensor,
+        b: Tensor,
+        scaling: float,
+        again: Callable[[], Tensor] | None,
     ) -> Tensor:
         rows, narrow_a, narrow_b = _narrow(out, x, a, b, scaling)
         with _full_precision(out.device):
             inner = rows @ narrow_a.T
             total = torch.addmm(out.reshape(-1, out.shape[-1]), inner, narrow_b.T)
-        ctx.save_for_backward(rows, inner, narrow_a, narrow_b)
+        kept = (inner, narrow_a, narrow_b)
+        ctx.save_for_backward(*(kept if again else (*kept, rows)))
+        ctx.again = again  # type: ignore[attr-defined]
         ctx.scaling, ctx.x_shape, ctx.x_dtype = scaling, x.shape, x.dtype  # type: ignore[attr-defined]
         ctx.dtypes = a.dtype, b.dtype  # type: ignore[attr-defined]
         return total.view(out.shape)
@@ -128,8 +162,10 @@ class _AddLowRank(torch.autograd.Function):
     @once_differentiable
     def backward(
         ctx: FunctionCtx, grad: Tensor
-    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, None]:
-        rows, inner, narrow_a, narrow_b = ctx.saved_tensors  # type: ignore[attr-defined]
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, None, None]:
+        inner, narrow_a, narrow_b, *kept = ctx.saved_tensors  # type: ignore[attr-defined]
+        x = kept[0] if kept else ctx.again()  # type: ignore[attr-defined]
+        rows = x.reshape(-1, x.shape[-1]).to(narrow_a.dtype)
         a_dtype, b_dtype = ctx.dtypes  # type: ignore[attr-defined]
         flat = grad.reshape(-1, grad.shape[-1])
         with _full_precision(grad.device):
@@ -139,4 +175,4 @@ class _AddLowRank(torch.autograd.Function):
             grad_x = None
             if ctx.needs_input_grad[1]:  # type: ignore[attr-defined]
                 grad_x = (back @ narrow_a).view(ctx.x_shape).to(ctx.x_dtype)  # type: ignore[attr-defined]
-        return grad, grad_x, grad_a, grad_b, None
+        return grad, grad_x, grad_a, grad_b, None, None

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from trillium.policies.adapters import add_adapter
 from trillium.policies.config import PolicyConfig
+from trillium.policies.fused import fuse_layers
 from trillium.policies.load import resolve_dtype
 from trillium.scoring.forward import hidden_at_slots, open_model
 from trillium.scoring.head import CHUNKS
@@ -90,6 +91,7 @@ def plan_memory(
     config = AutoConfig.from_pretrained(source, local_files_only=True)
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        fuse_layers(base, norms=False)
         model = add_adapter(base, policy.lora, base_name=policy.base, seed=0)
     is_padded = train.layout == "padded" or declared_reason(model) is not None
     rows = _largest_rows(train, trees, "padded" if is_padded else "shared")

@@ -5,6 +5,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Qwen3C
 from trillium.policies.adapters import add_adapter
 from trillium.policies.config import LoraSettings
 from trillium.policies.fused import FusedGatedLayer, FusedNorm, fuse_layers
+from trillium.policies.load import checkpoint_activations
 from trillium.policies.tiny import tiny_policy
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -53,23 +54,56 @@ def test_weights_keep_their_names_and_take_an_adapter(device: str) -> None:
     torch.testing.assert_close(found[0][1], found[1][1], atol=1e-5, rtol=1e-4)
 
 
-def test_the_product_keeps_gate_and_up_and_no_more() -> None:
-    """Of its own a gated layer keeps four tensors of the inner width; the frozen one needs two."""
-    model = tiny_policy(n_layers=1)
-    model.requires_grad_(False)
-    layer = model.model.layers[0].mlp
-    fused = FusedGatedLayer(layer.gate_proj, layer.up_proj, layer.down_proj)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("is_recomputed", [False, True])
+def test_on_a_processor_gated_layers_change_no_bit(
+    dtype: torch.dtype, dropout: float, is_recomputed: bool
+) -> None:
+    """Both sides round silu, product and slopes alike; B is random, so that A learns too."""
+    found = []
+    for is_fused in (False, True):
+        model = tiny_policy(dtype=dtype)
+        if is_fused:
+            assert fuse_layers(model, norms=False) == 2
+        policy = add_adapter(model, LoraSettings(dropout=dropout), base_name="tiny", seed=0)
+        generator = torch.Generator().manual_seed(3)
+        for name, weight in policy.named_parameters():
+            if "lora_B" in name:
+                nn.init.normal_(weight, std=0.1, generator=generator)
+        policy.train()
+        if is_recomputed:
+            checkpoint_activations(policy)
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            found.append(loss_and_gradients(policy, "cpu"))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+
+
+def test_a_gated_layer_keeps_gate_and_up_and_no_more() -> None:
+    """Autograd keeps four tensors of the inner width: gate, up, silu(gate) and their product."""
     kept = []
-    for module in (layer, fused):
-        sizes: list[int] = []
-        x = torch.randn(5, 32, requires_grad=True)
-        note = torch.autograd.graph.saved_tensors_hooks(
-            lambda t, sizes=sizes: sizes.append(t.numel() * (t.shape == (5, 64))) or t, lambda t: t
-        )
-        with note:
-            module(x)
-        kept.append(sum(sizes) // (5 * 64))
-    assert kept == [3, 2]
+    for is_fused in (False, True):
+        model = tiny_policy(n_layers=1)
+        if is_fused:
+            fuse_layers(model, norms=False)
+        policy = add_adapter(model, LoraSettings(), base_name="tiny", seed=0)
+        layer = policy.get_base_model().model.layers[0].mlp
+        places: set[int] = set()
+        tensors: list[Tensor] = []
+
+        def note(t: Tensor, places: set[int] = places, tensors: list[Tensor] = tensors) -> Tensor:
+            if t.shape[-1] == 64 and t.numel() == 5 * 64:
+                places.add(t.untyped_storage().data_ptr())
+                # A tensor that lives keeps its address from being given to another.
+                tensors.append(t)
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+            layer(torch.randn(5, 32, requires_grad=True))
+        kept.append(len(places))
+    assert kept == [4, 2]
 
 
 def test_modules_of_another_form_stay() -> None:
