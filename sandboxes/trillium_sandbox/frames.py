@@ -10,7 +10,8 @@ import math
 from dataclasses import astuple, fields
 from typing import get_args
 
-from trillium_sandbox.codec import CodecError, decode, encode
+from trillium_sandbox.codec import CodecError, encode
+from trillium_sandbox.decode import decode
 from trillium_sandbox.limits import MAX_OUTPUT_BYTES, Limits
 from trillium_sandbox.verdicts import (
     MAX_REQUEST_BYTES,

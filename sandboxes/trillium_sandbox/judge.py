@@ -18,7 +18,7 @@ from types import CodeType
 
 from trillium_sandbox import namespaces
 from trillium_sandbox.child import Jail, finish, lock_down, new_module, report
-from trillium_sandbox.codec import decode
+from trillium_sandbox.decode import decode
 from trillium_sandbox.opcodes import OpcodeCount
 from trillium_sandbox.peer import ConnectionLost, Peer
 from trillium_sandbox.wire import RECORD

@@ -11,10 +11,10 @@ import builtins
 import contextlib
 import os
 import sys
-from collections import deque
-from operator import is_
 
-from trillium_sandbox.codec import CodecError, decode, encode
+from trillium_sandbox.changes import apply_changes, changes_since, contents_of
+from trillium_sandbox.codec import CodecError, encode
+from trillium_sandbox.decode import decode
 from trillium_sandbox.remote import CandidateError, Remote
 from trillium_sandbox.wire import LENGTH
 
@@ -69,10 +69,10 @@ class Peer:
         while True:
             message, containers = self._receive(sent)
             if message[0] == "ok" and len(message) == 3:
-                _change(sent, message[2])
+                apply_changes(sent, message[2])
                 return message[1]
             if message[0] == "raise" and len(message) == 4:
-                _change(sent, message[3])
+                apply_changes(sent, message[3])
                 self.raised = _rebuild(message[1], message[2])
                 raise self.raised
             self._serve(message, containers)
@@ -93,12 +93,12 @@ class Peer:
     def _serve(self, message: tuple[object, ...], containers: list[object]) -> None:
         operation = message[0]
         action = _OPERATIONS.get(operation) if isinstance(operation, str) else None
-        before = [_contents(container) for container in containers]
+        before = [contents_of(container) for container in containers]
         try:
             if action is None:
                 raise CodecError("an unknown operation")
             answer = action(self, *message[1:])
-            changes = _changes(before, containers)
+            changes = changes_since(before, containers)
             reply = encode(("ok", answer, changes), self._export, [*containers])
         except ConnectionLost:
             raise
@@ -118,7 +118,7 @@ class Peer:
         """Return the answer that an operation raised, without changes that cannot cross."""
         said = "raise", _exception_names(error), _describe(error)
         try:
-            return encode((*said, _changes(before, containers)), self._export, [*containers])
+            return encode((*said, changes_since(before, containers)), self._export, [*containers])
         except (CodecError, MemoryError):
             return encode((*said, None))
 
@@ -262,44 +262,6 @@ class _Iterator:
 
     def __next__(self) -> object:
         return next(self._items)
-
-
-def _contents(container: object) -> list[object] | bytes:
-    if isinstance(container, dict):
-        return [*container, *container.values()]
-    return bytes(container) if isinstance(container, bytearray) else list(container)  # type: ignore[call-overload]
-
-
-def _changes(before: Sequence[object], containers: Sequence[object]) -> dict[int, object] | None:
-    """Return the contents of the containers that are no longer what they were, by number."""
-    changed = {
-        number: containers[number].copy()  # type: ignore[attr-defined]
-        for number, contents in enumerate(before)
-        if not _is_same(contents, _contents(containers[number]))  # type: ignore[arg-type]
-    }
-    return changed or None
-
-
-def _is_same(before: list[object] | bytes, after: list[object] | bytes) -> bool:
-    """Compare by identity: equal is not enough (True is no 1), and what changed inside says so."""
-    if isinstance(before, bytes):
-        return before == after
-    return len(before) == len(after) and all(map(is_, before, after))
-
-
-def _change(sent: list[object], changes: object) -> None:
-    """Give the containers of a request, by their numbers, the contents that an answer has."""
-    for number, content in changes.items() if type(changes) is dict else ():
-        if type(number) is not int or not 0 <= number < len(sent):
-            raise CodecError("contents for a container that was not sent")
-        container = sent[number]
-        if type(container) is not type(content):
-            raise CodecError("contents of another type than their container")
-        container.clear()  # type: ignore[attr-defined]
-        if isinstance(container, list | deque | bytearray):
-            container.extend(content)  # type: ignore[arg-type]
-        else:
-            container.update(content)  # type: ignore[attr-defined]
 
 
 def _exception_names(error: BaseException) -> tuple[str, ...]:

@@ -17,7 +17,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trillium_sandbox.codec import decode, encode
+from trillium_sandbox.codec import encode
+from trillium_sandbox.decode import decode
 from trillium_sandbox.errors import SandboxError
 from trillium_sandbox.limits import Limits
 from trillium_sandbox.verdicts import Request

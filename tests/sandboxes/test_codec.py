@@ -10,7 +10,8 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trillium_sandbox.codec import MAX_DEPTH, CodecError, decode, encode
+from trillium_sandbox.codec import MAX_DEPTH, CodecError, encode
+from trillium_sandbox.decode import decode
 
 HASHABLE = st.recursive(
     st.none()

@@ -14,9 +14,10 @@ LABEL = "trillium.sources"
 
 # fmt: off
 INSIDE = (
-    "bench", "child", "codec", "container", "descriptors", "embedded", "engine", "errors", "frames",
-    "judge", "landlock", "limits", "linux", "namespaces", "opcodes", "outcomes", "peer", "remote",
-    "seccomp", "startup", "syscalls", "verdicts", "walls", "wire", "worker", "zygote",
+    "bench", "changes", "child", "codec", "container", "decode", "descriptors", "embedded",
+    "engine", "errors", "frames", "judge", "landlock", "limits", "linux", "namespaces", "opcodes",
+    "outcomes", "peer", "remote", "seccomp", "startup", "syscalls", "verdicts", "walls", "wire",
+    "worker", "zygote",
 )
 # fmt: on
 """Modules of trillium_sandbox that the Dockerfile copies."""
