@@ -19,11 +19,11 @@ def run(
 ) -> None:
     """Sample, test, rank, align, evaluate, report; the same command again continues."""
     from rich.console import Console
-    from trillium.config import find_run_file, load_config
+    from trillium.config import find_run_file, load_config, write_override
 
     from trillium_code.config import CodeConfig
 
-    given = list(overrides or []) + ([f"output={output}"] if output else [])
+    given = list(overrides or []) + ([write_override("output", output)] if output else [])
     loaded = load_config(CodeConfig, find_run_file(config, package="trillium_code"), given)
     console = Console()
     if dry_run:
@@ -55,11 +55,11 @@ def ablate(
 ) -> None:
     """Compare selectors, objectives and kinds of pairs on equal samples, over several seeds."""
     from rich.console import Console
-    from trillium.config import find_run_file, load_config
+    from trillium.config import find_run_file, load_config, write_override
 
     from trillium_code.ablation_config import AblationConfig
 
-    given = list(overrides or []) + ([f"output={output}"] if output else [])
+    given = list(overrides or []) + ([write_override("output", output)] if output else [])
     path = find_run_file(config, package="trillium_code", command="ablate")
     loaded = load_config(AblationConfig, path, given)
     from trillium_code.ablation import run_ablation
@@ -97,11 +97,11 @@ def invent(
     output: Annotated[Path | None, typer.Option(help="Folder; overrides `output`.")] = None,
 ) -> None:
     """Invent training tasks from code snippets, without those that repeat evaluation tasks."""
-    from trillium.config import find_run_file, load_config
+    from trillium.config import find_run_file, load_config, write_override
 
     from trillium_code.invention_config import InventionConfig
 
-    given = list(overrides or []) + ([f"output={output}"] if output else [])
+    given = list(overrides or []) + ([write_override("output", output)] if output else [])
     path = find_run_file(config, package="trillium_code", command="invent")
     loaded = load_config(InventionConfig, path, given)
     from trillium_code.invention import invent_tasks

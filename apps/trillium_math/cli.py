@@ -18,11 +18,11 @@ def run(
 ) -> None:
     """Warm up, roll out, grade, align, evaluate, report; the same command again continues."""
     from rich.console import Console
-    from trillium.config import find_run_file, load_config
+    from trillium.config import find_run_file, load_config, write_override
 
     from trillium_math.config import MathConfig
 
-    given = list(overrides or []) + ([f"output={output}"] if output else [])
+    given = list(overrides or []) + ([write_override("output", output)] if output else [])
     loaded = load_config(MathConfig, find_run_file(config, package="trillium_math"), given)
     console = Console()
     if dry_run:
@@ -52,11 +52,11 @@ def arms(
 ) -> None:
     """Compare methods from one warm-up policy at one sampling budget, over seeds."""
     from rich.console import Console
-    from trillium.config import find_run_file, load_config
+    from trillium.config import find_run_file, load_config, write_override
 
     from trillium_math.arms_config import ArmsConfig
 
-    given = list(overrides or []) + ([f"output={output}"] if output else [])
+    given = list(overrides or []) + ([write_override("output", output)] if output else [])
     loaded = load_config(ArmsConfig, find_run_file(config, package="trillium_math"), given)
     from trillium_math.arms import finished_arms, run_arms
     from trillium_math.arms_table import render_tables, write_results
@@ -119,7 +119,7 @@ def solve(
 
     from trillium_math.agent.solve_config import SolveConfig
 
-    given = list(overrides or []) + ([f"output={output}"] if output else [])
+    given = list(overrides or []) + ([write_override("output", output)] if output else [])
     loaded = load_config(SolveConfig, config, given)
     from trillium_math.problems.problem_files import read_problems
 

@@ -123,11 +123,11 @@ def ablate(
     output: Output = None,
 ) -> None:
     """Compare ways of preference alignment on equal sessions, over several seeds."""
-    from trillium.config import find_run_file, load_config
+    from trillium.config import find_run_file, load_config, write_override
 
     from trillium_rec.alignment.ablation_config import AblationConfig
 
-    given = list(overrides or []) + ([f"output={output}"] if output else [])
+    given = list(overrides or []) + ([write_override("output", output)] if output else [])
     loaded = load_config(AblationConfig, find_run_file(config, package="trillium_rec"), given)
     from rich.console import Console
 
@@ -144,12 +144,12 @@ def ablate(
 def _load(config: str, overrides: list[str] | None, output: Path | None) -> "RecConfig":
     from importlib.util import find_spec
 
-    from trillium.config import find_run_file, load_config
+    from trillium.config import find_run_file, load_config, write_override
     from trillium.errors import BackendError
 
     from trillium_rec.config import RecConfig
 
     if find_spec("scipy") is None:
         raise BackendError("trillium rec: scipy is missing; pip install 'trillium[rec]'")
-    given = list(overrides or []) + ([f"output={output}"] if output else [])
+    given = list(overrides or []) + ([write_override("output", output)] if output else [])
     return load_config(RecConfig, find_run_file(config, package="trillium_rec"), given)

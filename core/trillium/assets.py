@@ -129,8 +129,15 @@ def find_model(reference: str) -> str:
     """Return what a loader takes for `reference`: the folder of an asset, a path, or a hub id."""
     if reference in ASSETS:
         return str(fetch_asset(reference))
-    path = Path(reference).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(reference).expanduser()
+        is_folder = path.is_dir()
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"{reference[:200]}: cannot be looked at ({reason}); give the folder of a model"
+        ) from None
+    if is_folder:
         return str(path)
     if reference.count("/") == 1 and not reference.startswith((".", "/", "~")):
         return reference

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. Importing this modul
 torch nor any application's heavy part; commands import what they need when they are called.
 """
 
+import errno
 import json
 import logging
 import os
@@ -29,18 +30,22 @@ class _SentenceGroup(TyperGroup):
     def invoke(self, ctx: object) -> object:
         try:
             result: object = super().invoke(ctx)  # type: ignore[arg-type]
-            sys.stdout.flush()
+            if sys.stdout is not None:  # None where the caller closed it
+                sys.stdout.flush()
             return result
         except KeyboardInterrupt:
             command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
             _say(f"interrupted; finished work is kept, the same command continues: {command}")
             raise SystemExit(130) from None
         except BrokenPipeError:
-            # Whoever read the output has gone; without this Python complains once more at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             raise SystemExit(1) from None
         except Exception as error:
             code = exit_code(error)
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
+                _drop_output()
+                _say("standard output cannot be written: the disk is full; free some space")
+                raise SystemExit(1) from None
             if code is None:
                 raise
             _say(str(error))
@@ -213,6 +218,11 @@ def _attach_broken(name: str, reason: str) -> None:
         raise BackendError(f"trillium {name}: cannot be loaded ({reason}); reinstall trillium")
 
     app.command(name, hidden=True, context_settings={"ignore_unknown_options": True})(broken)
+
+
+def _drop_output() -> None:
+    """Send what is left of standard output nowhere; else Python complains once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(sentence: str) -> None:

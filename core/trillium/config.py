@@ -4,6 +4,7 @@ Every mistake is reported at once, with its line and the nearest right key. `fin
 knows the presets that are shipped inside the packages.
 """
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from importlib import resources
@@ -60,6 +61,11 @@ def load_config(model: type[C], path: Path | None, overrides: Sequence[str] = ()
     return config
 
 
+def write_override(key: str, value: Path | str) -> str:
+    """Return `key=value` that is read back to the same text, whatever it holds."""
+    return f"{key}={json.dumps(str(value), ensure_ascii=False)}"
+
+
 def dump_config(config: BaseModel) -> str:
     """Write a configuration, defaults included, as YAML that `load_config` reads back to it."""
     return dump_yaml(config.model_dump(mode="json"))
@@ -80,7 +86,8 @@ def find_run_file(name: str, *, package: str, command: str = "") -> Path:
         if path.is_file():
             return path
         if path.is_dir():
-            raise ConfigError(f"{name}: is a folder; give the path of a YAML run file")
+            known = f", or {_PRESET}{name}" if name in presets else ""
+            raise ConfigError(f"{name}: is a folder; give the path of a YAML run file{known}")
         preset = presets.get(name)
     if preset is None:
         known = ", ".join(presets) or "none"
@@ -118,6 +125,8 @@ def _apply(values: dict[str, object], places: dict[KeyPath, str], override: str)
         return f"{key} = {text!r}: is not a YAML value; quote it"
     if parsed.problems:
         return f"{key}: {parsed.problems[0][1]}"
+    if parsed.has_comment:
+        return f"{key} = {text!r}: what follows # would be left out as a comment; quote the value"
     node: object = values
     reached: KeyPath = ()
     for part, following in zip(parts, [*parts[1:], None], strict=True):
@@ -138,7 +147,7 @@ def _apply(values: dict[str, object], places: dict[KeyPath, str], override: str)
 def _step(node: object, part: str) -> str | int | None:
     if isinstance(node, dict):
         return part
-    if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+    if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
         return int(part)
     return None
 

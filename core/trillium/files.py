@@ -88,6 +88,8 @@ def _obstacle(path: Path) -> str:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace `path` by `content` in one step, on disk before this returns."""
+    if not path.name:
+        raise ConfigError(f"{path}: is a folder; give the path of a file")
     payload = content.encode() if isinstance(content, str) else content
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     with explain_failed_write(path):

@@ -50,9 +50,10 @@ class Attempt(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The content of `run.json`."""
+    """The content of `run.json`; `kind` names the model of the run's configuration."""
 
     model_config = ConfigDict(extra="forbid")
+    kind: str = ""
     seed: int
     stages: dict[StageName, StageRecord] = Field(default_factory=dict)
     attempts: dict[StageName, Attempt] = Field(default_factory=dict)

@@ -113,7 +113,13 @@ class _Broken:
 
 
 def _read_lines(path: Path) -> Iterator[tuple[int, object]]:
-    with path.open("rb") as stream:
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); give a file that may be read"
+        ) from None
+    with stream:
         if b"\0" in stream.read(_N_PROBED):
             raise DataError(f"{path}: is not UTF-8 text (it holds zero bytes); save it as UTF-8")
         stream.seek(0)
@@ -122,10 +128,22 @@ def _read_lines(path: Path) -> Iterator[tuple[int, object]]:
                 yield number, _parse_line(line)
 
 
+class _RepeatedError(ValueError):
+    """A field is in an object twice; which one was meant nobody knows."""
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _RepeatedError(next(name for name in names if names.count(name) > 1))
+    return record
+
+
 def _parse_line(line: bytes) -> object:
     try:
         # Bytes would be decoded with halves of characters let through.
-        record: object = json.loads(line.decode("utf-8-sig"))
+        record: object = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_without_repeats)
         if b"\\u" in line:
             json.dumps(record, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
@@ -133,6 +151,8 @@ def _parse_line(line: bytes) -> object:
         return _Broken(f"holds {half}, half of a character; correct or drop the line")
     except UnicodeDecodeError as error:
         return _Broken(f"is not UTF-8 ({error.reason}, byte {error.start}); save the file as UTF-8")
+    except _RepeatedError as error:
+        return _Broken(f"has the field {error.args[0]!r} twice; keep one of them")
     except json.JSONDecodeError as error:
         return _Broken(f"is not JSON ({error.msg}, column {error.colno}); correct or drop the line")
     except RecursionError:

@@ -26,7 +26,7 @@ from pydantic import BaseModel
 
 from trillium.config import dump_config
 from trillium.environment import describe_environment
-from trillium.errors import BackendError, DataError
+from trillium.errors import BackendError, ConfigError, DataError
 from trillium.files import (
     FolderLock,
     RowsFile,
@@ -58,13 +58,15 @@ class Run:
     def open(cls, folder: Path, config: BaseModel, *, seed: int) -> "Run":
         """Create or reopen `folder` and save config, environment and seed in it.
 
-        Raises ConfigError when another process works there, DataError when run.json is damaged.
+        Raises ConfigError when another process works there or the folder holds a run of another
+        command, DataError when run.json is damaged.
         """
         with explain_failed_write(folder):
             lock = FolderLock(folder)
         try:
             manifest = read_manifest(folder) if (folder / "run.json").exists() else None
             run = cls(folder, manifest or Manifest(seed=seed), lock)
+            run._claim(type(config).__name__)
             run.manifest.seed = seed
             write_atomically(folder / "config.yaml", dump_config(config))
             environment = json.dumps(describe_environment(), indent=2) + "\n"
@@ -77,11 +79,22 @@ class Run:
             raise
         return run
 
+    def _claim(self, kind: str) -> None:
+        """Say whose run this is from now on; raises ConfigError where it is another command's."""
+        before = self.manifest.kind
+        if before not in ("", kind):
+            raise ConfigError(
+                f"{self.folder}: holds the run of another command (its configuration is a {before},"
+                f" not a {kind}); choose another output folder, or move this one away"
+            )
+        self.manifest.kind = kind
+
     def stage(self, name: str, inputs: Mapping[str, str]) -> "Stage":
         """Begin, continue or skip the stage `name`; `inputs` are hashes or short values by name."""
         input_hash = hash_json({"stage": name, "inputs": dict(inputs)})
         record = self.manifest.stages.get(name)
         if record is not None and record.input_hash == input_hash and self._is_intact(name, record):
+            self._abandon(name)
             return Stage(self, name, dict(inputs), input_hash, is_due=False)
         if record is not None and record.input_hash != input_hash:
             self._announce_replacement(name, record, inputs)
@@ -142,6 +155,13 @@ class Run:
         with explain_failed_write(work):
             work.mkdir(parents=True, exist_ok=True)
         self._save()
+
+    def _abandon(self, name: str) -> None:
+        """Forget an attempt with other inputs that was never finished."""
+        attempt = self.manifest.attempts.pop(name, None)
+        if attempt is not None:
+            remove(self._work(name, attempt.input_hash))
+            self._save()
 
     def _finish(self, name: str, record: StageRecord) -> None:
         attempt = self.manifest.attempts[name]

@@ -47,11 +47,15 @@ for _class in (_Loader, _Dumper):
 
 @dataclass
 class YamlText:
-    """Values read from YAML; `lines` maps each key path to its line, `problems` holds mistakes."""
+    """Values read from YAML; `lines` maps each key path to its line, `problems` holds mistakes.
+
+    `has_comment` says that text follows the values.
+    """
 
     values: object = None
     lines: dict[KeyPath, int] = field(default_factory=dict)
     problems: list[tuple[int, str]] = field(default_factory=list)
+    has_comment: bool = False
 
 
 def read_yaml(path: Path) -> YamlText:
@@ -78,6 +82,8 @@ def parse_yaml(text: str, *, where: str) -> YamlText:
             parsed = YamlText()
             if root is not None:
                 parsed.values = _build(loader, root, (), parsed, ())
+            end = 0 if root is None else root.end_mark.index
+            parsed.has_comment = bool(text[end:].strip())
         finally:
             loader.dispose()
     except yaml.reader.ReaderError as error:
@@ -109,8 +115,7 @@ def _build(
             _build(loader, child, (*path, i), parsed, above) for i, child in enumerate(node.value)
         ]
     if not isinstance(node, yaml.MappingNode):
-        value: object = loader.construct_object(node)
-        return value
+        return _scalar(loader, node, parsed)
     mapping: dict[str, object] = {}
     for key_node, child in node.value:
         line = key_node.start_mark.line + 1
@@ -128,6 +133,18 @@ def _build(
         parsed.lines[(*path, key)] = line
         mapping[key] = _build(loader, child, (*path, key), parsed, above)
     return mapping
+
+
+def _scalar(loader: _Loader, node: yaml.Node, parsed: YamlText) -> object:
+    try:
+        value: object = loader.construct_object(node)
+    except (ValueError, KeyError, AttributeError, IndexError):
+        kind, shown = node.tag.rpartition(":")[2], str(node.value)
+        shown = shown if len(shown) <= 40 else f"{shown[:20]}... of {len(shown):,} characters"
+        line = node.start_mark.line + 1
+        parsed.problems.append((line, f"{shown!r} cannot be read as {kind}; quote or correct it"))
+        return None
+    return value
 
 
 def _syntax_error(error: yaml.MarkedYAMLError, where: str) -> str:

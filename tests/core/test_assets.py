@@ -169,6 +169,9 @@ def test_a_model_is_an_asset_a_folder_or_a_hub_id(
         find_model("smollm2-135m")
     with pytest.raises(ConfigError, match="is neither an asset, nor a folder, nor a hub id"):
         find_model("./missing/folder")
+    for odd in ("~nosuchuser/model", "m" * 300):
+        with pytest.raises(ConfigError, match="cannot be looked at"):
+            find_model(odd)
 
 
 def test_the_cache_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

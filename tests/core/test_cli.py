@@ -219,3 +219,17 @@ def _start(command: str) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, "NO_COLOR": "1"},
     )
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "said"),
+    [(">&-", 0, ""), ("> /dev/full", 1, "standard output cannot be written: the disk is full")],
+)
+def test_an_output_that_cannot_be_written_is_no_traceback(
+    redirection: str, code: int, said: str
+) -> None:
+    command = f"{sys.executable} -m trillium.cli objectives list {redirection}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from trillium.config import dump_config, find_run_file, list_presets, load_config
+from trillium.config import (
+    dump_config,
+    find_run_file,
+    list_presets,
+    load_config,
+    write_override,
+)
 from trillium.errors import ConfigError
 
 
@@ -290,3 +296,30 @@ def test_a_preset_is_found_by_name_and_a_file_by_path(tmp_path: Path) -> None:
 def test_an_unknown_preset_lists_the_presets() -> None:
     with pytest.raises(ConfigError, match=r"nothing_here: no such file or preset \(presets of"):
         find_run_file("preset:nothing_here", package="trillium_code")
+
+
+@pytest.mark.parametrize("value", ["exp #1", "2024", "a: b", "[x] y", 'say "it"', "ü\\n", ""])
+def test_a_written_override_is_read_back_as_it_is(value: str) -> None:
+    assert load_config(Run, None, [write_override("model", value)]).model == value
+
+
+@pytest.mark.parametrize("value", ["exp #1", "#1", "[1] # one"])
+def test_an_override_that_a_comment_would_shorten_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match="what follows # would be left out as a comment"):
+        load_config(Run, None, [f"model={value}"])
+    assert load_config(Run, None, ["model='exp #1'"]).model == "exp #1"
+
+
+def test_a_place_in_a_list_is_named_by_plain_digits() -> None:
+    with pytest.raises(ConfigError, match="has 1 entries, so it has no '²'"):
+        load_config(Run, None, ["model=m", "rounds=[{name: dpo}]", "rounds.²=3"])
+
+
+def test_a_folder_that_hides_a_preset_names_the_way_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = next(iter(list_presets("trillium_code")))
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=f"or preset:{name}"):
+        find_run_file(name, package="trillium_code")

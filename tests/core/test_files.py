@@ -74,6 +74,12 @@ def test_a_place_where_nothing_can_be_written_is_named_with_what_is_in_the_way(
     assert (tmp_path / "file").read_text() == "x"
 
 
+def test_a_folder_without_a_name_is_no_place_for_a_file() -> None:
+    for place in (Path(), Path("/")):
+        with pytest.raises(ConfigError, match="is a folder; give the path of a file"):
+            write_atomically(place, "text")
+
+
 def test_rows_come_back_as_they_went_in(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     rows = [{"id": "a", "text": "é\u2028\n", "values": [1, 2.5]}, {"id": "b", "text": None}]

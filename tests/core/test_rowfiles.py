@@ -270,3 +270,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_field_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "p", "chosen": "a", "chosen": "b", "rejected": "c"}\n')
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: has the field 'chosen' twice"):
+        load_rows(path, PairRow)

@@ -251,3 +251,26 @@ def _job(folder: Path, die_at: int) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+def test_a_folder_of_another_command_is_left_alone(tmp_path: Path) -> None:
+    class OtherSettings(BaseModel):
+        n_users: int = 3
+
+    compute(tmp_path / "run")
+    before = hash_path(tmp_path / "run")
+    with pytest.raises(ConfigError, match="holds the run of another command"):
+        Run.open(tmp_path / "run", OtherSettings(), seed=3)
+    assert hash_path(tmp_path / "run") == before
+    assert compute(tmp_path / "run") == []
+
+
+def test_going_back_to_finished_inputs_forgets_what_was_begun_meanwhile(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    compute(folder)
+    with pytest.raises(KeyboardInterrupt):
+        compute(folder, scale="3", stop_after=2)
+    assert read_manifest(folder).attempts
+    assert compute(folder) == []
+    assert not read_manifest(folder).attempts
+    assert not list((folder / ".work").glob("*"))

@@ -43,3 +43,13 @@ def test_scalars_mean_what_they_look_like(text: str, value: object) -> None:
     assert isinstance(parsed, dict)
     assert type(parsed["key"]) is type(value)
     assert parse_yaml(dump_yaml(parsed), where="dump").values == parsed
+
+
+@pytest.mark.parametrize(
+    "text", ["!!int abc", "!!int ''", "!!float x", "!!bool foo", "!!timestamp foo", "9" * 5000]
+)
+def test_a_scalar_that_is_not_what_it_says_is_a_problem_of_its_line(text: str) -> None:
+    parsed = parse_yaml(f"one: 1\nkey: {text}\n", where="file")
+    assert parsed.values == {"one": 1, "key": None}
+    assert [line for line, _ in parsed.problems] == [2]
+    assert "cannot be read as" in parsed.problems[0][1]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from trillium.config import load_config
+from trillium.config import load_config, write_override
 from trillium.errors import BackendError, ConfigError
 from trillium.training.align import AlignResult
 from trillium.training.run_config import TrainRun
@@ -41,7 +41,8 @@ def make_evaluate(
 
     def evaluate(trial: int, values: Mapping[str, float | int], seed: int) -> float:
         output = folder / f"{trial:03}-seed{seed}"
-        settings = [*overrides, *_as_overrides(values), f"train.seed={seed}", f"output={output}"]
+        place = write_override("output", output)
+        settings = [*overrides, *_as_overrides(values), f"train.seed={seed}", place]
         said = ", ".join(f"{name}={value:.4g}" for name, value in values.items())
         say(f"trial {trial}, seed {seed}: {said}")
         result = run_training(load_config(TrainRun, path, settings), lambda _: None)
