@@ -26,7 +26,7 @@ from trillium.record_texts import (
 )
 
 # On disk a ranking's labels are plural, in a tree they are named for one path.
-_RANKING_LABELS = {"rewards": "reward", "ranks": "rank", "labels": "label"}
+RANKING_LABELS = {"rewards": "reward", "ranks": "rank", "labels": "label"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,15 +235,15 @@ class RankingRow(Row):
         prompt, completions = fields.text("prompt"), fields.texts("completions")
         for index, completion in enumerate(completions):
             check_reply(fields, f"completions[{index}]", completion, prompt)
-        given = [name for name in _RANKING_LABELS if fields.has(name)]
+        given = [name for name in RANKING_LABELS if fields.has(name)]
         if not given:
             fields.missing("rewards")
         return cls(
             prompt=prompt,
             completions=completions,
-            labels={_RANKING_LABELS[n]: fields.numbers(n, len(completions)) for n in given},
+            labels={RANKING_LABELS[n]: fields.numbers(n, len(completions)) for n in given},
             id=fields.row_id(),
-            columns=fields.columns({*cls.needs, *_RANKING_LABELS}),
+            columns=fields.columns({*cls.needs, *RANKING_LABELS}),
             tools=fields.tools(),
             template_kwargs=fields.mapping("chat_template_kwargs"),
         )
@@ -253,7 +253,7 @@ class RankingRow(Row):
             "prompt": text_to_json(self.prompt),
             "completions": [text_to_json(completion) for completion in self.completions],
         }
-        plural = {singular: name for name, singular in _RANKING_LABELS.items()}
+        plural = {singular: name for name, singular in RANKING_LABELS.items()}
         record.update({plural[name]: list(values) for name, values in self.labels.items()})
         return record
 

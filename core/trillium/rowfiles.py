@@ -8,7 +8,7 @@ schemas) is stored as JSON text and listed in the file's metadata.
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,7 +34,7 @@ def load_rows(path: Path, kind: type[SomeRow]) -> list[SomeRow]:
     """Read a .jsonl or .parquet file; raises DataError naming every line that is wrong."""
     check_file(path)
     if path.suffix == ".jsonl":
-        return _parse(_read_lines(path), kind, str(path))
+        return _parse(read_lines(path), kind, str(path))
     if path.suffix == ".parquet":
         return _parse(_read_parquet(path), kind, str(path))
     raise DataError(
@@ -82,7 +82,7 @@ def _parse(records: Iterable[tuple[int, object]], kind: type[SomeRow], where: st
     problems: list[Problem] = []
     for number, record in records:
         place = Place(f"{where}:", str(number))
-        if isinstance(record, _Broken):
+        if isinstance(record, Broken):
             problems.append(Problem(place, record.reason))
             continue
         if not isinstance(record, Mapping):
@@ -105,14 +105,15 @@ def _parse(records: Iterable[tuple[int, object]], kind: type[SomeRow], where: st
     return rows
 
 
-class _Broken:
-    """Stand for a line that is no JSON."""
+@dataclass(frozen=True)
+class Broken:
+    """Stands for a line that is no JSON, with the reason and the remedy."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    reason: str
 
 
-def _read_lines(path: Path) -> Iterator[tuple[int, object]]:
+def read_lines(path: Path) -> Iterator[tuple[int, object]]:
+    """Yield the lines of a file of JSON lines that are not blank, with their numbers."""
     try:
         stream = path.open("rb")
     except OSError as error:
@@ -148,17 +149,17 @@ def _parse_line(line: bytes) -> object:
             json.dumps(record, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         half = f"\\u{ord(error.object[error.start]):04x}"
-        return _Broken(f"holds {half}, half of a character; correct or drop the line")
+        return Broken(f"holds {half}, half of a character; correct or drop the line")
     except UnicodeDecodeError as error:
-        return _Broken(f"is not UTF-8 ({error.reason}, byte {error.start}); save the file as UTF-8")
+        return Broken(f"is not UTF-8 ({error.reason}, byte {error.start}); save the file as UTF-8")
     except _RepeatedError as error:
-        return _Broken(f"has the field {error.args[0]!r} twice; keep one of them")
+        return Broken(f"has the field {error.args[0]!r} twice; keep one of them")
     except json.JSONDecodeError as error:
-        return _Broken(f"is not JSON ({error.msg}, column {error.colno}); correct or drop the line")
+        return Broken(f"is not JSON ({error.msg}, column {error.colno}); correct or drop the line")
     except RecursionError:
-        return _Broken("is nested too deeply to be read; correct or drop the line")
+        return Broken("is nested too deeply to be read; correct or drop the line")
     except ValueError:
-        return _Broken("holds a number of thousands of digits; correct or drop the line")
+        return Broken("holds a number of thousands of digits; correct or drop the line")
     return record
 
 

@@ -4,6 +4,7 @@ A diagnosis is a run folder of its own: killed and started again it goes on wher
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -89,9 +90,18 @@ def diagnose(config: DiagnoseConfig, output: Path) -> Diagnosis:
             notes=f"{pairs.left_out}; beta {known}" if known else f"{pairs.left_out}; beta assumed",
         )
         write_atomically(output / "report.html", render_report(page))
-        found = [asdict(finding) for finding in findings]
-        write_atomically(output / "findings.json", json.dumps(found, indent=2) + "\n")
+        found = [_known(asdict(finding)) for finding in findings]
+        text = json.dumps(found, indent=2, allow_nan=False) + "\n"
+        write_atomically(output / "findings.json", text)
     return Diagnosis(tuple(findings), tuple(rows), pairs, path, output / "report.html")
+
+
+def _known(finding: dict[str, object]) -> dict[str, object]:
+    """Return the finding with null for a figure that could not be had: JSON has no NaN."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in finding.items()
+    }
 
 
 def _resolve(config: DiagnoseConfig) -> Source:

@@ -6,7 +6,7 @@ good against the first bad one, and so on. What cannot be paired is counted, nev
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -16,7 +16,7 @@ from trillium.errors import ConfigError, DataError
 from trillium.fields import Text
 from trillium.files import write_atomically
 from trillium.records import LabelledRow, PairRow, RankingRow, Row
-from trillium.rowfiles import load_rows, save_rows
+from trillium.rowfiles import Broken, load_rows, read_lines, save_rows
 from trillium.tokenize import tokenize_pairs
 from trillium.tokenize_config import TokenizeConfig
 from trillium.training.rows import fields_of
@@ -47,14 +47,17 @@ def read_pairs(path: Path, tokenizer: PreTrainedTokenizerBase, config: TokenizeC
             f"{path}: no prompt has both a good and a bad response (needs at least one pair); "
             "add rows"
         )
-    found = tokenize_pairs(pairs, tokenizer, config)
-    rows = _match(pairs, found.trees)
+    # Named by place while some are left out: ids of a file may repeat.
+    placed = [replace(row, id=str(place)) for place, row in enumerate(pairs)]
+    found = tokenize_pairs(placed, tokenizer, config)
+    rows = [pairs[int(tree.id)] for tree in found.trees]
+    trees = tuple(replace(t, id=row.id) for t, row in zip(found.trees, rows, strict=True))
     alone = f", {n_alone:,} rows without a partner" if n_alone else ""
 
     def write(target: Path, places: Sequence[int]) -> None:
         save_rows(target, [rows[place] for place in places])
 
-    return PairFile(found.trees, found.report.summary() + alone, write)
+    return PairFile(trees, found.report.summary() + alone, write)
 
 
 def _load_text(path: Path, fields: set[str]) -> tuple[list[PairRow], int]:
@@ -106,19 +109,15 @@ def _pair(row: Row, prompt: Text, chosen: Text, rejected: Text) -> PairRow:
     )
 
 
-def _match(rows: Sequence[PairRow], trees: Sequence[TokenTree]) -> list[PairRow]:
-    """Return the row of each tree: the same order, with some rows left out."""
-    left = iter(rows)
-    return [next(row for row in left if row.id == tree.id) for tree in trees]
-
-
 def _read_tokens(path: Path, n_vocab: int) -> PairFile:
     trees: list[TokenTree] = []
     lines: list[str] = []
     n_other = 0
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for number, row in read_lines(path):
+        if isinstance(row, Broken):
+            raise DataError(f"{path}:{number}: {row.reason}")
         try:
-            tree = _to_tree(json.loads(line), f"{path.name}:{number}")
+            tree = _to_tree(row, f"{path.name}:{number}")
             _check_tokens(tree, n_vocab)
         except (ValueError, TypeError, KeyError, ValidationError) as error:
             raise DataError(
@@ -129,7 +128,7 @@ def _read_tokens(path: Path, n_vocab: int) -> PairFile:
             n_other += 1
             continue
         trees.append(tree)
-        lines.append(line)
+        lines.append(json.dumps(row, ensure_ascii=False))
     if not trees:
         raise DataError(
             f"{path}: holds {n_other} trees and no pair (needs trees of two paths); give a file "

@@ -100,6 +100,14 @@ def permutation_p(
         sums = (1 - 2.0 * (codes & 1)) @ changed
         return float((np.abs(sums) >= threshold).mean())
     random = np.random.default_rng(seed)
-    signs = random.integers(0, 2, (n_resamples, len(changed)), dtype=np.int8)
-    sums = (1 - 2.0 * signs) @ changed
+    # In slices, so that thousands of tasks do not need gigabytes of signs; multiples of four draw
+    # what one large draw would.
+    n_slice = 4 * max(1, 500_000 // len(changed))
+    sums = np.concatenate(
+        [
+            (1 - 2.0 * random.integers(0, 2, (rows, len(changed)), dtype=np.int8)) @ changed
+            for done in range(0, n_resamples, n_slice)
+            for rows in (min(n_slice, n_resamples - done),)
+        ]
+    )
     return float((1 + (np.abs(sums) >= threshold).sum()) / (1 + n_resamples))

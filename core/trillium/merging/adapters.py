@@ -163,6 +163,12 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
             f"{folder / _WEIGHTS}: cannot be read ({str(error).splitlines()[0]}); train or copy "
             "the adapter again"
         ) from error
+    others = [key for key in sorted(found) if ".lora_A." not in key and ".lora_B." not in key]
+    if others:
+        raise ConfigError(
+            f"{folder}: holds {others[0]} ({len(others)} tensors that are no factors of a linear "
+            "layer; merging knows plain LoRA of such layers); merge whole models instead"
+        )
     for key, tensor in found.items():
         if not bool(torch.isfinite(tensor).all()):
             raise ConfigError(

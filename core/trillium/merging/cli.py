@@ -33,6 +33,7 @@ def merge(
     points: Annotated[int, typer.Option(help="Weights of a sweep, from 0 to 1.")] = 5,
 ) -> None:
     """Write the merged adapter or model; with --sweep, measure it over the mixing weight."""
+    from trillium.errors import ConfigError
     from trillium.merging.cli_text import parse, render
     from trillium.merging.config import are_adapters
 
@@ -43,6 +44,12 @@ def merge(
         weights,
     )
     is_adapter = are_adapters(config)
+    if base is not None and is_adapter and not sweep:
+        raise ConfigError(
+            f"merge: --base {base} is for whole models, and these are adapters; leave it out"
+        )
+    if sweep and (weight is not None or weights is not None):
+        raise ConfigError("merge: --sweep goes over all weights; leave --weight and --weights out")
     from trillium.merging.merge import merge as run
     from trillium.merging.merge import open_base
 

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from trillium.errors import ConfigError
 from trillium.merging.config import MergeConfig
+from trillium.merging.page import measures_of
 
 
 def parse(options: Mapping[str, object], weight: float | None, weights: str | None) -> MergeConfig:
@@ -33,6 +34,8 @@ def parse(options: Mapping[str, object], weight: float | None, weights: str | No
         return MergeConfig.model_validate({**options, "weights": chosen})
     except ValidationError as error:
         first = error.errors()[0]
+        if first["loc"] == ("inputs",):
+            raise ConfigError("merge: one input (needs two or more); name another folder") from None
         where = f"--{first['loc'][0]} {first['input']}: " if first["loc"] else ""
         said = str(first["msg"]).removeprefix("Value error, ")
         raise ConfigError(f"merge: {where}{said}") from None
@@ -40,11 +43,10 @@ def parse(options: Mapping[str, object], weight: float | None, weights: str | No
 
 def render(rows: Sequence[Mapping[str, object]]) -> Table:
     """Return the points of a sweep as a table."""
-    sets = [name for name in rows[0] if isinstance(rows[0][name], dict)]
+    sets = list(measures_of(rows[0]))
     keys = ("accuracy", "accuracy_mean", "chosen")
     table = Table("weight", *(f"{name}: {key}" for name in sets for key in keys))
     for row in rows:
-        cells = [row[name] for name in sets]
-        figures = [f"{cell[key]:.4g}" for cell in cells if isinstance(cell, dict) for key in keys]
+        figures = [f"{cell[key]:.4g}" for cell in measures_of(row).values() for key in keys]
         table.add_row(f"{row['weight']:.3g}", *figures)
     return table

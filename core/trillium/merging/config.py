@@ -38,6 +38,8 @@ class MergeConfig(BaseModel):
             )
         if not all(map(math.isfinite, self.shares)):
             raise ValueError(f"weights {self.weights} are not all finite; correct them")
+        if not any(self.shares):
+            raise ValueError("all weights are 0, which leaves nothing; give one that is not")
         if self.method == "slerp" and len(self.inputs) != 2:
             raise ValueError(f"slerp takes two inputs, not {len(self.inputs)}; use linear")
         if self.method == "slerp" and not (

@@ -143,6 +143,8 @@ def _elect(
 ) -> Float[Tensor, "*shape"]:
     stacked = torch.stack(list(updates))
     w = stacked.new_tensor(list(weights)).view(-1, *[1] * updates[0].ndim)
+    # A negative weight turns the update round, and its vote with it.
+    stacked, w = stacked * w.sign(), w.abs()
     sign = torch.where((w * stacked).sum(0) >= 0, 1.0, -1.0).to(stacked.dtype)
     agrees = (stacked.sign() == sign).to(stacked.dtype)
     total = (w * agrees).sum(0)

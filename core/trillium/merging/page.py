@@ -14,7 +14,7 @@ _PLOTS = (
 
 def make_page(config: MergeConfig, rows: Sequence[Mapping[str, object]]) -> ReportData:
     """Return the report of a sweep between two inputs."""
-    sets = [name for name in rows[0] if isinstance(rows[0][name], dict)]
+    sets = list(measures_of(rows[0]))
     best = max(rows, key=lambda row: _mean_accuracy(row, sets))
     first, second = (str(path) for path in config.inputs)
     return ReportData(
@@ -35,6 +35,13 @@ def make_page(config: MergeConfig, rows: Sequence[Mapping[str, object]]) -> Repo
         ),
         footer="trillium merge --sweep",
     )
+
+
+def measures_of(row: Mapping[str, object]) -> dict[str, dict[str, float]]:
+    """Return what a point was measured at, by set of pairs and measure."""
+    found = row["sets"]
+    assert isinstance(found, dict)
+    return found
 
 
 def _plot(
@@ -68,9 +75,7 @@ def _mean_accuracy(row: Mapping[str, object], sets: Sequence[str]) -> float:
 
 
 def _measure(row: Mapping[str, object], name: str, key: str) -> float:
-    found = row[name]
-    assert isinstance(found, dict)
-    return _number(found[key])
+    return measures_of(row)[name][key]
 
 
 def _number(value: object) -> float:

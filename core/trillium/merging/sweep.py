@@ -60,7 +60,8 @@ def sweep(
     inputs |= {f"pairs {place}": hash_path(path) for place, path in enumerate(files)}
     settings = config.model_dump_json(exclude={"inputs", "weights"})
     with Run.open(output, config, seed=config.seed) as run:
-        stage = run.stage("sweep", {**inputs, "points": str(n_points), "settings": settings})
+        asked = {"points": str(n_points), "settings": settings, "rows": "measures in sets"}
+        stage = run.stage("sweep", {**inputs, **asked})
         if stage.is_due:
             with stage.rows("sweep.jsonl", key="weight") as rows:
                 missing = [t for t in weights if str(t) not in rows.finished]
@@ -114,7 +115,7 @@ class _Points:
             with using_adapter(policy.model, _MERGED):
                 measures = measure_sets(policy.model, trees)
             policy.model.delete_adapter(_MERGED)
-            rows.append({"weight": t, "kept": merged.kept, **measures})
+            rows.append({"weight": t, "kept": merged.kept, "sets": measures})
             progress.advance()
 
     def _measure_models(self, weights: Sequence[float], rows: RowsFile, progress: Progress) -> None:
@@ -126,7 +127,7 @@ class _Points:
             policy = load_policy(PolicyConfig(base=str(folder)))
             with using_adapter(policy.model, None):
                 measures = measure_sets(policy.model, self._read(policy.tokenizer))
-            rows.append({"weight": t, "kept": 1.0, **measures})
+            rows.append({"weight": t, "kept": 1.0, "sets": measures})
             remove(folder)
             progress.advance()
 

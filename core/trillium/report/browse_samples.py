@@ -5,7 +5,6 @@ Reads the preference files of `records` and the token rows that runs keep: trees
 `spans`). Token ids become text through a `Decode`; nothing here knows models or pages.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,15 +13,15 @@ from pathlib import Path
 from trillium.errors import DataError
 from trillium.fields import Text
 from trillium.files import read_rows
-from trillium.records import LabelledRow, PairRow, RankingRow, Row, TrajectoryRow
+from trillium.records import RANKING_LABELS, LabelledRow, PairRow, RankingRow, Row, TrajectoryRow
 from trillium.rowfiles import load_rows
 from trillium.search_records import TreeRow
 from trillium.training.round_rows import tree_from_json
+from trillium.training.rows import fields_of
 from trillium.trees import Node, TokenPath, TokenTree
 
 Decode = Callable[[Sequence[int]], str]
 Record = Mapping[str, object]
-_N_PROBED = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,8 @@ def kind_of(path: Path) -> str | None:
 
     A Parquet file is taken as pairs, rankings or labels, by its columns.
     """
-    fields = first_fields(path)
-    for kind, needed in _KINDS.items():
+    fields = fields_of(path)
+    for kind, needed in _KINDS:
         if needed <= fields:
             return kind
     return None
@@ -71,9 +70,10 @@ def read_samples(path: Path, decode: Decode | None) -> Iterator[Sample]:
     """Yield the samples of a file; raises DataError when it holds none that can be shown."""
     kind = kind_of(path)
     if kind is None:
+        first = "" if fields_of(path) else "; its first row cannot be read, see that it is UTF-8"
         raise DataError(
-            f"{path}: holds no samples (needs pairs, labels, rankings, trajectories or trees); "
-            "name another file"
+            f"{path}: holds no samples (needs pairs, labels, rankings, trajectories or trees"
+            f"{first}); name another file"
         )
     if kind in _TOKEN_ROWS:
         if decode is None:
@@ -188,30 +188,18 @@ def _written(text: Text) -> tuple[tuple[str, bool], ...]:
     return ((text, True),) if isinstance(text, str) else _given(text)
 
 
-def first_fields(path: Path) -> set[str]:
-    """Return the field names of the first row of a file; nothing where it is no object."""
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        return set(pq.read_schema(path).names)
-    try:
-        with path.open(encoding="utf-8") as stream:
-            first = json.loads(stream.readline(_N_PROBED))
-    except (OSError, ValueError):
-        return set()
-    return set(first) if isinstance(first, dict) else set()
-
-
-_KINDS: Mapping[str, frozenset[str]] = {
-    "token tree": frozenset({"nodes", "leaves"}),
-    "token pair": frozenset({"prompt_ids", "chosen_ids", "rejected_ids"}),
-    "token trajectory": frozenset({"token_ids", "spans"}),
-    "pair": frozenset({"prompt", "chosen", "rejected"}),
-    "search tree": frozenset({"prompt", "steps"}),
-    "ranking": frozenset({"prompt", "completions"}),
-    "label": frozenset({"prompt", "completion", "label"}),
-    "trajectory": frozenset({"messages"}),
-}
+_KINDS: Sequence[tuple[str, frozenset[str]]] = (
+    ("token tree", frozenset({"nodes", "leaves"})),
+    ("token pair", frozenset({"prompt_ids", "chosen_ids", "rejected_ids"})),
+    ("token trajectory", frozenset({"token_ids", "spans"})),
+    # The prompt of a pair may be what both of its sides begin with.
+    ("pair", frozenset({"chosen", "rejected"})),
+    ("search tree", frozenset({"prompt", "steps"})),
+    # Completions alone are samples of a round, which nobody has judged.
+    *(("ranking", frozenset({"prompt", "completions", by})) for by in RANKING_LABELS),
+    ("label", frozenset({"prompt", "completion", "label"})),
+    ("trajectory", frozenset({"messages"})),
+)
 _TOKEN_ROWS: Mapping[str, Callable[[Record, Decode], Sample]] = {
     "token tree": _tree_row,
     "token pair": _pair_of_tokens,

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from trillium.evaluation import Interval
 from trillium.files import read_rows
-from trillium.report.browse_samples import first_fields
 from trillium.report.content import Sample
+from trillium.training.rows import fields_of
 
 Record = Mapping[str, object]
 JOURNALS = ("metrics.jsonl", "evaluations.jsonl")
@@ -52,7 +52,7 @@ def read_journal(path: Path) -> dict[str, tuple[tuple[float, ...], tuple[float, 
 
 def read_task_values(path: Path) -> dict[str, float]:
     """Return the mean result of every task or problem of a file; failures of a sandbox are out."""
-    fields = first_fields(path)
+    fields = fields_of(path)
     results: dict[str, list[float]] = {}
     if {"task_id", "passed"} <= fields:
         for row in _rows(path):
@@ -69,7 +69,7 @@ def read_task_values(path: Path) -> dict[str, float]:
 
 def read_measures(path: Path) -> dict[tuple[str, str], Interval]:
     """Return the intervals of a file of named systems, by system and measure."""
-    if "name" not in first_fields(path):
+    if "name" not in fields_of(path):
         return {}
     found = {}
     for row in _rows(path):
@@ -83,7 +83,7 @@ def read_measures(path: Path) -> dict[tuple[str, str], Interval]:
 def read_texts(path: Path) -> dict[tuple[str, str], Sample]:
     """Return the first text of every prompt, by a name and what the prompt says."""
     found: dict[tuple[str, str], Sample] = {}
-    reader = next((read for fields, read in _READERS if fields <= first_fields(path)), None)
+    reader = next((read for fields, read in _READERS if fields <= fields_of(path)), None)
     for row in _rows(path) if reader is not None else ():
         assert reader is not None
         for name, prompt, sample in reader(row):

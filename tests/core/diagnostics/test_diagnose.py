@@ -132,6 +132,29 @@ def test_a_file_alone_is_judged_by_the_base_and_filtered(place: Path, tmp_path: 
         found.write_filtered(0.3, place / "pairs.jsonl")
 
 
+def test_rows_of_one_id_are_told_apart_where_one_is_left_out(tmp_path: Path) -> None:
+    long = {"id": "q", "prompt": "p", "chosen": "x" * 400, "rejected": "y"}
+    short = {"id": "q", "prompt": "p", "chosen": "short", "rejected": "y"}
+    path = write(tmp_path / "pairs.jsonl", [long, short])
+    found = read_pairs(path, tiny_tokenizer(), TokenizeConfig(max_length=100))
+    assert [tree.id for tree in found.trees] == ["q"]
+    found.write(tmp_path / "kept.jsonl", [0])
+    assert json.loads((tmp_path / "kept.jsonl").read_text())["chosen"] == "short"
+
+
+def test_lines_of_tokens_end_where_a_line_ends(tmp_path: Path) -> None:
+    """A line separator inside a name, as JSON may hold it, and a blank line, end nothing."""
+    path = tmp_path / "trees.jsonl"
+    row = {"prompt_ids": [9], "chosen_ids": [8], "rejected_ids": [7], "id": "a\u2028b"}
+    path.write_text("\n" + json.dumps(row, ensure_ascii=False) + "\n")
+    found = read_pairs(path, tiny_tokenizer(), TokenizeConfig())
+    found.write(tmp_path / "kept.jsonl", [0])
+    assert json.loads((tmp_path / "kept.jsonl").read_text()) == row
+    path.write_bytes(b'{"prompt_ids": [9], "chosen_ids": [8], "rejected_ids": [7], "id": "\xff"}\n')
+    with pytest.raises(DataError, match=r"trees\.jsonl:1: is not UTF-8"):
+        read_pairs(path, tiny_tokenizer(), TokenizeConfig())
+
+
 def test_a_killed_diagnosis_ends_with_the_same_bytes(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

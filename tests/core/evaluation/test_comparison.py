@@ -82,6 +82,16 @@ def test_exact_and_sampled_permutations_agree():
     assert sampled == pytest.approx(exact, abs=0.01)
 
 
+@pytest.mark.parametrize("n_tasks", [17, 333, 700_000])
+def test_signs_drawn_in_slices_are_those_of_one_draw(n_tasks):
+    gains = np.random.default_rng(5).normal(0.01, 1, n_tasks)
+    n_resamples = 9 if n_tasks > 1000 else 6001
+    signs = np.random.default_rng(0).integers(0, 2, (n_resamples, n_tasks), dtype=np.int8)
+    sums = np.abs((1 - 2.0 * signs) @ gains)
+    expected = (1 + (sums >= abs(gains.sum()) - 1e-9).sum()) / (1 + n_resamples)
+    assert permutation_p(gains, n_resamples=n_resamples) == pytest.approx(expected)
+
+
 def test_no_change_at_all_is_no_evidence():
     comparison = compare(by_task([0.5, 1.0]), by_task([0.5, 1.0]))
     assert comparison.permutation_p == comparison.sign_p == 1.0

@@ -204,7 +204,8 @@ def test_a_sweep_measures_the_ends_and_continues_where_it_was_killed(
         make_adapter(tmp_path / "a", seed=1, base=str(base)),
         make_adapter(tmp_path / "b", seed=2, base=str(base)),
     )
-    pairs = write_pairs(tmp_path / "pairs.jsonl")
+    # Named as a field of the rows is: the two must not meet.
+    pairs = write_pairs(tmp_path / "kept.jsonl")
     config = MergeConfig(inputs=adapters)
 
     def run(output: Path) -> list[dict[str, object]]:
@@ -220,8 +221,8 @@ def test_a_sweep_measures_the_ends_and_continues_where_it_was_killed(
         base=None,
         is_adapter=True,
     )
-    assert same[0]["pairs"] == rows[2]["pairs"]
-    assert same[1]["pairs"] == rows[0]["pairs"] != rows[1]["pairs"]
+    assert same[0]["sets"] == rows[2]["sets"]
+    assert same[1]["sets"] == rows[0]["sets"] != rows[1]["sets"]
 
     measure, calls = sweep_module.measure_sets, []
 
@@ -274,6 +275,16 @@ def test_a_sweep_without_pairs_or_points_is_refused(
         sweep(config, [pairs], 1, tmp_path / "out", base=None, is_adapter=True)
 
 
+def test_what_an_adapter_holds_beside_linear_factors_is_never_dropped(
+    ends: tuple[Path, Path],
+) -> None:
+    path = ends[1] / "adapter_model.safetensors"
+    key = "base_model.model.model.embed_tokens.lora_embedding_A"
+    save_file({**load_file(path), key: torch.ones(4, 8)}, path)
+    with pytest.raises(ConfigError, match=f"holds {key}"):
+        merged(ends)
+
+
 def test_damaged_adapters_are_refused(ends: tuple[Path, Path]) -> None:
     path = ends[1] / "adapter_model.safetensors"
     whole = path.read_bytes()
@@ -295,6 +306,8 @@ def test_damaged_adapters_are_refused(ends: tuple[Path, Path]) -> None:
         ({"weights": "0.5"}, "1 weights for 2 inputs"),
         ({"weights": "a,b"}, "no list of numbers"),
         ({"weights": "nan,1"}, "not all finite"),
+        ({"weights": "0,0"}, "all weights are 0"),
+        ({"inputs": [Path("a")]}, "one input"),
         ({"weights": "0.5,0.5", "weight": 0.5}, "exclude one another"),
         ({"method": "slerp", "weight": 1.5}, "between 0 and 1"),
     ],

@@ -75,6 +75,14 @@ def test_ties_by_hand() -> None:
     assert found.tolist() == [4]
 
 
+def test_a_negative_weight_is_that_of_the_update_turned_round() -> None:
+    x, y = draw(50, seed=1), draw(50, seed=2)
+    turned = ties([-x, -y], [1.0, 1.0], density=0.5)
+    assert torch.equal(ties([x, y], [-1.0, -1.0], density=0.5), turned)
+    one = ties([x, -y], [1.0, 0.9], density=0.5)
+    assert torch.equal(ties([x, y], [1.0, -0.9], density=0.5), one)
+
+
 @pytest.mark.parametrize("density", [0.2, 0.5, 0.9])
 def test_ties_with_weights_of_one_is_that_of_peft(density: float) -> None:
     updates = [draw(20, 30, seed=seed) for seed in range(3)]

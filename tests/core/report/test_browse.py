@@ -8,7 +8,7 @@ import pytest
 from trillium.errors import ConfigError, DataError
 from trillium.policies.tiny import tiny_tokenizer
 from trillium.report.browse import browse
-from trillium.report.browse_samples import find_sample_files, read_samples, tree_sample
+from trillium.report.browse_samples import find_sample_files, kind_of, read_samples, tree_sample
 from trillium.training.round_rows import write_trees
 from trillium.trees import TokenPath, TokenTree
 
@@ -103,6 +103,28 @@ def test_what_cannot_be_shown_is_said(tmp_path):
     other = write(tmp_path / "other.jsonl", [{"loss": 1}])
     with pytest.raises(DataError, match=r"other\.jsonl: holds no samples"):
         browse([other], tokenizer=None, max_samples=10)
+
+
+def test_files_that_train_are_shown(tmp_path):
+    """A byte order mark, a blank line, a pair whose prompt is what its sides begin with."""
+    pair = {
+        side: [{"role": "user", "content": "q"}, {"role": "assistant", "content": side}]
+        for side in ("chosen", "rejected")
+    }
+    path = tmp_path / "pairs.jsonl"
+    for before in (b"\xef\xbb\xbf", b"\n"):
+        path.write_bytes(before + json.dumps(pair).encode() + b"\n")
+        assert kind_of(path) == "pair"
+        assert "1 samples" in browse([path], tokenizer=None, max_samples=10)
+    broken = tmp_path / "broken.parquet"
+    broken.write_text("no")
+    with pytest.raises(DataError, match="its first row cannot be read"):
+        browse([broken], tokenizer=None, max_samples=10)
+
+
+def test_samples_that_nobody_judged_are_no_ranking(tmp_path):
+    rows = [{"prompt": "0", "completions": [[{"ids": [7, 2]}]]}]
+    assert kind_of(write(tmp_path / "samples.jsonl", rows)) is None
 
 
 def test_what_does_not_fit_on_the_page_is_counted(tmp_path):
