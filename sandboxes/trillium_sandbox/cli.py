@@ -101,7 +101,9 @@ def serve(
     cache: Annotated[Path | None, typer.Option(help="Keep results in this file.")] = None,
     max_queue: Annotated[int, typer.Option(help="Programs that may wait or run.")] = MAX_PROGRAMS,
     max_wall_s: Annotated[float, typer.Option(help="What a request may ask for.")] = 60.0,
-    max_memory_mb: Annotated[int, typer.Option(help="What a request may ask for, MiB.")] = 4096,
+    max_memory_mb: Annotated[
+        int, typer.Option(help="What a request may ask for of memory and of disk, MiB.")
+    ] = 4096,
 ) -> None:
     """Answer requests over HTTP until SIGTERM, on this machine only unless told otherwise."""
     try:

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from trillium_sandbox.errors import SandboxError
 from trillium_sandbox.verdicts import Reply, Request
 
+MAX_UNTAKEN_BYTES = 16 << 20
+"""A caller that leaves this much of its replies lying has no more turns until it takes some."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -32,6 +35,7 @@ class Call:
         self.notify = notify
         self.waiting: deque[Place] = deque()
         self.replies: dict[int, Reply] = {}
+        self.untaken_bytes = 0
         self.is_cancelled = False
         self.n_offered = 0
         self.n_taken = 0
@@ -71,6 +75,7 @@ class FairQueue:
         self._is_hungry = False
         self._n_bytes = 0
         self._turns: deque[Call] = deque()
+        self._paused: set[Call] = set()
         self._starving: deque[Call] = deque()
         self._cancelled: set[Call] = set()
 
@@ -90,7 +95,7 @@ class FairQueue:
             ):
                 self._starving.append(call)
                 return False
-            if not call.waiting and requests:
+            if not call.waiting and requests and call not in self._paused:
                 self._turns.append(call)
             for index, request in enumerate(requests, call.n_offered):
                 call.waiting.append(Place(call, index, request))
@@ -107,6 +112,11 @@ class FairQueue:
             while (reply := call.replies.pop(call.n_taken, None)) is not None:
                 taken.append(reply)
                 call.n_taken += 1
+            call.untaken_bytes -= sum(map(_reply_size, taken))
+            if call in self._paused and call.untaken_bytes < MAX_UNTAKEN_BYTES:
+                self._paused.remove(call)
+                self._turns.append(call)
+                self._wake()
         return taken
 
     def cancel(self, call: Call) -> None:
@@ -116,7 +126,10 @@ class FairQueue:
                 return
             call.is_cancelled = True
             if call.waiting:
-                self._turns.remove(call)
+                if call in self._paused:
+                    self._paused.remove(call)
+                else:
+                    self._turns.remove(call)
                 self._release(call.waiting)
                 call.waiting.clear()
             self._cancelled.add(call)
@@ -126,15 +139,18 @@ class FairQueue:
     # For the thread that serves the queue.
 
     def next_place(self) -> Place | None:
-        """Return a request of the caller whose turn it is, None when nothing waits."""
+        """Return a request of the caller whose turn it is, None when nothing may be started."""
         with self.lock:
-            if not self._turns:
-                return None
-            call = self._turns.popleft()
-            place = call.waiting.popleft()
-            if call.waiting:
-                self._turns.append(call)
-            return place
+            while self._turns:
+                call = self._turns.popleft()
+                if call.untaken_bytes >= MAX_UNTAKEN_BYTES:
+                    self._paused.add(call)
+                    continue
+                place = call.waiting.popleft()
+                if call.waiting:
+                    self._turns.append(call)
+                return place
+        return None
 
     def take_cancelled(self) -> set[Call]:
         """Return the calls that were cancelled since the last time."""
@@ -158,6 +174,7 @@ class FairQueue:
             for place, reply in answered:
                 if not place.call.is_cancelled:
                     place.call.replies[place.index] = reply
+                    place.call.untaken_bytes += _reply_size(reply)
             self._release(place for place, _ in answered)
             n_fed = min(len(self._starving), max(0, self.max_programs - self.n_open))
             fed = [self._starving.popleft() for _ in range(n_fed)]
@@ -174,10 +191,12 @@ class FairQueue:
         """Refuse new requests, for this reason; return those that wait."""
         with self.lock:
             self.shut_because = reason
-            places = [place for call in self._turns for place in call.waiting]
-            for call in self._turns:
+            calls = [*self._turns, *self._paused]
+            places = [place for call in calls for place in call.waiting]
+            for call in calls:
                 call.waiting.clear()
             self._turns.clear()
+            self._paused.clear()
         return places
 
     def reopen(self) -> None:
@@ -220,6 +239,10 @@ class Feed:
         ):
             self._next = next(self._source, None)
         return self.call.take()
+
+
+def _reply_size(reply: Reply) -> int:
+    return len(reply.stdout) + len(reply.stderr)
 
 
 def _size(request: Request) -> int:

@@ -18,12 +18,20 @@ def read_request(text: bytes, limits: Limits) -> Request:
     return accept_row(parse(text), limits)
 
 
-def read_lines(lines: Iterable[bytes], name: str, limits: Limits) -> list[Request]:
-    """Return the requests of all lines, or raise one RequestError that names every bad line."""
-    accepted, problems = [], []
+def read_lines(
+    lines: Iterable[bytes], name: str, limits: Limits, *, most: int | None = None
+) -> list[Request]:
+    """Return the requests of all lines, or raise one RequestError that names every bad line.
+
+    With `most`, reading ends beyond so many requests, and beyond as many problems as are named.
+    """
+    accepted: list[Request] = []
+    problems: list[str] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        if _is_enough(accepted, problems, most):
+            break
         try:
             accepted.append(accept_row(parse(line), limits))
         except RequestError as error:
@@ -31,10 +39,15 @@ def read_lines(lines: Iterable[bytes], name: str, limits: Limits) -> list[Reques
     return _all_or_none(accepted, problems, name)
 
 
-def read_rows(rows: list[object], name: str, limits: Limits) -> list[Request]:
+def read_rows(
+    rows: list[object], name: str, limits: Limits, *, most: int | None = None
+) -> list[Request]:
     """Return the requests of a parsed list, or raise one RequestError that names every bad one."""
-    accepted, problems = [], []
+    accepted: list[Request] = []
+    problems: list[str] = []
     for number, row in enumerate(rows):
+        if _is_enough(accepted, problems, most):
+            break
         try:
             accepted.append(accept_row(row, limits))
         except RequestError as error:
@@ -66,6 +79,10 @@ def parse(text: bytes) -> object:
         raise RequestError(f"is no JSON: {error}") from None
     except RecursionError:
         raise RequestError("is nested too deeply") from None
+
+
+def _is_enough(accepted: list[Request], problems: list[str], most: int | None) -> bool:
+    return most is not None and (len(accepted) > most or len(problems) > _MOST_PROBLEMS)
 
 
 def _all_or_none(accepted: list[Request], problems: list[str], name: str) -> list[Request]:

@@ -12,7 +12,8 @@ from trillium_sandbox import Request, RequestError, SandboxError, dispatch
 from trillium_sandbox.aio import AsyncSandbox
 from trillium_sandbox.dispatch import Dispatcher, QueueFullError
 from trillium_sandbox.embedded import EmbeddedBackend
-from trillium_sandbox.fair import Call, FairQueue
+from trillium_sandbox.fair import MAX_UNTAKEN_BYTES, Call, FairQueue, Place
+from trillium_sandbox.verdicts import Reply
 
 HANG = "while True: pass"
 
@@ -214,3 +215,22 @@ def test_a_backend_without_a_queue_is_refused():
     with pytest.raises(SandboxError, match="Plain has no queue"):
         Dispatcher(lambda: plain)
     assert plain.is_closed
+
+
+def test_who_leaves_its_replies_lying_waits_and_holds_up_nobody():
+    queue = FairQueue(100, 1 << 20, lambda: None)
+    greedy, other = (Call(queue, lambda: None) for _ in range(2))
+    assert greedy.offer(scripts("greedy", 3))
+    large = Reply("greedy", "ok", stdout=b"x" * MAX_UNTAKEN_BYTES)
+    queue.settle([(queue.next_place(), large)])
+    assert queue.next_place() is None
+    assert queue.may_sleep(True)
+    assert other.offer(scripts("other", 1))
+    assert queue.next_place().call is other
+    assert greedy.take() == [large]
+    assert not queue.may_sleep(True)
+    assert queue.next_place().call is greedy
+    queue.settle([(Place(greedy, 1, script("b")), large)])
+    assert queue.next_place() is None
+    greedy.cancel()
+    assert queue.n_open == 1  # what runs of the other

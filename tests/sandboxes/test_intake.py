@@ -1,5 +1,6 @@
 """Any text is accepted or refused in clear sentences, whoever wrote it and wherever it came in."""
 
+import contextlib
 import json
 
 import pytest
@@ -92,6 +93,16 @@ def test_lines_are_all_accepted_or_each_bad_one_is_named(lines):
         assert named == bad or named == ["requests.jsonl:"]
     else:
         assert len(accepted) == sum(1 for line in lines if line.strip())
+
+
+def test_reading_ends_where_the_answer_is_certain():
+    """Beyond so many requests, or so many problems, no line is looked at any more."""
+    good = json.dumps({"id": "a", "mode": "script", "source": "pass"}).encode()
+    for line, n_read in ((good, 8), (b"1", 22)):
+        lines = iter([line] * 100)
+        with contextlib.suppress(RequestError):
+            assert len(read_lines(lines, "body", LIMITS, most=6)) == 7
+        assert len(list(lines)) == 100 - n_read
 
 
 @given(st.lists(JSON, max_size=4))

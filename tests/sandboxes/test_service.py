@@ -86,6 +86,8 @@ def test_an_id_that_is_half_a_surrogate_pair_comes_back(service, path):
         ("/run_batch", b"[", "is no JSON"),
         ("/run", script(limits={"wall_s": 61}), "this service allows 60.0"),
         ("/run", script(limits={"memory_bytes": 5 << 30}), "(this service allows 4294967296)"),
+        ("/run", script(limits={"disk_bytes": 5 << 30}), "(this service allows 4294967296)"),
+        ("/run_batch", b"1\n" * 5_000_000, "body:20: not a JSON object"),
     ],
 )
 def test_a_bad_body_is_refused_in_one_sentence(service, path, body, sentence):
@@ -128,7 +130,7 @@ def test_a_batch_beyond_the_queue_is_refused_for_good_and_a_full_queue_for_now(s
     status, _, answer = service.ask("POST", "/run_batch", [script()] * 9)
     assert (status, json.loads(answer)["error"]) == (
         413,
-        "9 programs (at most 8); send them in parts",
+        "more than 8 programs; send them in parts",
     )
     busy = service.connect()
     hung = script(source=HANG, limits={"wall_s": 1, "cpu_s": 1})

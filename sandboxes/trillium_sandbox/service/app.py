@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -90,6 +92,7 @@ class _Routes:
         self._dispatcher = dispatcher
         self._settings = settings
         self._metrics = metrics
+        self._most = dispatcher.queue.max_programs
         self._identity = identity(name_backend(settings.backend, dispatcher), dispatcher.level)
 
     async def run(self, http: Request) -> Response:
@@ -99,9 +102,9 @@ class _Routes:
     async def run_batch(self, http: Request) -> Response:
         body = await http.body()
         if body.lstrip()[:1] == b"[":
-            call = self._offer(await _read(body, _read_list))
+            call = self._offer(await _read(body, partial(_read_list, most=self._most)))
             return StreamingResponse(self._list(call), media_type="application/json")
-        call = self._offer(await _read(body, _read_lines))
+        call = self._offer(await _read(body, partial(_read_lines, most=self._most)))
         return StreamingResponse(self._stream(call), media_type=_NDJSON)
 
     async def run_code(self, http: Request) -> Response:
@@ -130,7 +133,7 @@ class _Routes:
             "backend": self._settings.backend,
             "identity": self._identity,
             "open_programs": self._dispatcher.queue.n_open,
-            "max_programs": self._dispatcher.queue.max_programs,
+            "max_programs": self._most,
         }
         return JSONResponse(row, status_code=200 if reason is None else 503)
 
@@ -140,9 +143,9 @@ class _Routes:
     def _offer(self, programs: Sequence[Program]) -> AsyncCall:
         """Queue programs, all or none."""
         self._check_caps(programs)
-        most = self._dispatcher.queue.max_programs
+        most = self._most
         if len(programs) > most:
-            raise _Refusal(413, f"{len(programs)} programs (at most {most}); send them in parts")
+            raise _Refusal(413, f"more than {most} programs; send them in parts")
         call = AsyncCall(self._dispatcher)
         try:
             accepted = call.call.offer(programs)
@@ -154,6 +157,8 @@ class _Routes:
 
     def _check_caps(self, programs: Sequence[Program]) -> None:
         wall_s, memory_bytes = self._settings.max_wall_s, self._settings.max_memory_bytes
+        # A work folder is memory too.
+        disk_bytes = max(memory_bytes, _LIMITS.disk_bytes)
         for program in programs:
             limits = program.limits
             if limits.wall_s > wall_s:
@@ -162,6 +167,10 @@ class _Routes:
                 sentence = (
                     f"limits.memory_bytes = {limits.memory_bytes} "
                     f"(this service allows {memory_bytes})"
+                )
+            elif limits.disk_bytes > disk_bytes:
+                sentence = (
+                    f"limits.disk_bytes = {limits.disk_bytes} (this service allows {disk_bytes})"
                 )
             else:
                 continue
@@ -206,14 +215,14 @@ def _read_one(body: bytes) -> list[Program]:
     return [intake.read_request(body, _LIMITS)]
 
 
-def _read_lines(body: bytes) -> list[Program]:
-    return intake.read_lines(body.split(b"\n"), "body", _LIMITS)
+def _read_lines(body: bytes, *, most: int) -> list[Program]:
+    return intake.read_lines(io.BytesIO(body), "body", _LIMITS, most=most)
 
 
-def _read_list(body: bytes) -> list[Program]:
+def _read_list(body: bytes, *, most: int) -> list[Program]:
     rows = intake.parse(body)
     assert isinstance(rows, list)  # it begins with a bracket
-    return intake.read_rows(rows, "body", _LIMITS)
+    return intake.read_rows(rows, "body", _LIMITS, most=most)
 
 
 async def _refuse(_: Request, refusal: Exception) -> Response:

@@ -18,6 +18,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
+_BODY_S = 60.0
+"""How long a body may take to arrive, and a client to take a part of its answer."""
+
 _LINGER_S = 2.0
 _LINGER_BYTES = 64 << 20
 """How long, and for how much, a refused client may go on sending before it is cut off."""
@@ -40,6 +43,10 @@ class _RefusedError(Exception):
         self.headers = headers
 
 
+class _GoneError(Exception):
+    """The client hung up before its body was whole, or takes nothing of its answer."""
+
+
 class Gate:
     """Let requests through to the application, or answer them here."""
 
@@ -51,14 +58,16 @@ class Gate:
         token: str | None,
         max_body_bytes: int,
         max_held_bytes: int,
+        patience_s: float = _BODY_S,
     ) -> None:
-        """Bound each body, and all bodies that are being read or served, in bytes."""
+        """Bound each body, and all bodies that are being read or served, in bytes and seconds."""
         self._application = application
         self._metrics = metrics
         self._secret = None if token is None else b"Bearer " + token.encode()
         self._max_body_bytes = max_body_bytes
         self._max_held_bytes = max_held_bytes
         self._held_bytes = 0
+        self._patience_s = patience_s
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one HTTP request; other kinds of connection pass (uvicorn's own start and end)."""
@@ -67,10 +76,21 @@ class Gate:
             return
         started_s, status, held_bytes = time.perf_counter(), 499, 0
         has_more = True
+        deadline_s = asyncio.get_running_loop().time() + self._patience_s
 
         async def counted_receive() -> Message:
             nonlocal held_bytes, has_more
-            message = await receive()
+            if not has_more:  # what comes now is that the client has gone
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline_s):
+                    message = await receive()
+            except TimeoutError:
+                raise _RefusedError(
+                    408, f"the body took more than {self._patience_s:g} s; send it in parts"
+                ) from None
+            if message["type"] == "http.disconnect":
+                raise _GoneError
             has_more = bool(message.get("more_body"))
             body = message.get("body", b"")
             if isinstance(body, bytes) and body:
@@ -83,12 +103,18 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = int(str(message["status"]))
-            await send(message)
+            try:
+                async with asyncio.timeout(self._patience_s):
+                    await send(message)
+            except TimeoutError:
+                raise _GoneError from None
 
         try:
             self._check_caller(scope)
             self._check_size(_announced(scope), self._held_bytes + _announced(scope))
             await self._application(scope, counted_receive, counted_send)
+        except _GoneError:
+            pass  # there is nobody to answer
         except _RefusedError as refusal:
             await _answer(refusal, counted_send)
             if has_more:
