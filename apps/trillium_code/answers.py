@@ -14,14 +14,12 @@ from typing import Literal
 from trillium_code.fences import fenced_blocks
 from trillium_code.programs import DEFINITIONS, parse_or_none, unparse_or_none
 from trillium_code.repairs import unwrap_method, with_name
-from trillium_code.syntax import Names, names_of
+from trillium_code.statements import ALWAYS_KEPT, bound, needed
 
 Repair = Literal["renamed", "unwrapped"]
 
 _MOST_LINES, _MOST_ANCHORS = 200, 8
 _ANY_DEFINITION = re.compile(r"[ \t]*(?:def|class)[ \t]+\w")
-_ALWAYS_KEPT = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
-_NO_NAMES = Names(frozenset(), frozenset())
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ def _defines(tree: ast.Module, name: str) -> bool:
             is_method = bool(arguments) and arguments[0].arg == "self"
             if not is_method and not all(map(_is_placeholder, node.body)):
                 return True
-        is_given = name in _bound(node)
+        is_given = name in bound(node)
         if is_given and isinstance(node, ast.Assign) and _is_function(node.value, tree):
             return True
     return False
@@ -153,7 +151,7 @@ def _is_function(value: ast.expr, tree: ast.Module) -> bool:
     """Say whether a value is a lambda, or made of nothing but functions, classes and imports."""
     if isinstance(value, ast.Lambda):
         return True
-    known = {name for node in tree.body if isinstance(node, _ALWAYS_KEPT) for name in _bound(node)}
+    known = {name for node in tree.body if isinstance(node, ALWAYS_KEPT) for name in bound(node)}
     names = {part.id for part in ast.walk(value) if isinstance(part, ast.Name)}
     is_made = isinstance(value, ast.Name | ast.Attribute | ast.Call)
     return is_made and names <= known | set(dir(builtins))
@@ -161,97 +159,23 @@ def _is_function(value: ast.expr, tree: ast.Module) -> bool:
 
 def _write(tree: ast.Module, entry_point: str, header: str) -> str | None:
     """Return what an answer defines behind what it lacks of the header."""
-    own = _needed(tree.body, entry_point)
-    bound = {name for node in own for name in _bound(node)} | {entry_point}
+    own = needed(tree.body, entry_point)
+    given = {name for node in own for name in bound(node)} | {entry_point}
     before = parse_or_none(header.rstrip() + "\n    pass\n")
     context = [
         node
         for node in (before.body if before else [])
-        if isinstance(node, DEFINITIONS) and not _is_repeated(node, bound)
+        if isinstance(node, DEFINITIONS) and not _is_repeated(node, given)
     ]
     body = sorted([*context, *own], key=lambda node: not _is_future(node))
     written = unparse_or_none(ast.Module(body, type_ignores=[]))
     return None if written is None else written + "\n"
 
 
-def _is_repeated(node: ast.stmt, bound: set[str]) -> bool:
+def _is_repeated(node: ast.stmt, given: set[str]) -> bool:
     """Say whether a module gives all names of a statement already; those of a star are unknown."""
-    names = _bound(node)
-    return bool(names) and names <= bound
-
-
-def _needed(nodes: list[ast.stmt], entry_point: str) -> list[ast.stmt]:
-    """Leave out prints, asserts, examples, main blocks: what no definition reads anything of.
-
-    A table stays and the loop that fills it, an import that may fail, an attribute of the function.
-    """
-    kept: list[ast.stmt] = [node for node in nodes if isinstance(node, _ALWAYS_KEPT)]
-    running = [node for node in nodes if node not in kept and not _is_main_block(node)]
-    variables = {name for node in running for name in _bound(node)}
-    wanted = {entry_point}.union(*map(_read, kept))
-
-    def gives(node: ast.stmt) -> bool:
-        return bool(wanted & (_bound(node) | _set_inside(node) | (_filled(node) & variables)))
-
-    while more := [node for node in running if node not in kept and gives(node)]:
-        kept += more
-        wanted.update(*map(_read, more))
-    return [node for node in nodes if node in kept]
-
-
-def _is_main_block(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and "__name__" in _read(ast.Expr(node.test))
-
-
-def _set_inside(node: ast.stmt) -> set[str]:
-    """Return the names of which a statement sets attributes or items."""
-    parts = (part for part in ast.walk(node) if isinstance(part, ast.Attribute | ast.Subscript))
-    return {_root(part) for part in parts if not isinstance(part.ctx, ast.Load)}
-
-
-def _filled(node: ast.stmt) -> set[str]:
-    """Return the names of which a statement calls methods and drops what they return."""
-    calls = (part.value for part in ast.walk(node) if isinstance(part, ast.Expr))
-    functions = (call.func for call in calls if isinstance(call, ast.Call))
-    return {_root(function) for function in functions if isinstance(function, ast.Attribute)}
-
-
-def _root(part: ast.expr) -> str:
-    """Return the name at the beginning of `a.b[c].d`, an empty text where there is none."""
-    while isinstance(part, ast.Attribute | ast.Subscript):
-        part = part.value
-    return part.id if isinstance(part, ast.Name) else ""
-
-
-def _names(node: ast.stmt) -> Names:
-    """Return the names of a statement; one that Python refuses when it is loaded has none."""
-    try:
-        return names_of(node)
-    except SyntaxError:
-        return _NO_NAMES
-
-
-def _bound(node: ast.stmt) -> frozenset[str]:
-    """Return the names that a statement gives to its module."""
-    return _names(node).bound
-
-
-def _read(node: ast.stmt) -> set[str]:
-    """Return the names that a statement reads from its module, but for those its loops count in."""
-    targets = [part.target for part in _own_parts(node) if isinstance(part, ast.For)]
-    counters = {
-        part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)
-    }
-    return set(_names(node).read - counters)
-
-
-def _own_parts(node: ast.AST) -> Iterator[ast.AST]:
-    """Walk what is in the module's own scope: not the bodies of functions and classes."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
-        return
-    yield node
-    for part in ast.iter_child_nodes(node):
-        yield from _own_parts(part)
+    names = bound(node)
+    return bool(names) and names <= given
 
 
 def _is_future(node: ast.stmt) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
-from trillium.generation import SamplingConfig
+from trillium.generation import SamplingConfig, StopString
 from trillium.generation.config import GenerationConfig, RayConfig, TransformersConfig
 from trillium.objectives.configs import ObjectiveConfig, RPOConfig
 from trillium.policies.config import PolicyConfig
@@ -25,7 +25,7 @@ class ProgramSampling(SamplingConfig):
 
     n_samples: int = Field(12, gt=0, description="programs per task")
     max_new_tokens: int = Field(96, gt=0, description="tokens per program, at most")
-    stop: tuple[str, ...] = Field(PROGRAM_STOPS, description="strings that end a program")
+    stop: tuple[StopString, ...] = Field(PROGRAM_STOPS, description="strings that end a program")
 
 
 class AssertSampling(SamplingConfig):
@@ -34,7 +34,7 @@ class AssertSampling(SamplingConfig):
     n_samples: int = Field(4, gt=0, description="completions with tests per task")
     temperature: float = Field(0.7, ge=0, description="0 takes the likeliest token every time")
     max_new_tokens: int = Field(96, gt=0, description="tokens per completion, at most")
-    stop: tuple[str, ...] = Field(TEST_STOPS, description="strings that end a list of tests")
+    stop: tuple[StopString, ...] = Field(TEST_STOPS, description="strings that end a list of tests")
 
 
 class TasksConfig(BaseModel):

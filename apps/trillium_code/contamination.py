@@ -1,7 +1,7 @@
-"""Near-duplicates between tasks, by shared word n-grams of statement and solution.
+"""Near-duplicates between tasks, by entry point and by shared word n-grams of their statements.
 
-What every Python task shares (keywords, "Return the ...") must not count, so runs are long and the
-share is taken of the smaller side.
+What every task shares ("Return the ...") must not count, so runs are long and the share is taken of
+the smaller side. Solutions are not compared: those of short tasks share most of their words.
 """
 
 import re
@@ -30,17 +30,19 @@ def find_duplicates(
 ) -> dict[str, str]:
     """Map each training task that repeats an evaluation task to that task's id.
 
-    A task repeats another when they share the entry point, the statement, or more than `limit` of
-    the n-grams of the shorter statement; one below `n` words has none.
+    A task repeats another when they share the entry point, the header, the statement, or more than
+    `limit` of the n-grams of the shorter statement; one below `n` words has none.
     """
     by_text = {_plain(task): task.id for task in evaluation if task.statement}
     by_name = {task.entry_point: task.id for task in evaluation}
+    by_header = {task.header: task.id for task in evaluation}
     grams = {task.id: ngrams(task.statement, n) for task in evaluation}
     found: dict[str, str] = {}
     for task in train:
         mine = ngrams(task.statement, n)
         near = (id for id, other in grams.items() if shared_part(mine, other) > limit)
-        twin = by_name.get(task.entry_point) or by_text.get(_plain(task)) or next(near, None)
+        twin = by_name.get(task.entry_point) or by_header.get(task.header)
+        twin = twin or by_text.get(_plain(task)) or next(near, None)
         if twin is not None:
             found[task.id] = twin
     return found

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from trillium.generation import SamplingConfig
+from trillium.generation import SamplingConfig, StopString
 from trillium.generation.config import ServerConfig
 from trillium.policies.config import PolicyConfig
 
@@ -16,7 +16,7 @@ class ConceptSampling(SamplingConfig):
 
     temperature: float = Field(0.7, ge=0, description="0 takes the likeliest token every time")
     max_new_tokens: int = Field(32, gt=0, description="tokens per list of concepts, at most")
-    stop: tuple[str, ...] = Field(CONCEPT_STOPS, description="strings that end a list")
+    stop: tuple[StopString, ...] = Field(CONCEPT_STOPS, description="strings that end a list")
 
 
 class TaskSampling(SamplingConfig):
@@ -25,7 +25,7 @@ class TaskSampling(SamplingConfig):
     n_samples: int = Field(4, gt=0, description="tasks per snippet, before any is dropped")
     temperature: float = Field(1.0, ge=0, description="high, because tasks should differ")
     max_new_tokens: int = Field(96, gt=0, description="tokens per task, at most")
-    stop: tuple[str, ...] = Field(TASK_STOPS, description="strings that end a task")
+    stop: tuple[StopString, ...] = Field(TASK_STOPS, description="strings that end a task")
 
 
 class WriterConfig(ServerConfig):

@@ -117,9 +117,9 @@ def rank(
     kept = passed[:, list(census.kept)]
     n_samples = [len(matrix.members[i]) for i in alive]
     agreeing = count_agreeing(kept, n_samples)
-    allowed = [
-        may_be_chosen[i] and n >= config.min_agreement for i, n in zip(alive, agreeing, strict=True)
-    ]
+    # Agreement is evidence, which scorer random does without.
+    least = 1 if config.scorer == "random" else config.min_agreement
+    allowed = [may_be_chosen[i] and n >= least for i, n in zip(alive, agreeing, strict=True)]
     own_seed = int(hash_json([seed, matrix.task_id])[:8], 16)
     votes = n_samples if config.counts_repeats else [1] * len(alive)
     part = _Kept(kept, votes, np.array(allowed, dtype=np.bool_))
@@ -162,7 +162,7 @@ def _choose(
     pairs = choose_pairs(
         part.passed,
         scores.programs,
-        may_be_chosen=None if is_random else part.may_be_chosen.tolist(),
+        may_be_chosen=part.may_be_chosen.tolist(),
         min_chosen_pass_frac=0.0 if is_random else config.min_chosen_pass_frac,
         n_chosen=config.n_chosen,
         n_rejected=config.n_rejected,

@@ -6,6 +6,8 @@ tests use of it is put into their text, with the same meaning for numbers, lists
 
 from collections.abc import Mapping
 
+from trillium_code.syntax import lines_of
+
 SKIPPED: dict[tuple[str, bool], str] = {
     ("mbpp/367", False): "its tests use a class Node that nothing defines",
     ("mbpp/927", False): "its tests use a class Node that nothing defines",
@@ -45,5 +47,5 @@ def without_numpy(test: str) -> str:
     """Return the test with the little it needs of numpy in place of the import."""
     if _IMPORT not in test:
         return test
-    lines = [_STAND_IN.strip() if line == _IMPORT else line for line in test.splitlines()]
+    lines = [_STAND_IN.strip() if line == _IMPORT else line for line in lines_of(test)]
     return "\n".join(lines)

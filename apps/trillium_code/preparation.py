@@ -14,6 +14,8 @@ from trillium_code.records import PAIR_COLUMNS, ROW_LABELS
 from trillium_code.task_files import read_task_file
 from trillium_code.tasks import CodeTask, select
 
+_MOST_SHOWN = 3
+
 
 @dataclass(frozen=True)
 class RunTasks:
@@ -39,8 +41,8 @@ def prepare_tasks(config: CodeConfig) -> RunTasks:
     """Read and select both sets; remove training tasks that repeat a held-out one.
 
     Rows that cannot be used, and held-out tasks without tests, are set aside. Raises DataError for
-    files without any usable row, ConfigError when a set is empty or the objective needs what
-    programs do not have.
+    files without any usable row, ConfigError when a set is empty, when an id is in both, or when
+    the objective needs what programs do not have.
     """
     check_objective(config)
     sources = config.tasks
@@ -116,7 +118,15 @@ def check_objective(config: CodeConfig) -> None:
 
 
 def check_apart(train: Sequence[CodeTask], held_out: Sequence[CodeTask]) -> None:
-    """Stop when a task is on both sides: no held-out task may ever be trained on."""
-    shared = {task.id for task in train} & {task.id for task in held_out}
-    shared |= {task.id for task in train if task.header in {other.header for other in held_out}}
-    assert not shared, f"tasks on both sides of the split: {sorted(shared)}"
+    """Raise ConfigError when an id is on both sides: no held-out task may ever be trained on."""
+    ids = {task.id for task in held_out}
+    shared = [task.id for task in train if task.id in ids]
+    if shared:
+        shown, hidden = ", ".join(shared[:_MOST_SHOWN]), len(shared) - _MOST_SHOWN
+        more = f" and {hidden} more" if hidden > 0 else ""
+        what = f"ids {shown}{more} are" if len(shared) > 1 else f"id {shown} is"
+        raise ConfigError(
+            f"tasks.train: {what} also in tasks.held_out (ids must differ); rename them"
+        )
+    headers = {task.header for task in held_out}
+    assert not any(task.header in headers for task in train), "a header on both sides of the split"

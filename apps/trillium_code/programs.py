@@ -1,13 +1,14 @@
 """Programs and tests out of what a model wrote, by syntax alone; nothing is executed here.
 
 A completion continues a header, so a program is the header plus the longest part of the completion
-that parses, without statements that run on import. What was sampled stays untouched: training
-scores the sampled tokens, never a repaired text.
+that parses, without statements that run on import and fill nothing that it reads. What was sampled
+stays untouched: training scores the sampled tokens, never a repaired text.
 """
 
 import ast
 from collections.abc import Iterable
 
+from trillium_code.statements import needed
 from trillium_code.syntax import parse, unparse
 
 DEFINITIONS = (
@@ -25,7 +26,8 @@ _MAX_TEST_CHARACTERS = 400
 def extract_program(header: str, completion: str) -> str:
     """Return the program that `completion` finishes, or all of it when no part of it parses.
 
-    The text ends at a code fence. Calls, prints and asserts beside the definitions are left out.
+    The text ends at a code fence. Of the header all definitions stay, of the rest what they need:
+    calls, prints, asserts and assignments that no definition reads anything of are left out.
     """
     text = completion.split("\n```", 1)[0].removesuffix("```")
     lines = (header.rstrip("\n") + _on_new_line(text)).split("\n")
@@ -33,7 +35,7 @@ def extract_program(header: str, completion: str) -> str:
     for end in range(len(lines), n_header, -1):
         tree = parse_or_none("\n".join(lines[:end]))
         if tree is not None and _has_body(tree):
-            tree.body = [node for node in tree.body if isinstance(node, DEFINITIONS)]
+            tree.body = _without_examples(tree.body, n_header)
             program = unparse_or_none(tree)
             if program is None:
                 break
@@ -115,6 +117,14 @@ def unparse_or_none(tree: ast.AST) -> str | None:
 
 def _on_new_line(text: str) -> str:
     return text if text.startswith("\n") else "\n" + text
+
+
+def _without_examples(nodes: list[ast.stmt], n_header: int) -> list[ast.stmt]:
+    """Keep the definitions of the header, and of the lines behind it what its function needs."""
+    given = [node for node in nodes if node.lineno <= n_header and isinstance(node, DEFINITIONS)]
+    functions = [node.name for node in given if isinstance(node, ast.FunctionDef)]
+    kept = needed(nodes, functions[-1] if functions else "")
+    return [node for node in nodes if node in kept or node in given]
 
 
 def _has_body(tree: ast.Module) -> bool:

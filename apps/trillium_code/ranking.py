@@ -6,6 +6,7 @@ passed the test. Nobody knows which tests are right, so programs and tests vouch
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,22 +55,31 @@ def codedpo(passed: Matrix, *, damping: float = 0.85, n_rounds: int = 10) -> Sco
 
         c_i <- (1-d) c_i + d sum_j t_j P_ij        t_j <- (1-d) t_j + d sum_i c_i P_ij
 
-    Both start at 1 and are updated from the values of the round before. After each round both are
-    divided by their joint maximum; the update is linear, so ranks and ratios stay those of the
-    plain recurrence. Constants of their own for programs and tests would change them.
+    Both start at 1 and are updated from the values of the round before. The rounds run in whole
+    numbers, d = a/b and every value times b: rounding would make pairs out of ties, and the order
+    of the tests would choose their direction. At the end both are divided by their joint maximum;
+    the update is linear, so ranks and ratios stay those of the plain recurrence. Constants of their
+    own for programs and tests would change them.
     The paper has a row for every sample; `rank` gives one to every distinct program unless
     `rank.counts_repeats` is set.
     """
-    passes = _checked(passed).astype(np.float64)
-    programs, tests = np.ones(passes.shape[0]), np.ones(passes.shape[1])
+    rows = [np.flatnonzero(row).tolist() for row in _checked(passed)]
+    columns = [np.flatnonzero(column).tolist() for column in passed.T]
+    spread, whole = Fraction(str(damping)).as_integer_ratio()
+    programs, tests = [1] * len(rows), [1] * len(columns)
     for _ in range(n_rounds):
         programs, tests = (
-            (1 - damping) * programs + damping * (passes @ tests),
-            (1 - damping) * tests + damping * (programs @ passes),
+            [
+                (whole - spread) * c + spread * sum(tests[j] for j in row)
+                for c, row in zip(programs, rows, strict=True)
+            ],
+            [
+                (whole - spread) * t + spread * sum(programs[i] for i in column)
+                for t, column in zip(tests, columns, strict=True)
+            ],
         )
-        joint = max(programs.max(), tests.max())
-        programs, tests = programs / joint, tests / joint
-    return Scores(programs, tests)
+    joint = max(*programs, *tests)
+    return Scores(np.array([c / joint for c in programs]), np.array([t / joint for t in tests]))
 
 
 def pass_count(passed: Matrix) -> Scores:

@@ -1,6 +1,7 @@
 """Code snippets that seed the invention of tasks: functions out of Python files or JSON lines."""
 
 import ast
+import io
 import json
 import random
 import sysconfig
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from trillium.errors import DataError
 
-from trillium_code.syntax import parse
+from trillium_code.syntax import lines_of, parse
 
 STDLIB = "stdlib"
 _MIN_LINES, _MAX_LINES = 4, 30
@@ -65,7 +66,7 @@ def functions_in(code: str, name: str) -> list[Snippet]:
         tree = parse(code)
     except SyntaxError:
         return []
-    lines = code.splitlines()
+    lines = lines_of(code)
     return [
         Snippet(f"{name}:{node.lineno}", _dedent(lines[node.lineno - 1 : node.end_lineno]))
         for node in ast.walk(tree)
@@ -76,7 +77,7 @@ def functions_in(code: str, name: str) -> list[Snippet]:
 
 
 def _from_rows(path: Path) -> Iterator[Snippet]:
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    for number, line in enumerate(io.StringIO(_read(path)), 1):
         try:
             row = json.loads(line)
             code = row.get("code", row.get("content"))

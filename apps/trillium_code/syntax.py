@@ -28,6 +28,11 @@ def parse(text: str) -> ast.Module:
         raise _as_syntax_error(error) from None
 
 
+def lines_of(text: str) -> list[str]:
+    """Return the lines of code as Python counts them: a form feed or U+2028 ends none."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
 def unparse(tree: ast.AST) -> str:
     """Return `tree` as text; raises SyntaxError for one that no text of this Python spells."""
     try:

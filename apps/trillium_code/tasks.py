@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from trillium.errors import ConfigError, DataError
 from trillium.files import hash_json
 
-from trillium_code.syntax import describe, parse
+from trillium_code.syntax import describe, lines_of, parse
 
 Split = Literal["train", "held_out"]
 Band = Literal["easy", "medium", "hard", "unrated"]
@@ -91,7 +91,7 @@ def signature_of(header: str, entry_point: str) -> str:
             f"the code before the solution does not parse ({describe(error)}); "
             "it must end in the signature or the docstring of the function"
         ) from None
-    lines = header.splitlines()
+    lines = lines_of(header)
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == entry_point:
             return "\n".join(lines[node.lineno - 1 : max(node.body[0].lineno - 1, node.lineno)])

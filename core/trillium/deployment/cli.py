@@ -45,10 +45,9 @@ def add(
     from trillium.deployment.locate import find_adapter
     from trillium.deployment.registry import register
 
-    served = None
-    if base and base_name:
-        served = {"name": base_name, "source": base, "revision": revision}
-    written = register(registry, name, find_adapter(adapter), base=served)
+    options = {"name": base_name, "source": base, "revision": revision}
+    given = {key: value for key, value in options.items() if value is not None}
+    written = register(registry, name, find_adapter(adapter), base=given)
     names = ", ".join(each.name for each in written.adapters)
     typer.echo(f"{registry}: {names} on {written.base.source}")
 

@@ -75,8 +75,10 @@ def serve_arguments(registry: Registry) -> list[str]:
 def compose(registry: Registry) -> Values:
     """Return `compose.yaml`: profile `gpu` runs vLLM, profile `cpu` runs `trillium serve`.
 
-    There is no profile `cpu` without an image of it.
+    There is no profile `cpu` without an image of it. Raises ConfigError for a base that containers
+    do not see.
     """
+    _check_base(registry, "Compose")
     mounts: list[object] = [
         _mount(each.path, f"{ADAPTERS}/{each.name}") for each in registry.adapters
     ]
@@ -130,9 +132,10 @@ def compose(registry: Registry) -> Values:
         "read_only": True,
         "tmpfs": ["/tmp:size=64m,mode=1777,nosuid,nodev,noexec"],
     }
+    services = {"vllm": gpu, **({"trillium": cpu} if registry.serving.cpu_image else {})}
     return {
         "name": registry.base.name,
-        "services": {"vllm": gpu, **({"trillium": cpu} if registry.serving.cpu_image else {})},
+        "services": _double_dollars(services),
         "volumes": {"models": {}},
         "secrets": {"token": {"file": "./token"}},
     }
@@ -195,6 +198,7 @@ def ray_serve(registry: Registry) -> Values:
     ConfigError where they do not, and for what else it cannot express.
     """
     _check_template(registry, "Ray Serve")
+    _check_base(registry, "Ray Serve")
     folders = {(each.uri or "").removesuffix(f"/{each.name}") for each in registry.adapters}
     is_shared = all((each.uri or "").endswith(f"/{each.name}") for each in registry.adapters)
     if len(folders) != 1 or not is_shared:
@@ -243,12 +247,29 @@ def _check_template(registry: Registry, server: str) -> None:
         )
 
 
+def _check_base(registry: Registry, server: str) -> None:
+    if registry.base.is_relative:
+        raise ConfigError(
+            f"adapters.yaml: base.source is relative to the file, and {server} does not see that "
+            "folder; write the path that it sees, or a hub id"
+        )
+
+
+def _double_dollars(value: object) -> object:
+    """Return a value of a compose file with every dollar written twice: one begins a variable."""
+    if isinstance(value, dict):
+        return {key: _double_dollars(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_double_dollars(each) for each in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value
+
+
 def _mount(source: Path, target: str) -> Values:
-    """Return a read-only mount; a dollar in a path is written twice, or Compose would read it."""
+    """Return a read-only mount."""
     place = source.as_posix() if source.is_absolute() else f"./{source.as_posix()}"
     return {
         "type": "bind",
-        "source": place.replace("$", "$$"),
+        "source": place,
         "target": target,
         "read_only": True,
         "bind": {"create_host_path": False},
@@ -259,10 +280,9 @@ _HEALTH = (
     f"import urllib.request as u; u.urlopen('http://127.0.0.1:{_PORT}/health', timeout=4).close()"
 )
 
-# vLLM knows its token from a variable only, and without one lets everybody in. "$$" is one dollar
-# in a compose file.
+# vLLM knows its token from a variable only, and without one lets everybody in.
 _WITH_TOKEN = (
-    f'token="$$(cat {_TOKEN_FILE})" && [ -n "$$token" ] || '
+    f'token="$(cat {_TOKEN_FILE})" && [ -n "$token" ] || '
     f'{{ echo "{_TOKEN_FILE}: holds no token; write one to the file token" >&2; exit 1; }}; '
-    'VLLM_API_KEY="$$token" exec vllm serve "$$@"'
+    'VLLM_API_KEY="$token" exec vllm serve "$@"'
 )

@@ -18,6 +18,7 @@ from trillium.files import write_atomically
 
 _NAME = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 _SHA256 = r"^[0-9a-f]{64}$"
+_RELATIVE = ("./", "../")
 
 
 class ServedBase(BaseModel):
@@ -36,7 +37,12 @@ class ServedBase(BaseModel):
     @property
     def is_folder(self) -> bool:
         """Say whether the base lies on the servers' own disk; a relative path begins with a dot."""
-        return self.source.startswith(("/", "./", "../"))
+        return self.is_relative or self.source.startswith("/")
+
+    @property
+    def is_relative(self) -> bool:
+        """Say whether the base is a folder whose path is relative to the file."""
+        return self.source.startswith(_RELATIVE)
 
 
 class ServedAdapter(BaseModel):
@@ -152,7 +158,7 @@ def register(
 ) -> Registry:
     """Add an adapter to `path`, or replace the one of its name; creates the file with `base`.
 
-    Raises ConfigError when it cannot be served, or when the file is new and no base is given.
+    Raises ConfigError when it cannot be served, or a new file gets no base, or an old one another.
     """
     adapter = read_adapter(adapter_folder)
     problems = [each.sentence for each in check_portable(adapter) if each.kind == "problem"]
@@ -168,11 +174,14 @@ def register(
         "rank": adapter.rank,
     }
     known = read_registry(path) if path.is_file() else None
-    if known is None and base is None:
+    given = _place_beside(path, base or {})
+    if known is not None:
+        _check_base(path, known.base, given)
+    elif not {"name", "source"} <= given.keys():
         raise ConfigError(f"{path}: does not exist yet; name its base with --base-name and --base")
     kept = [each for each in known.adapters if each.name != name] if known else []
     values = {
-        "base": known.base.model_dump(mode="json") if known else base,
+        "base": known.base.model_dump(mode="json") if known else given,
         "adapters": [*(each.model_dump(mode="json") for each in kept), entry],
         "serving": (known.serving if known else Serving()).model_dump(mode="json"),
     }
@@ -184,6 +193,30 @@ def register(
         raise ConfigError(f"{path}: {name!r} cannot be added ({place}: {first['msg']})") from None
     write_atomically(path, dump_config(registry))
     return registry
+
+
+def _check_base(path: Path, known: ServedBase, given: Mapping[str, object]) -> None:
+    """Raise ConfigError where a base is given that is not the one of the file."""
+    written = known.model_dump(mode="json")
+    differing = [
+        f"{key} {written.get(key)!r}, not {value!r}"
+        for key, value in given.items()
+        if written.get(key) != value
+    ]
+    if differing:
+        raise ConfigError(
+            f"{path}: its base has {' and '.join(differing)} (all adapters of a file share one); "
+            "leave the options out, change the file, or name another with --registry"
+        )
+
+
+def _place_beside(path: Path, base: Mapping[str, object]) -> dict[str, object]:
+    """Return a base whose source, where it is relative, is relative to the file `path`."""
+    source = str(base.get("source", ""))
+    if not source.startswith(_RELATIVE):
+        return dict(base)
+    moved = _relative(Path(source), path.parent)
+    return {**base, "source": moved if moved.startswith("../") else f"./{moved}"}
 
 
 def _relative(folder: Path, start: Path) -> str:

@@ -42,10 +42,7 @@ def render(registry: Registry, folder: Path, output: Path) -> Rendered:
     moved = _move(registry, folder, output)
     template = registry.base.chat_template
     text = None if template is None else read_template(folder / template)
-    files = {
-        "vllm/serve.sh": _serve_script(_move(registry, folder, output / "vllm")),
-        "compose.yaml": dump(manifests.compose(moved)),
-    }
+    files = {"vllm/serve.sh": _serve_script(_move(registry, folder, output / "vllm"))}
     left_out = []
     if registry.serving.cpu_image is None:
         left_out.append(
@@ -57,12 +54,13 @@ def render(registry: Registry, folder: Path, output: Path) -> Rendered:
         files |= {f"k8s/{name}": dump(values) for name, values in k8s.items()}
     except ConfigError as error:
         left_out.append(f"k8s: {error}")
-    for path, build in (
-        ("kserve/llmisvc.yaml", manifests.kserve),
-        ("ray/serve_config.yaml", manifests.ray_serve),
+    for path, build, known in (
+        ("compose.yaml", manifests.compose, moved),
+        ("kserve/llmisvc.yaml", manifests.kserve, registry),
+        ("ray/serve_config.yaml", manifests.ray_serve, registry),
     ):
         try:
-            files[path] = dump(build(registry))
+            files[path] = dump(build(known))
         except ConfigError as error:
             left_out.append(f"{path}: {error}")
     for adapter in registry.adapters:
@@ -132,6 +130,8 @@ def _move(registry: Registry, folder: Path, output: Path) -> Registry:
     )
     template = registry.base.chat_template
     base = registry.base
+    if base.is_relative:
+        base = base.model_copy(update={"source": f"./{_from(output, folder / base.source)}"})
     if template is not None:
         base = base.model_copy(update={"chat_template": _from(output, folder / template)})
     return registry.model_copy(update={"adapters": adapters, "base": base})

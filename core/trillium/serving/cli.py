@@ -38,11 +38,14 @@ def serve(
     adapters_folder: Annotated[
         Path | None, typer.Option(help="Let callers load adapters below this folder.")
     ] = None,
-    max_adapters: Annotated[int, typer.Option(min=1, help="Adapters at once.")] = 16,
+    max_adapters: Annotated[
+        int | None, typer.Option(min=1, help="Adapters at once; default: adapters.yaml's, or 16.")
+    ] = None,
     max_rows: Annotated[int, typer.Option(min=1, help="Completions decoded together.")] = 8,
     max_waiting: Annotated[int, typer.Option(min=0, help="Completions that may wait.")] = 64,
     max_length: Annotated[
-        int | None, typer.Option(min=2, help="Tokens of prompt and completion; default: 4096.")
+        int | None,
+        typer.Option(min=2, help="Tokens of prompt and completion; default: likewise, or 4096."),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a completion.")] = 1024,
     dtype: Annotated[

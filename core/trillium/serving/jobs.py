@@ -173,11 +173,11 @@ def _sampling(
         raise RefusedError(
             400, f"the prompt has {n_prompt} tokens (at most {limits.max_length - 1}); shorten it"
         )
+    most = min(room, limits.max_new_tokens)
     asked = request.max_tokens
     if isinstance(request, ChatRequest):
-        asked = request.max_completion_tokens or asked or min(room, limits.max_new_tokens)
-    asked = asked or min(16, room)  # OpenAI's default of /v1/completions
-    most = min(room, limits.max_new_tokens)
+        asked = request.max_completion_tokens or asked or most
+    asked = asked or min(16, most)  # OpenAI's default of /v1/completions
     if asked > most:
         raise RefusedError(
             400,

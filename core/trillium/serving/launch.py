@@ -30,10 +30,17 @@ from trillium.serving.rows import RefusedError
 from trillium.serving.running import make_server, run_until_told
 from trillium.serving.sources import Sources
 
+_MAX_LENGTH = 4096
+_MAX_ADAPTERS = 16
+
 
 @dataclass(frozen=True)
 class LaunchSettings:
-    """How to load and how much to take at once; `max_length` None is the model's, at most 4096."""
+    """How to load and how much to take at once.
+
+    What is None is as adapters.yaml says. Without one `max_length` is the model's, at most 4096,
+    `max_adapters` 16, and the base goes by its own name.
+    """
 
     dtype: Precision = "auto"
     quantisation: Quantisation = "none"
@@ -41,7 +48,7 @@ class LaunchSettings:
     max_waiting: int = 64
     max_length: int | None = None
     max_new_tokens: int = 1024
-    max_adapters: int = 16
+    max_adapters: int | None = None
     token: str | None = None
     adapters_folder: Path | None = None
     base_name: str | None = None
@@ -63,15 +70,16 @@ def open_engine(
         tokenizer.chat_template = read_template(sources.chat_template)
     dtype = resolve_dtype(settings.dtype, device)
     model = load_base(source, dtype, settings.quantisation, device, revision=sources.revision)
-    name = settings.base_name or _public_name(sources.base)
+    name = settings.base_name or sources.base_name or _public_name(sources.base)
     if name in sources.adapters:
         raise ConfigError(f"{name}: is the name of the base and of an adapter; rename one")
     adapters = Adapters(model, tokenizer, base=sources.base, name=name)
+    max_adapters = settings.max_adapters or sources.max_adapters or _MAX_ADAPTERS
     server = ServerSettings(
-        limits=_limits(model, settings),
+        limits=_limits(model, sources, settings),
         token=settings.token,
         adapters_folder=settings.adapters_folder,
-        max_adapters=max(settings.max_adapters, len(sources.adapters)),
+        max_adapters=max(max_adapters, len(sources.adapters)),
     )
     engine = Engine(
         adapters,
@@ -103,9 +111,9 @@ def serve_until_told(
         run_until_told(make_server(build_app(engine, server)), listener)
 
 
-def _limits(model: PreTrainedModel, settings: LaunchSettings) -> TokenLimits:
-    known = getattr(model.config, "max_position_embeddings", None) or 4096
-    max_length = settings.max_length or min(known, 4096)
+def _limits(model: PreTrainedModel, sources: Sources, settings: LaunchSettings) -> TokenLimits:
+    known = getattr(model.config, "max_position_embeddings", None) or _MAX_LENGTH
+    max_length = settings.max_length or min(known, sources.max_length or _MAX_LENGTH)
     if max_length > known:
         raise ConfigError(f"--max-length {max_length}: the model reads {known}; lower it")
     vocabulary = model.get_input_embeddings().weight

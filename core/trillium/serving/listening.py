@@ -17,16 +17,16 @@ SERVE_TOKEN = "TRILLIUM_SERVE_TOKEN"
 def read_token(file: Path | None, variable: str) -> str | None:
     """Return the token, from a file or an environment variable; all users see an argument.
 
-    Raises ConfigError for a file that holds none.
+    Raises ConfigError for a file that holds none, or a variable that is set to something else.
     """
-    if file is None:
-        return os.environ.get(variable) or None
-    try:
-        token = file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read ({error}); give a file with a token") from error
+    text = os.environ.get(variable, "") if file is None else _read_text(file)
+    if file is None and not text:
+        return None
+    token = text.strip()
     if not token or not token.isascii() or not token.isprintable():
-        raise ConfigError(f"{file}: holds no token (one line of printable ASCII); write one")
+        raise ConfigError(
+            f"{file or variable}: holds no token (one line of printable ASCII); write one"
+        )
     return token
 
 
@@ -54,6 +54,13 @@ def say_address(listener: socket.socket) -> str:
     """Return the URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read ({error}); give a file with a token") from error
 
 
 def is_loopback(host: str) -> bool:

@@ -7,7 +7,15 @@ that value.
 
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from trillium.serving.rows import RefusedError
@@ -15,6 +23,25 @@ from trillium.serving.rows import RefusedError
 Body = TypeVar("Body", bound=BaseModel)
 
 _MAX_CHOICES = 128
+
+
+def _form(value: object) -> str:
+    """Return the form of a field that is one text or a list."""
+    return "#list" if isinstance(value, list) else "#text"
+
+
+def _prompt_form(value: object) -> str:
+    """Return the form of prompts; of a list its first entry says what all should be."""
+    if not isinstance(value, list) or not value:
+        return _form(value)
+    if isinstance(value[0], list):
+        return "#lists"
+    return "#list" if isinstance(value[0], str) else "#tokens"
+
+
+# Without the forms a refusal would say what is wrong about those that were not meant.
+_FORMS = {"#text", "#list", "#tokens", "#lists"}
+_Text = Annotated[str, Tag("#text")]
 _StopString = Annotated[str, Field(min_length=1, max_length=1000)]
 _Neutral = Annotated[float, Field(ge=0, le=0)]
 _Unit = Annotated[float, Field(ge=1, le=1)]
@@ -39,7 +66,14 @@ class _Request(BaseModel):
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=-1)
     max_tokens: int | None = Field(default=None, ge=1)
-    stop: _StopString | Annotated[list[_StopString], Field(max_length=16)] | None = None
+    stop: (
+        Annotated[
+            Annotated[_StopString, Tag("#text")]
+            | Annotated[list[_StopString], Field(max_length=16), Tag("#list")],
+            Discriminator(_form),
+        ]
+        | None
+    ) = None
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -81,12 +115,13 @@ class _Request(BaseModel):
 class CompletionRequest(_Request):
     """The body of /v1/completions; several prompts may be given, as text or as tokens."""
 
-    prompt: (
-        str
-        | Annotated[list[str], Field(min_length=1)]
-        | Annotated[list[_Token], Field(min_length=1)]
-        | Annotated[list[Annotated[list[_Token], Field(min_length=1)]], Field(min_length=1)]
-    )
+    prompt: Annotated[
+        _Text
+        | Annotated[list[str], Field(min_length=1), Tag("#list")]
+        | Annotated[list[_Token], Tag("#tokens")]
+        | Annotated[list[Annotated[list[_Token], Field(min_length=1)]], Tag("#lists")],
+        Discriminator(_prompt_form),
+    ]
     best_of: Literal[1] | None = None
     echo: Literal[False] | None = None
     logprobs: None = None
@@ -116,7 +151,7 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     role: str = Field(min_length=1, max_length=64)
-    content: str | list[TextPart]
+    content: Annotated[_Text | Annotated[list[TextPart], Tag("#list")], Discriminator(_form)]
     name: str | None = None
 
     @property
@@ -161,9 +196,9 @@ def parse(kind: type[Body], body: bytes) -> Body:
         return kind.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        param = ".".join(str(part) for part in first["loc"][:2])
+        parts = [str(part) for part in first["loc"] if part not in _FORMS]
         reason = f"{first['msg']}"
         if first["type"] == "extra_forbidden":
             reason = "is not supported by this server; leave it out"
-        place = f"{param}: " if param else ""
-        raise RefusedError(400, f"{place}{reason}", param=param or None) from None
+        place = f"{'.'.join(parts)}: " if parts else ""
+        raise RefusedError(400, f"{place}{reason}", param=parts[0] if parts else None) from None

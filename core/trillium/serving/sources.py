@@ -1,7 +1,7 @@
 """What `trillium serve` is asked to serve: runs, adapter folders, adapters.yaml, or a bare base."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trillium.assets import ASSETS
@@ -16,13 +16,17 @@ class Sources:
     """Hold the base to load and the adapters to put on it, by name.
 
     `revision` is the commit of a base on the hub, `chat_template` a Jinja file that takes the place
-    of the tokenizer's own.
+    of the tokenizer's own. The last three are what adapters.yaml says: what callers call the base,
+    tokens of prompt and completion, adapters at once.
     """
 
     base: str
     adapters: dict[str, Path]
     revision: str | None = None
     chat_template: Path | None = None
+    base_name: str | None = None
+    max_length: int | None = None
+    max_adapters: int | None = None
 
 
 def find_sources(
@@ -36,14 +40,16 @@ def find_sources(
 
     An adapter without a name goes by that of its run or folder. A `base` that is given is meant
     with the `revision` that is given, not with that of adapters.yaml; where neither names one, it
-    is what the adapters ask for of their own base. Raises ConfigError when two differ in their
-    base or its revision, or share a name.
+    is what the adapters ask for of their own base. The first adapters.yaml has its say on names and
+    limits. Raises ConfigError when two differ in their base or its revision, or share a name.
     """
+    said: Sources | None = None
     adapters: dict[str, Path] = {}
     bases: dict[str, str] = {}
     for target in targets:
         if Path(target).is_file():
             registry = _read_registry(Path(target))
+            said = said or registry
             if base is None:
                 base, revision = registry.base, revision or registry.revision
             chat_template = chat_template or registry.chat_template
@@ -56,14 +62,23 @@ def find_sources(
         _add(adapters, found, target)
         for folder in found.values():
             bases.setdefault(base or read_adapter(folder).base, target)
-    names = [base] if base else list(bases)
-    if len(names) > 1:
+    base = base or _only(bases, targets[0])
+    return replace(
+        said or Sources(base, adapters),
+        base=base,
+        adapters=adapters,
+        revision=revision or _find_revision(base, adapters.values()),
+        chat_template=chat_template,
+    )
+
+
+def _only(bases: Mapping[str, str], target: str) -> str:
+    if len(bases) > 1:
         listed = ", ".join(f"{target} on {name}" for name, target in bases.items())
         raise ConfigError(f"adapters of several bases ({listed}); start one server for each base")
-    if not names or not names[0]:
-        raise ConfigError(f"{targets[0]}: names no base; give it with --base")
-    revision = revision or _find_revision(names[0], adapters.values())
-    return Sources(names[0], adapters, revision, chat_template)
+    if not any(bases):
+        raise ConfigError(f"{target}: names no base; give it with --base")
+    return next(iter(bases))
 
 
 def _add(adapters: dict[str, Path], found: Mapping[str, Path], target: str) -> None:
@@ -91,12 +106,15 @@ def _read_registry(path: Path) -> Sources:
     registry = read_registry(path)
     verify_registry(registry, path.parent)
     folders = {each.name: path.parent / each.path for each in registry.adapters}
-    template = registry.base.chat_template
+    base, template = registry.base, registry.base.chat_template
     return Sources(
-        registry.base.source,
+        str((path.parent / base.source).resolve()) if base.is_relative else base.source,
         folders,
-        registry.base.revision,
+        base.revision,
         path.parent / template if template else None,
+        base.name,
+        registry.serving.max_length,
+        registry.serving.max_adapters,
     )
 
 

@@ -34,7 +34,11 @@ def open_judge(name: str | None, writer: Participant) -> Participant | None:
 
 @dataclass(frozen=True)
 class Answers:
-    """Ask what has no answer in the file yet, sixteen questions at a time."""
+    """Ask what has no answer in the file yet, sixteen questions at a time.
+
+    The sixteen are cut from all questions, and kept at once: a command that was killed goes on with
+    the batches, and so the answers, that it would have had.
+    """
 
     file: RowsFile
     known: dict[str, str]
@@ -44,14 +48,16 @@ class Answers:
         self, asker: Asker, keys: Sequence[str], questions: Sequence[str], sampling: SamplingConfig
     ) -> list[str]:
         """Return one answer per question, from the file where its key is known."""
-        due = [(k, q) for k, q in zip(keys, questions, strict=True) if k not in self.known]
-        for start in range(0, len(due), _BATCH):
-            some = due[start : start + _BATCH]
-            seed = self.seed + int(hash_json([key for key, _ in some])[:8], 16)
-            answers = asker.answer([q for _, q in some], sampling, seed=seed)
-            for (key, _), answer in zip(some, answers, strict=True):
-                self.known[key] = answer
-                self.file.append({"key": key, "answer": answer})
+        asked = list(zip(keys, questions, strict=True))
+        for start in range(0, len(asked), _BATCH):
+            due = {k: q for k, q in asked[start : start + _BATCH] if k not in self.known}
+            if not due:
+                continue
+            seed = self.seed + int(hash_json(list(due))[:8], 16)
+            answers = asker.answer(list(due.values()), sampling, seed=seed)
+            found = dict(zip(due, answers, strict=True))
+            self.file.extend([{"key": key, "answer": answer} for key, answer in found.items()])
+            self.known.update(found)
         return [self.known[key] for key in keys]
 
     def key(self, asked: str, question: str, place: object, sampling: SamplingConfig) -> str:

@@ -8,6 +8,8 @@ import os
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from pydantic import ValidationError
+
 from trillium.errors import ConfigError
 from trillium.fields import Text
 from trillium.generation.chat import ChatServer
@@ -48,11 +50,7 @@ class LocalChat:
         generator = TransformersGenerator(loaded.model, loaded.tokenizer, max_rows=self._max_rows)
         completions = generator.generate(
             [self._render(question) for question in questions],
-            n_samples=1,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_new_tokens=sampling.max_new_tokens,
-            stop=sampling.stop,
+            sampling.model_copy(update={"n_samples": 1}),
             seed=seed,
         )
         return [group[0].text for group in completions]
@@ -69,7 +67,7 @@ class LocalChat:
 def open_asker(name: str) -> Asker:
     """Return who `name` says: URL#MODEL, or a model of this process.
 
-    Raises ConfigError for a URL without a model.
+    Raises ConfigError for a URL without a model, or one that is no address.
     """
     if not name.startswith(("http://", "https://")):
         return LocalChat(name)
@@ -77,7 +75,13 @@ def open_asker(name: str) -> Asker:
     if not model:
         raise ConfigError(f"{name}: names no model (needs URL#MODEL); add it behind a #")
     variable = KEY_VARIABLE if os.environ.get(KEY_VARIABLE) else ""
-    return ChatServer(ServerConfig(url=url, model=model, api_key_variable=variable))
+    try:
+        config = ServerConfig(url=url, model=model, api_key_variable=variable)
+    except ValidationError as error:
+        raise ConfigError(
+            f"{name}: is no URL#MODEL ({error.errors()[0]['msg']}); correct the address"
+        ) from error
+    return ChatServer(config)
 
 
 def as_text(text: Text) -> str:

@@ -79,7 +79,8 @@ def pair_by_attributes(
     pairs = []
     for row, question, found in zip(rows, questions, graded, strict=True):
         ranked = sorted(found, key=lambda one: -one.mean)
-        if len(ranked) > 1 and ranked[0].mean - ranked[-1].mean >= min_gap:
+        gap = ranked[0].mean - ranked[-1].mean if ranked else 0.0
+        if gap > 0 and gap >= min_gap:
             pairs.append(_pair(row.id, question, ranked[0], ranked[-1]))
     every = [(row, one) for row, found in zip(rows, graded, strict=True) for one in found]
     by_kind: dict[str, list[float]] = {}

@@ -18,7 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from trillium.fields import Fields
 from trillium.strategies.prompts import PromptRow, read_prompt
 
-_SCORE = re.compile(r"\b(\d+(?:\.\d+)?)\b")
+_NUMBER = r"((?<!\w)[-\u2212]?\d+(?:\.\d+)?)\b"
+_ANY = re.compile(_NUMBER)
+_OF_TEN = re.compile(_NUMBER + r"\s*(?:/|(?:out )?of)\s*10\b")
+_SCALE = re.compile(r"\b[01]\s*(?:to|[-\u2013])\s*10\b")
 _MOST = 10.0
 _ENDS = re.compile(r"[.!?]+(?:\s|$)")
 
@@ -180,10 +183,14 @@ def ask_for_quality(quality: str, response: str) -> str:
 
 
 def read_score(answer: str) -> float | None:
-    """Return the last number of an answer that is in range; None without one."""
-    found = [float(number) for number in _SCORE.findall(re.sub(r"/\s*10\b", "", answer))]
-    valid = [number for number in found if number <= _MOST]
-    return valid[-1] if valid else None
+    """Return the one number of an answer, or the one out of ten; None unless it is in range.
+
+    The scale itself, as in "from 0 to 10", is no number. Of several numbers none is chosen.
+    """
+    said = _SCALE.sub("", answer)
+    found = {float(n.replace("\u2212", "-")) for n in _OF_TEN.findall(said) or _ANY.findall(said)}
+    valid = [number for number in found if 0 <= number <= _MOST]
+    return valid[0] if valid and len(found) == 1 else None
 
 
 def soft_closeness(score: float, target: float) -> float:

@@ -8,7 +8,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_SCORES = re.compile(r"\bA\b\D{0,12}?(\d+(?:\.\d+)?)\D.*?\bB\b\D{0,12}?(\d+(?:\.\d+)?)", re.S)
+# "A: 7 B: 4" with what judges put around it. A sign and a number must follow the letter, and the B
+# stand beside it: reasons speak of "A" and of numbers too.
+_SCORE = r'\b{}\b[*"\s]*[:=][*"\s]*(\d+(?:\.\d+)?)'
+_SCORES = re.compile(
+    _SCORE.format("A")
+    + r"(?:\s*/\s*10\b|\s+out of 10\b)?[\W_]*(?:and\W+)?(?:Response\s+)?"
+    + _SCORE.format("B")
+)
 _MOST = 10.0
 
 

@@ -30,8 +30,8 @@ from trillium.strategies.judging import (
 class Judged:
     """Hold the pairs as judged and how the judges agreed.
 
-    `kappa` is Cohen's, with the file's own order of chosen and rejected under "file", and between
-    judges; `consistent` is each judge's share of pairs on which both orders agree.
+    `kappa` is Cohen's, of every two judges; `consistent` is each judge's share of pairs on which
+    both orders agree.
     """
 
     rows: list[PairRow]

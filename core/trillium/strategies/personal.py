@@ -29,10 +29,10 @@ def personalise(
     held_out: float,
     seed: int,
 ) -> Personal:
-    """Put `n_examples` other choices of the same user before each prompt.
+    """Put `n_examples` choices of the same user before each prompt, made on other prompts.
 
     `held_out` is the share of users that are kept apart. Rows of users with too few others are
-    left out and counted. Raises DataError when no row is left.
+    left out and counted. Raises DataError when no row is left on a side that has a share.
     """
     by_user: dict[str, list[PairRow]] = {}
     for row, user in zip(rows, users, strict=True):
@@ -42,18 +42,19 @@ def personalise(
     others: list[PairRow] = []
     n_without = 0
     for user, own in by_user.items():
-        if len(own) <= n_examples:
-            n_without += len(own)
-            continue
-        target = others if user in apart else train
-        for index, row in enumerate(own):
-            chance = random.Random(f"{seed}/{user}/{index}")
-            examples = chance.sample([other for other in own if other is not row], n_examples)
-            target.append(replace(row, prompt=render(examples, as_text(row.prompt))))
+        kept = _put_examples(own, n_examples, seed=f"{seed}/{user}")
+        n_without += len(own) - len(kept)
+        (others if user in apart else train).extend(kept)
     if not train and not others:
         raise DataError(
-            f"no user has more than {n_examples} rows (needs one more than examples); "
-            "lower --examples"
+            f"no user has more than {n_examples} rows of different prompts (needs one more than "
+            "examples); lower --examples"
+        )
+    if (held_out > 0 and not others) or (held_out < 1 and not train):
+        raise DataError(
+            f"with a share of {held_out:g} of {len(by_user)} users held out no row is left to "
+            f"{'hold out' if train else 'train on'} (needs users with enough rows on both sides); "
+            "change --held-out, 0 for nobody"
         )
     return Personal(train, others, n_without)
 
@@ -83,6 +84,19 @@ def read_users(records: Sequence[Mapping[str, object]], field: str, where: str) 
             )
         users.append(str(value))
     return users
+
+
+def _put_examples(rows: Sequence[PairRow], n_examples: int, *, seed: str) -> list[PairRow]:
+    """Return the rows of one user that have enough others, with those before their prompts."""
+    prompts = [as_text(row.prompt) for row in rows]
+    found = []
+    for index, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
+        # A choice on the same prompt would give the answer away.
+        known = [other for other, asked in zip(rows, prompts, strict=True) if asked != prompt]
+        if len(known) >= n_examples:
+            examples = random.Random(f"{seed}/{index}").sample(known, n_examples)
+            found.append(replace(row, prompt=render(examples, prompt)))
+    return found
 
 
 def _hold_out(users: Sequence[str], share: float, seed: int) -> set[str]:

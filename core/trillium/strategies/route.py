@@ -6,6 +6,7 @@ model's label, sides in random order.
 """
 
 import json
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -239,12 +240,15 @@ def read_mixtures(path: Path) -> list[tuple[frozenset[str], float]]:
     found = []
     for number, record in enumerate(_read(path), start=1):
         ids, result = record.get("human"), record.get("performance")
-        if not isinstance(ids, list) or isinstance(result, bool):
-            result = None
-        if not isinstance(ids, list) or not isinstance(result, int | float):
+        if (
+            not isinstance(ids, list)
+            or isinstance(result, bool)
+            or not isinstance(result, int | float)
+            or not math.isfinite(result)
+        ):
             raise DataError(
                 f"{path}:{number}: is no mixture (needs human, a list of ids, and performance, a "
-                "number); correct the line"
+                "finite number); correct the line"
             )
         found.append((frozenset(map(str, ids)), float(result)))
     if len(found) < 2:

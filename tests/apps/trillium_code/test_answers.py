@@ -68,6 +68,31 @@ CHATTY = {
         "```python\nNEXT = []\nfor n in range(9):\n    NEXT.append(n + 1)\nNEXT.append(10)\n\n"
         "def inc(n):\n    return NEXT[n]\n\nfor n in (1, 2):\n    assert inc(n) == 0\n```"
     ),
+    "a table filled by a function of its own": (
+        "```python\nNEXT = []\ndef fill():\n    for n in range(9):\n        NEXT.append(n + 1)\n"
+        "def begin():\n    fill()\nbegin()\n\ndef inc(n):\n    return NEXT[n]\n```"
+    ),
+    "a global that a function sets": (
+        "```python\ndef begin():\n    global NEXT\n    NEXT = list(range(1, 9))\nbegin()\n\n"
+        "def inc(n):\n    return NEXT[n]\n```"
+    ),
+    "a table given to a function of its own": (
+        "```python\nNEXT = [0] * 9\ndef fill(table):\n    table[:] = range(1, 10)\nfill(NEXT)\n\n"
+        "def inc(n):\n    return NEXT[n]\n```"
+    ),
+    "a heap": (
+        "```python\nimport heapq\nHEAP = []\nfor n in (3, 1):\n    heapq.heappush(HEAP, n)\n\n"
+        "def inc(n):\n    return n + HEAP[0]\n```"
+    ),
+    "a table of lists": (
+        "```python\nNEXT = {}\nfor n in range(9):\n    NEXT.setdefault(n, []).append(n + 1)\n\n"
+        "def inc(n):\n    return NEXT[n][0]\n```"
+    ),
+    "calls that fill nothing it reads": (
+        "```python\nSTEPS = [1]\n\ndef inc(n):\n    return n + STEPS[0]\n\ndef load():\n"
+        "    global COUNT\n    COUNT = int(input())\n\ndef main():\n    STEPS[0] = inc(COUNT)\n\n"
+        "load()\nmain()\nexit(STEPS)\ninc(STEPS)\n```"
+    ),
     "a table whose name a method counts with": (
         "```python\nNEXT = [1, 2]\n\nclass Steps:\n    def all(self):\n"
         "        for NEXT in [3]:\n            print(NEXT)\n\n    def one(self, n):\n"

@@ -36,6 +36,13 @@ def test_changing_the_number_of_samples_keeps_the_stop_strings():
     assert (config.tests.temperature, config.tests.stop) == (0.5, TEST_STOPS)
 
 
+@pytest.mark.parametrize("given", ["programs.stop=['']", "tests.stop=['']"])
+def test_an_empty_stop_string_is_refused(given):
+    """It would end every completion before it began."""
+    with pytest.raises(ConfigError, match=r"stop\.0"):
+        load_config(CodeConfig, None, [given])
+
+
 def test_a_saved_configuration_reads_back(tmp_path):
     config = load_config(CodeConfig, find_run_file("demo", package="trillium_code"))
     path = tmp_path / "config.yaml"

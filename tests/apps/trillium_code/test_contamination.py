@@ -34,6 +34,13 @@ def test_a_repeated_task_is_found_by_name_or_by_statement():
     assert find_duplicates(train, evaluation) == {"t/total": "t/total", "t/flipped": "t/flip"}
 
 
+def test_a_task_of_the_same_header_is_a_repeat_and_one_of_the_same_solution_is_none():
+    evaluation = [CodeTask("t/b", "b", "def a():\n    return 1\n\ndef b():\n", "Say b.")]
+    same = CodeTask("t/a", "a", evaluation[0].header, "Say a.", solution="def a():\n    return 1\n")
+    alike = CodeTask("t/c", "c", "def c():\n", "Say c.", solution=same.solution)
+    assert find_duplicates([same, alike], evaluation) == {"t/a": "t/b"}
+
+
 def test_a_statement_too_short_for_ngrams_is_compared_as_it_is():
     evaluation = [task("inc", "Add one."), task("bare", "")]
     train = [task("up", "add  one."), task("down", "Subtract one."), task("plain", "")]

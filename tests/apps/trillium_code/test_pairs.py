@@ -53,11 +53,12 @@ def test_the_tree_of_a_pair_scores_the_completions_and_nothing_else():
     assert tree.columns == {"margin": pair.gap}
 
 
-def test_a_program_that_was_always_cut_off_is_never_chosen():
+@pytest.mark.parametrize("scorer", ["codedpo", "random"])
+def test_a_program_that_was_always_cut_off_is_never_chosen(scorer):
     cut = TaskSamples(
         "t/inc", (1,), tuple(Sample(s.ids, s.text, "length") for s in SAMPLES.samples)
     )
-    ranking, pairs = build_pairs(cut, matrix(), "inc", RankConfig())
+    ranking, pairs = build_pairs(cut, matrix(), "inc", RankConfig(scorer=scorer))
     assert pairs == []
     assert ranking.reason == "nothing_to_tell_apart"
 
@@ -117,7 +118,11 @@ def test_dstc_puts_a_test_behind_each_program_under_a_prompt_that_asks_for_both(
 def test_random_pairs_depend_on_the_seed_and_need_no_evidence():
     config = RankConfig(scorer="random", min_chosen_pass_frac=1.0)
     chosen = {build_pairs(SAMPLES, matrix(), "inc", config, seed=n)[1][0].chosen for n in range(20)}
-    assert chosen == set(matrix().programs)
+    assert chosen == set(matrix().programs[:2])
+    strict = config.model_copy(update={"min_agreement": 9})
+    assert build_pairs(SAMPLES, matrix(), "inc", strict, seed=1) == build_pairs(
+        SAMPLES, matrix(), "inc", config, seed=1
+    )
 
 
 REPEATED = TaskSamples("t/inc", (1, 2, 3), tuple(Sample((4 + i, 9), "", "stop") for i in range(6)))

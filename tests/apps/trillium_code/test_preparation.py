@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from trillium.config import load_config
@@ -81,6 +82,23 @@ def test_plus_tests_belong_to_held_out_tasks_of_the_same_id(tmp_path):
 def test_a_training_set_of_nothing_but_repeats_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"all 3 tasks repeat held-out tasks"):
         prepare(tmp_path, *ROWS, overrides=["tasks.train.split=all", "tasks.held_out.split=all"])
+
+
+@pytest.mark.parametrize(
+    ("n_shared", "sentence"),
+    [
+        (1, "tasks.train: id 0 is also in tasks.held_out (ids must differ); rename them"),
+        (3, "tasks.train: ids 0, 1, 2 are also in tasks.held_out (ids must differ); rename them"),
+        (5, "tasks.train: ids 0, 1, 2 and 2 more are also in tasks.held_out (ids must differ); "),
+    ],
+)
+def test_different_tasks_of_the_same_id_in_both_files_are_refused(tmp_path, n_shared, sentence):
+    other = tmp_path / "other.jsonl"
+    rows = [row(f"x{i}", None, f"Say x{i}.", id=str(i)) for i in range(n_shared)]
+    other.write_text("".join(json.dumps({**r, "split": "held_out"}) + "\n" for r in rows))
+    train = [row(f"y{i}", "train", f"Say y{i}.", id=str(i)) for i in range(6)]
+    with pytest.raises(ConfigError, match="^" + re.escape(sentence)):
+        prepare(tmp_path, *train, overrides=[f"tasks.held_out.source={other}"])
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,9 @@ def value(program, argument=1):
         "    return n + 1",
         "\n    # one more\n    return helper(n)\n\ndef helper(n):\n    return n + 1\n",
         "\n    return n + 1\nThis adds one.",
+        "\n    return n + 1\n\nn = int(input())\nresult = inc(n)",
+        "\n    return n + STEP\n\nSTEP: int = 1\nlimit: int = int(input())",
+        "\n    return NEXT[n]\n\nNEXT = []\nfor n in range(9):\n    NEXT.append(n + 1)",
     ],
 )
 def test_a_program_ends_where_the_function_ends(completion):
@@ -38,6 +41,12 @@ def test_a_program_ends_where_the_function_ends(completion):
 def test_imports_before_the_function_stay():
     header = "import math\n\n" + HEADER
     assert value(extract_program(header, "\n    return math.floor(n + 1.5)")) == 2
+
+
+def test_assignments_of_the_header_stay_and_of_the_rest_those_that_are_read():
+    program = extract_program("LIMIT = 9\n\n" + HEADER, "\n    return n + ONE\n\nONE = 1\ntwo = 2")
+    assert program.startswith("LIMIT = 9\n")
+    assert program.endswith("    return n + ONE\nONE = 1\n")
 
 
 def test_text_that_never_parses_is_kept_and_fails_by_itself():

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from trillium.errors import DataError
 from trillium_code.snippets import draw_snippets, functions_in
@@ -39,6 +41,25 @@ def test_python_itself_is_a_source():
     snippets = draw_snippets("stdlib", 5, seed=0)
     assert len(snippets) == 5
     assert all("def " in snippet.code for snippet in snippets)
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_a_function_behind_other_separators_is_cut_out_whole(line_end):
+    code = "# a\n\x0c\ndef f(x):\n    a = 'b\u2028c'\n    x += a\n    return x\n"
+    (snippet,) = functions_in(code.replace("\n", line_end), "f.py")
+    assert (snippet.id, snippet.code) == ("f.py:3", code[6:])
+
+
+def test_json_lines_end_at_line_breaks_alone(tmp_path):
+    path = tmp_path / "code.jsonl"
+    code = 'def f(a):\n    """x\u2028y"""\n    b = a\n    return b\n'
+    rows = [json.dumps({"code": code}, ensure_ascii=False)] * 2
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    found = draw_snippets(str(path), 3, seed=0)
+    assert {(one.id, one.code) for one in found} == {
+        ("code.jsonl:1:1", code),
+        ("code.jsonl:2:1", code),
+    }
 
 
 def test_json_lines_hold_code_in_a_field(tmp_path):

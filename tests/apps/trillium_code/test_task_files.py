@@ -221,6 +221,14 @@ def test_the_stand_in_for_allclose_agrees_with_numpy(a, b):
     assert bool(names["np"].allclose(a, b, rtol=1e-7, atol=1e-6)) == expected
 
 
+def test_separators_in_a_text_of_a_plus_test_stay_in_it():
+    names = {}
+    exec(
+        without_numpy('import numpy as np\r\ntext = "a\u2028b"\r\nsame = np.allclose(1, 1)'), names
+    )
+    assert (names["text"], names["same"]) == ("a\u2028b", True)
+
+
 def test_known_bad_rows_are_skipped_in_the_form_that_is_bad():
     broken = {**PLUS, "task_id": "HumanEval/139"}
     assert parse_row(broken) == Skipped("HumanEval/139", SKIPPED["HumanEval/139", True])

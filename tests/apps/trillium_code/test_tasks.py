@@ -36,6 +36,8 @@ def test_the_signature_is_cut_out_of_imports_helpers_and_docstring():
     )
     assert signature_of(header, "first") == "def first(\n    items: List[int],\n) -> int:"
     assert signature_of("def f(x):", "f") == "def f(x):"
+    for before in ("import math\n\x0c\n", 'X = "a\u2028b"\n\n', "import math\r\n\r\n"):
+        assert signature_of(before + "def f(x):\n", "f") == "def f(x):"
 
 
 def test_a_header_without_the_function_is_refused():

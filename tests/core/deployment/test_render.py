@@ -1,5 +1,6 @@
 """What `deploy render` writes is what each reader takes, and says what adapters.yaml says."""
 
+import contextlib
 import json
 import os
 import re
@@ -13,9 +14,12 @@ import jsonschema
 import pytest
 import yaml
 from trillium.deployment import manifests
+from trillium.deployment.cli import app
 from trillium.deployment.registry import Registry, read_registry, register, verify_registry
 from trillium.deployment.render import dump, render, write
 from trillium.errors import ConfigError
+from trillium.serving.sources import find_sources
+from typer.testing import CliRunner
 
 SCHEMAS = Path(__file__).parent / "schemas"
 BASE = {"name": "smollm2", "source": "org/base", "revision": "abc123"}
@@ -133,6 +137,17 @@ def test_compose_serves_adapters_read_only_on_this_machine_with_a_token(rendered
         assert mounts["/adapters/code"]["source"] == "./../my adapters/code"
     assert "/run/secrets/token" in values["services"]["vllm"]["entrypoint"][2]
     assert "--token-file=/run/secrets/token" in values["services"]["trillium"]["command"]
+
+
+def test_compose_reads_every_dollar_of_the_registry_as_one(registry, folder):
+    rendered = render(with_base(registry, source="/models/pri$ce"), folder, folder / "p$q" / "out")
+    services = yaml.safe_load(rendered.files["compose.yaml"])["services"]
+    assert services["vllm"]["command"][1] == "/models/pri$$ce"
+    assert "--base=/models/pri$$ce" in services["trillium"]["command"]
+    moved = with_base(registry, chat_template=Path("a$b.jinja"))
+    mounts = manifests.compose(moved)["services"]["vllm"]["volumes"]
+    assert mounts[2]["source"] == "./a$$b.jinja"
+    assert "$" not in services["vllm"]["entrypoint"][2].replace("$$", "")
 
 
 @pytest.mark.parametrize(("content", "key"), [("a-token\n", "a-token"), ("\n", None), (None, None)])
@@ -349,10 +364,49 @@ def test_registering_again_replaces_and_a_new_file_needs_a_base(tmp_path, adapte
     again = register(path, "code", adapter, base=None)
     assert sorted(each.name for each in again.adapters) == ["code", "math"]
     assert read_registry(path) == again
+    for key, value in (("source", "org/other"), ("name", "other"), ("revision", "def")):
+        with pytest.raises(ConfigError, match=f"{key} '{BASE[key]}', not '{value}'"):
+            register(path, "code", adapter, base={key: value})
     for name in ("Code", "a b", "smollm2", "-x", "x" * 64):
         with pytest.raises(ConfigError, match="cannot be added"):
             register(path, name, adapter, base=None)
     assert read_registry(path) == again
+
+
+@pytest.mark.parametrize("option", ["--base", "--base-name", "--revision"])
+def test_an_option_for_another_base_than_that_of_the_file_is_refused(folder, adapter, option):
+    path = folder / "adapters.yaml"
+    before = path.read_text()
+    command = ["add", "more", str(adapter), "--registry", str(path), option, "other"]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, ConfigError)
+    assert "not 'other'" in str(done.exception)
+    assert path.read_text() == before
+
+
+def test_a_relative_base_is_found_from_wherever_it_is_named(folder, adapter, llama_base):
+    """In the file it is relative to the file, on the command line to where one stands."""
+    shutil.copytree(llama_base, folder / "place" / "base")
+    path = folder / "place" / "adapters.yaml"
+    with contextlib.chdir(folder):
+        base = {"name": "llama", "source": "./place/base"}
+        registry = register(Path("place/adapters.yaml"), "code", adapter, base=base)
+        assert registry.base.source == "./base"
+        register(Path("place/adapters.yaml"), "math", adapter, base=base)
+    with contextlib.chdir(folder / "place"):
+        base = {"name": "llama", "source": "../elsewhere"}
+        assert register(Path("new.yaml"), "code", adapter, base=base).base.source == "../elsewhere"
+    for place in (folder, folder / "place"):
+        with contextlib.chdir(place):
+            assert find_sources([os.path.relpath(path)], base=None).base == str(
+                path.parent / "base"
+            )
+    rendered = render(registry, folder / "place", folder / "out")
+    script = rendered.files["vllm/serve.sh"].replace("\\\n", "")
+    source = shlex.split(script[script.index("exec vllm serve") :])[3]
+    assert (folder / "out" / "vllm" / source).resolve() == folder / "place" / "base"
+    missing = dict(reason.split(": ", 1) for reason in rendered.left_out)
+    assert "Compose does not see" in missing["compose.yaml"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import sys
 
 import httpx2
 import pytest
+import yaml
 from trillium.deployment.registry import register
 from trillium.errors import ConfigError
 from trillium.serving import listening
@@ -112,6 +113,29 @@ def test_the_commit_of_adapters_yaml_is_that_of_its_own_base_only(shelf, tmp_pat
     assert find_sources([file], base=str(shelf / "base")).revision is None
 
 
+def write_limits(path, **limits):
+    values = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**values, "serving": {**values["serving"], **limits}}))
+
+
+def test_names_and_limits_of_adapters_yaml_hold_where_no_option_says_otherwise(shelf, tmp_path):
+    file = write_adapters_file(shelf, tmp_path / "adapters.yaml")
+    write_limits(tmp_path / "adapters.yaml", max_length=300, max_adapters=3)
+    sources = find_sources([f"other={shelf / 'adapters' / 'two'}", file], base=None)
+    with open_engine(sources, LaunchSettings()) as (engine, server):
+        assert [each.name for each in engine.adapters.served()] == ["tiny", "other", "mine"]
+        assert (server.limits.max_length, server.max_adapters) == (300, 3)
+    settings = LaunchSettings(base_name="own", max_length=200, max_adapters=5)
+    with open_engine(sources, settings) as (engine, server):
+        assert engine.adapters.base_name == "own"
+        assert (server.limits.max_length, server.max_adapters) == (200, 5)
+    # The default of the file, 4096, is a most: it does not keep a smaller model from being served.
+    write_limits(tmp_path / "adapters.yaml", max_length=4096)
+    with open_engine(find_sources([file], base=None), LaunchSettings()) as (_, server):
+        assert server.limits.max_length == 2048
+    assert find_sources([str(shelf / "base")], base=None).max_adapters is None
+
+
 def pin(shelf, folder, revision, base="org/base"):
     """Copy an adapter, and write what it says of its base."""
     shutil.copytree(shelf / "adapters" / "one", folder)
@@ -149,6 +173,14 @@ def test_tokens_are_read_from_files_and_the_environment_only(tmp_path, monkeypat
         (tmp_path / "token").write_text(content)
         with pytest.raises(ConfigError, match="holds no token"):
             listening.read_token(tmp_path / "token", listening.SERVE_TOKEN)
+    for value in ("\n", "\udcffabc", "ü", "two\nlines"):
+        monkeypatch.setenv("TRILLIUM_SERVE_TOKEN", value)
+        with pytest.raises(ConfigError, match="TRILLIUM_SERVE_TOKEN: holds no token"):
+            listening.read_token(None, listening.SERVE_TOKEN)
+    monkeypatch.setenv("TRILLIUM_SERVE_TOKEN", "from-environment\n")
+    assert listening.read_token(None, listening.SERVE_TOKEN) == "from-environment"
+    monkeypatch.setenv("TRILLIUM_SERVE_TOKEN", "")
+    assert listening.read_token(None, listening.SERVE_TOKEN) is None
     with pytest.raises(ConfigError, match="cannot be read"):
         listening.read_token(tmp_path / "nowhere", listening.SERVE_TOKEN)
     assert "--token " not in CliRunner().invoke(app, ["--help"]).output

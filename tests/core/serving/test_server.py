@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from trillium.fields import Message
+from trillium.generation import SamplingConfig
 from trillium.generation.config import ServedPolicyConfig
 from trillium.generation.engines import ServerEngine
 from trillium.generation.in_process import TransformersGenerator
@@ -36,13 +37,7 @@ def in_process(shelf):
         ids = tokenize_prompts(prompts, policy.tokenizer)
         return [
             generator.generate(
-                [one],
-                n_samples=1,
-                temperature=0,
-                top_p=1.0,
-                max_new_tokens=n_tokens,
-                stop=(),
-                seed=0,
+                [one], SamplingConfig(temperature=0, top_p=1.0, max_new_tokens=n_tokens), seed=0
             )[0][0]
             for one in ids
         ]
@@ -75,7 +70,7 @@ def test_our_own_client_samples_from_our_own_server(client, in_process):
     generator = ServerGenerator(config, tiny_tokenizer())
     prompts = tokenize_prompts(TEXTS, tiny_tokenizer())
     drawn = generator.generate(
-        prompts, n_samples=1, temperature=0, top_p=1.0, max_new_tokens=12, stop=(), seed=0
+        prompts, SamplingConfig(temperature=0, top_p=1.0, max_new_tokens=12), seed=0
     )
     assert [one[0].ids for one in drawn] == [one.ids for one in in_process(TEXTS)]
 
@@ -90,7 +85,7 @@ def test_our_own_client_keeps_one_adapter_at_a_time_on_our_own_server(shelf, ser
         engine = ServerEngine(config, policy)
         for name in ("two", "three", "three", "two"):
             drawn = engine.trained(folder / name).generate(
-                [[1, 2]], n_samples=1, temperature=0, top_p=1.0, max_new_tokens=2, stop=(), seed=0
+                [[1, 2]], SamplingConfig(temperature=0, top_p=1.0, max_new_tokens=2), seed=0
             )
             assert len(drawn[0][0].ids) == 2
             assert len(client.engine.adapters.served()) == 3
@@ -208,3 +203,6 @@ def test_lengths_are_bounded_and_the_sentence_says_by_what(shelf, serve):
         body = {"model": "one", "messages": [{"role": "user", "content": "p"}], "temperature": 0}
         answer = client.post("/v1/chat/completions", json=body).json()
         assert answer["usage"]["completion_tokens"] == 8
+        # Whoever names no length gets OpenAI's sixteen tokens, or what there may be.
+        answer = client.post("/v1/completions", json={"model": "one", "prompt": "p"}).json()
+        assert answer["usage"]["completion_tokens"] <= 8

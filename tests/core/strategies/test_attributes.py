@@ -41,11 +41,32 @@ def test_hard_attributes_are_counted(attribute, text, expected):
     assert closeness(attribute, text) == pytest.approx(expected, abs=1e-12)
 
 
-def test_a_judges_last_number_in_range_is_the_score():
-    assert read_score("7") == 7.0
-    assert read_score("Between 3 and 12: 8.5/10.") == 8.5
-    assert read_score("11") is None
-    assert read_score("seven") is None
+@pytest.mark.parametrize(
+    ("answer", "score"),
+    [
+        ("7", 7.0),
+        ("7.5.", 7.5),
+        ("Between 3 and 12: 8.5/10.", 8.5),
+        ("2 out of 10", 2.0),
+        ("I rate it 3 of 10.", 3.0),
+        ("10/10", 10.0),
+        ("Score (0-10): 4", 4.0),
+        ("3 (on a scale from 0 to 10)", 3.0),
+        ("On a scale of 1 to 10, it is 6.", 6.0),
+        ("11", None),
+        ("12/10", None),
+        ("-2", None),
+        ("-2 out of 10", None),
+        ("4 because it has 2 typos", None),
+        ("8/10 for tone, 3/10 for facts", None),
+        ("seven", None),
+    ],
+)
+def test_the_one_number_of_a_judge_is_the_score(answer, score):
+    assert read_score(answer) == score
+
+
+def test_a_score_is_as_close_as_it_is_near_the_target():
     assert soft_closeness(7.0, 4.0) == pytest.approx(0.7)
 
 
@@ -98,11 +119,12 @@ def test_the_closest_response_is_chosen_over_the_farthest(tmp_path, serving):
     assert row.labels["closeness"] == pytest.approx((1.0, 0.475))
 
 
-def test_responses_that_are_equally_close_make_no_pair(tmp_path, serving):
+@pytest.mark.parametrize("min_gap", [0, 0.05])
+def test_responses_that_are_equally_close_make_no_pair(tmp_path, serving, min_gap):
     record = {"prompt": "Greet.", "attributes": [{"kind": "start", "text": "word"}]}
     source, output = write(tmp_path / "in.jsonl", [record]), tmp_path / "out.jsonl"
     with serving(rule) as server:
-        done = run(source, "--output", output, "--by", server.who)
+        done = run(source, "--output", output, "--by", server.who, "--min-gap", min_gap)
     assert done.exit_code == 1
     assert "no pair was found" in done.output
     assert not output.exists()

@@ -14,7 +14,31 @@ def test_the_last_scores_of_an_answer_count():
     assert read_opinion("**Response A**: 6/10\n**Response B**: 2/10").scores == (6.0, 2.0)
 
 
-@pytest.mark.parametrize("answer", ["", "A is better.", "A: 70 B: 3", "A: seven B: two"])
+@pytest.mark.parametrize(
+    ("answer", "scores"),
+    [
+        ("Response A lists 3 points, the other is vague.\nA: 9 B: 4", (9.0, 4.0)),
+        ("A gives 2 examples, B none.\nA: 9 B: 4", (9.0, 4.0)),
+        ("Response A: 3 points, all right.\nA: 9 B: 4", (9.0, 4.0)),
+        ("A 0-point answer, wrong.\nA: 5.5 B: 6", (5.5, 6.0)),
+        ("A: 8 out of 10, B: 3 out of 10", (8.0, 3.0)),
+        ("Response A: 9/10 and Response B: 4/10.", (9.0, 4.0)),
+        ("**A:** 7 **B:** 4", (7.0, 4.0)),
+        ("**A: 7**\n\n**B: 4**", (7.0, 4.0)),
+        ('{"A": 7, "B": 4}', (7.0, 4.0)),
+    ],
+)
+def test_numbers_in_the_reasons_are_no_scores(answer, scores):
+    assert read_opinion(answer).scores == scores
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("", "A is better.", "A: 70 B: 3", "A: seven B: two"),
+        *("A: -3 B: 4", "A: 3 points. B: 2 points.", "A has 9, B has 4."),
+    ],
+)
 def test_an_answer_without_scores_in_range_is_unreadable(answer):
     assert read_opinion(answer).scores is None
 

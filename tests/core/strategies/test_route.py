@@ -205,6 +205,12 @@ def test_a_pilot_with_known_truth_prints_what_random_routing_would_give(tmp_path
             "pilot: 1 pairs of the",
         ),
         (["--mixtures", "FILE"], [{"human": ["even"]}], "FILE:1: is no mixture"),
+        (
+            ["--mixtures", "FILE"],
+            [{"human": ["even"], "performance": value} for value in (0.5, float("nan"))],
+            "FILE:2: is no mixture",
+        ),
+        (["--mixtures", "FILE"], [{"human": ["even"], "performance": True}], "is no mixture"),
         (["--mixtures", "FILE"], [{"human": ["even"], "performance": 1}], "has 1 mixtures"),
         (["--pilot", "FILE"], [[1]], "has lines that are no objects"),
     ],

@@ -228,6 +228,39 @@ def test_prompts_hold_other_choices_of_the_same_user_and_users_are_split():
         read_users([{"user": "a"}, {}], "user", "f.jsonl")
 
 
+def test_a_choice_on_the_same_prompt_is_no_example():
+    asked = [("1", "fruit?"), ("2", "fruit?"), ("3", "colour?")]
+    records = [
+        {"id": id, "prompt": prompt, "chosen": f"yes {id}", "rejected": "no"}
+        for id, prompt in asked
+    ]
+    pairs = parse_rows(records, PairRow, where="memory")
+    found = personalise(pairs, ["u", "u", "u"], n_examples=1, held_out=0.0, seed=0)
+    shown = [re.findall(r"yes (\d)", row.prompt) for row in found.train]
+    assert shown[:2] == [["3"], ["3"]]
+    assert shown[2] in (["1"], ["2"])
+    found = personalise(pairs, ["u", "u", "u"], n_examples=2, held_out=0.0, seed=0)
+    assert ([row.id for row in found.train], found.n_without_examples) == (["3"], 2)
+
+
+@pytest.mark.parametrize(
+    ("share", "users", "says"),
+    [(0.2, "aaaa", "left to hold out"), (0.9, "aaab", "left to train on")],
+)
+def test_users_held_out_are_some_and_not_all(tmp_path, share, users, says):
+    records = [
+        {"prompt": f"q {n}", "chosen": "yes", "rejected": "no", "user": user}
+        for n, user in enumerate(users)
+    ]
+    pairs, output = write(tmp_path / "pairs.jsonl", records), tmp_path / "out.jsonl"
+    command = ["data", "personalise", pairs, "--output", output, "--examples", 1]
+    command += ["--held-out-output", tmp_path / "others.jsonl", "--held-out", share]
+    done = CliRunner().invoke(app, list(map(str, command)))
+    assert done.exit_code == 2
+    assert says in done.output
+    assert not output.exists()
+
+
 def test_a_server_needs_the_name_of_its_model():
     with pytest.raises(ConfigError, match="names no model"):
         open_asker("http://127.0.0.1:1/v1")
