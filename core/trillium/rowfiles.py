@@ -42,6 +42,12 @@ def load_rows(path: Path, kind: type[SomeRow]) -> list[SomeRow]:
     )
 
 
+def read_records(path: Path) -> list[Mapping[str, object]]:
+    """Return the objects of a file that `load_rows` has accepted, with all their fields."""
+    numbered = _read_parquet(path) if path.suffix == ".parquet" else read_lines(path)
+    return [record for _, record in numbered if isinstance(record, Mapping)]
+
+
 def check_file(path: Path) -> None:
     """Raise DataError where there is no file to read."""
     if path.is_dir():

@@ -12,6 +12,7 @@ from trillium.strategies.cli_prompts import (
     Tokens,
     answers_of,
     attributes,
+    check_outputs,
     safety,
     thoughts,
 )
@@ -87,6 +88,7 @@ def route(
     from trillium.records import PairRow
     from trillium.rowfiles import load_rows, save_rows
     from trillium.strategies.route import (
+        check_ids,
         compare_with_random,
         find_gains,
         read_sides,
@@ -95,6 +97,7 @@ def route(
     )
 
     rows = load_rows(pairs, PairRow)
+    check_ids(rows)
     opinions = output.with_name(f"{output.stem}.opinions.jsonl")
     labelled = read_sides(pilot, rows, seed=seed) if pilot is not None else {}
     said = read_sides(answers, rows, seed=seed) if answers is not None else {}
@@ -160,14 +163,14 @@ def personalise(
     seed: Seed = 0,
 ) -> None:
     """Put a user's other choices before each prompt (FSPO); users are split, not rows."""
-    from trillium.files import read_rows
     from trillium.records import PairRow
-    from trillium.rowfiles import load_rows, save_rows
+    from trillium.rowfiles import load_rows, read_records, save_rows
     from trillium.strategies.personal import personalise as put
     from trillium.strategies.personal import read_users
 
+    check_outputs(output, held_out_output)
     rows = load_rows(pairs, PairRow)
-    users = read_users(list(read_rows(pairs)), user, str(pairs))
+    users = read_users(read_records(pairs), user, str(pairs))
     found = put(rows, users, n_examples=examples, held_out=held_out, seed=seed)
     for path, part in ((output, found.train), (held_out_output, found.held_out)):
         if part:

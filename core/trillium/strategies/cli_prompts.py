@@ -125,6 +125,8 @@ def safety(
         raise ConfigError(
             "safety: --held-out and --held-out-output belong together; give both, or neither"
         )
+    if held_out_output is not None:
+        check_outputs(output, held_out_output)
     rows, writer = load_rows(prompts, SafetyRow), open_participant(by)
     apart = hold_out(rows, held_out, seed=seed)
     found = pair_for_safety(
@@ -142,6 +144,14 @@ def safety(
         typer.echo(f"{len(apart):,} prompts are of topics or styles held out")
         _save(held_out_output, [row for row in found.rows if row.id in apart])
     _save(output, [row for row in found.rows if row.id not in apart])
+
+
+def check_outputs(output: Path, held_out_output: Path) -> None:
+    """Raise ConfigError where one file would replace the other."""
+    from trillium.errors import ConfigError
+
+    if output.resolve() == held_out_output.resolve():
+        raise ConfigError(f"{output}: is --output and --held-out-output; name two files")
 
 
 def answers_of(output: Path) -> Path:

@@ -6,7 +6,7 @@ as the jury sees them; ties and unreadable pairs are left out and counted.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -114,7 +114,7 @@ def _conclude(rows: Sequence[PairRow], heard: _Round) -> Judged:
         side = count_votes(cast)
         sides.append(side)
         if side:
-            kept.append(row if side > 0 else _turn(row))
+            kept.append(row if side > 0 else row.turned())
     return Judged(
         rows=kept,
         n_same=sides.count(1),
@@ -141,8 +141,3 @@ def _agreement(votes: Mapping[str, Sequence[Vote]]) -> dict[str, float]:
         if both:
             found[f"{left} and {right}"] = cohen_kappa([a for a, _ in both], [b for _, b in both])
     return found
-
-
-def _turn(row: PairRow) -> PairRow:
-    labels = {name: values[::-1] for name, values in row.labels.items()}
-    return replace(row, chosen=row.rejected, rejected=row.chosen, labels=labels)

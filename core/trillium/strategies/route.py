@@ -164,10 +164,21 @@ def route_pairs(
         marked = replace(row, columns={**row.columns, "gain": gain, "source_human": is_human})
         if side == "rejected":
             n_turned += 1
-            labels = {name: values[::-1] for name, values in row.labels.items()}
-            marked = replace(marked, chosen=row.rejected, rejected=row.chosen, labels=labels)
+            marked = marked.turned()
         kept.append(marked)
     return Routed(kept, tasks, is_free, is_routed, n_turned, n_ties)
+
+
+def check_ids(rows: Sequence[PairRow]) -> None:
+    """Raise DataError for an id that two pairs have: people's labels could not be told apart."""
+    first: dict[str, PairRow] = {}
+    for row in rows:
+        other = first.setdefault(row.id, row)
+        if other is not row:
+            raise DataError(
+                f"{row.where}: id {row.id!r} is that of {other.where} too (needs an id per pair: "
+                "people's labels are known by it); number the pairs, or drop one"
+            )
 
 
 def compare_with_random(rows: Sequence[PairRow], found: Routed, right: Sides, *, seed: int) -> str:

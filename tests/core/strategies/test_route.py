@@ -225,6 +225,14 @@ def test_wrong_input_is_one_sentence(tmp_path, options, records, says):
     assert not (tmp_path / "out.jsonl").exists()
 
 
+def test_pairs_of_one_id_are_refused_before_anybody_is_asked(tmp_path):
+    source = write(tmp_path / "pairs.jsonl", [*PAIRS, PAIRS[0] | {"chosen": "another"}])
+    done = run(source, "--output", tmp_path / "out.jsonl", "--budget", 1, "--by", "http://x/v1#m")
+    assert done.exit_code == 2
+    assert f"id {PAIRS[0]['id']!r} is that of" in done.output
+    assert not list(tmp_path.glob("out*"))
+
+
 def test_mixtures_send_people_the_kind_of_pair_that_raised_the_result(tmp_path):
     pairs = [pair(str(n), "word " * (40 if n % 4 == 0 else 4), "word " * 3) for n in range(40)]
     source, output = write(tmp_path / "pairs.jsonl", pairs), tmp_path / "out.jsonl"

@@ -3,6 +3,8 @@
 import json
 import re
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from trillium.cli import app
@@ -261,6 +263,44 @@ def test_users_held_out_are_some_and_not_all(tmp_path, share, users, says):
     assert not output.exists()
 
 
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"\n", b"parquet"])
+def test_users_are_read_wherever_pairs_are(tmp_path, before):
+    records = [
+        {"prompt": f"q {n}", "chosen": "yes", "rejected": "no", "user": "u"} for n in range(3)
+    ]
+    if before == b"parquet":
+        pairs = tmp_path / "pairs.parquet"
+        pq.write_table(pa.Table.from_pylist(records), pairs)
+    else:
+        pairs = write(tmp_path / "pairs.jsonl", records)
+        pairs.write_bytes(before + pairs.read_bytes())
+    outputs = [tmp_path / "out.jsonl", tmp_path / "others.jsonl"]
+    done = personalise_file(pairs, *outputs)
+    assert (done.exit_code, len(outputs[0].read_text().splitlines())) == (0, 3)
+
+
+def test_two_outputs_are_two_files(tmp_path):
+    pairs = write(tmp_path / "pairs.jsonl", [])
+    done = personalise_file(pairs, tmp_path / "a.jsonl", tmp_path / "x" / ".." / "a.jsonl")
+    assert done.exit_code == 2
+    assert "name two files" in done.output
+
+
+def personalise_file(pairs, output, others):
+    command = ["data", "personalise", pairs, "--output", output, "--held-out-output", others]
+    command += ["--examples", 1, "--held-out", 0]
+    return CliRunner().invoke(app, list(map(str, command)))
+
+
 def test_a_server_needs_the_name_of_its_model():
     with pytest.raises(ConfigError, match="names no model"):
         open_asker("http://127.0.0.1:1/v1")
+    with pytest.raises(ConfigError, match=r"http://#m: is no URL#MODEL .* correct the address"):
+        open_asker("http://#m")
+
+
+def test_a_model_of_this_process_is_asked_with_all_of_the_sampling(model):
+    """The likeliest token alone is left at any temperature."""
+    hot = SamplingConfig(temperature=5.0, top_p=1.0, top_k=1, max_new_tokens=8)
+    chat = LocalChat(str(model))
+    assert chat.answer(["p", "q"], hot, seed=0) == chat.answer(["p", "q"], SAMPLING, seed=0)
