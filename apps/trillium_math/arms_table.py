@@ -7,6 +7,7 @@ as soon as one seed has it; its row is about the seeds that have it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,9 +44,15 @@ class ArmRow:
 
 
 def tabulate(results: Results) -> list[ArmRow]:
-    """Return a row per arm, in the order of the run file."""
-    most = max(results.values(), key=lambda seed: len(seed.arms))
-    having = {name: [seed for seed in results.values() if name in seed.arms] for name in most.arms}
+    """Return a row per arm, in the order of the run file as far as the seeds tell it."""
+    order: TopologicalSorter[str] = TopologicalSorter()
+    for seed in results.values():
+        for before, name in zip((None, *seed.arms), seed.arms, strict=False):
+            order.add(name, *([] if before is None else [before]))
+    having = {
+        name: [seed for seed in results.values() if name in seed.arms]
+        for name in order.static_order()
+    }
     gains = {name: _gain(name, seeds) for name, seeds in having.items()}
     known = {name: gain.permutation_p for name, gain in gains.items() if gain is not None}
     real = holm(known)

@@ -61,7 +61,7 @@ def prepare_problems(config: MathConfig) -> RunProblems:
 def hash_problems(problems: Sequence[Problem]) -> str:
     """Return the hash of problems by everything a stage may read of them."""
     return hash_json(
-        [[problem.id, problem.question, problem.answer, problem.solution] for problem in problems]
+        [[one.id, one.question, one.answer, one.solution, one.reasoning] for one in problems]
     )
 
 

@@ -107,8 +107,9 @@ def _pair(
     for winner in winners:
         own = split_steps(winner.token_ids, winner.spans, decode, unit=unit)[step]
         leaf = strip_end(winner.token_ids[own[0] : own[1]], end_ids)
-        steps.setdefault(decode(leaf).strip(), leaf)
-    steps.pop(decode(wrong).strip(), None)
+        # Only space at the end means nothing: indents are Python.
+        steps.setdefault(decode(leaf).rstrip(), leaf)
+    steps.pop(decode(wrong).rstrip(), None)
     usable = [leaf for text, leaf in sorted(steps.items()) if text]
     if not usable or not wrong:
         return _describe(one, place, "same_step", n_right=len(winners))

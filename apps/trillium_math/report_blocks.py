@@ -1,6 +1,6 @@
 """Blocks of the report for test-time search, calibration, steps and search trees."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from trillium.errors import DataError
@@ -103,9 +103,9 @@ def step_table(title: str, found: StepAccuracy) -> Table:
     return Table(title, ("step", "n", "share right", "first errors"), rows, note)
 
 
-def tree_section(folder: Path) -> Section | None:
-    """Return what the search trees of a run showed; None when the run searched nothing."""
-    files = sorted(folder.glob("search_*.jsonl"))
+def tree_section(folder: Path, stages: Iterable[str]) -> Section | None:
+    """Return what the search trees of a run's stages showed; None when the run searched nothing."""
+    files = _outputs(folder, stages, "search_")
     found = [tree for file in files for tree in read_records(file, SearchTree)]
     if not found:
         return None
@@ -120,9 +120,9 @@ def tree_section(folder: Path) -> Section | None:
     return Section("Search trees", tuple(blocks), f"{len(found)} trees, {n_nodes} nodes. {said}")
 
 
-def mistake_section(folder: Path) -> Section | None:
+def mistake_section(folder: Path, stages: Iterable[str]) -> Section | None:
     """Return where wrong trajectories went wrong, by what located it; None without Step-DPO."""
-    files = sorted(folder.glob("mend_*.jsonl"))
+    files = _outputs(folder, stages, "mend_")
     found = [one for file in files for one in read_records(file, Mended)]
     verdicts = {
         one.id: tuple(number < one.step for number in range(one.n_steps))
@@ -134,3 +134,8 @@ def mistake_section(folder: Path) -> Section | None:
     located = f"{len(verdicts)} of {len(found)} wrong trajectories have a first wrong step."
     table = step_table("Steps of wrong trajectories", measure_steps(verdicts))
     return Section("First wrong steps", (table,), located)
+
+
+def _outputs(folder: Path, stages: Iterable[str], prefix: str) -> list[Path]:
+    """Return the files of the stages of one kind; the folder may hold those of an earlier run."""
+    return [folder / f"{name}.jsonl" for name in stages if name.startswith(prefix)]

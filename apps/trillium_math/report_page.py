@@ -145,8 +145,8 @@ def _searches(result: MathResult, gains: Gains) -> Iterator[Section]:
         sections = (
             search_section(result.before, result.after, grader.is_same),
             _values(gains),
-            mistake_section(result.folder),
-            tree_section(result.folder),
+            mistake_section(result.folder, result.stages),
+            tree_section(result.folder, result.stages),
         )
     yield from (section for section in sections if section is not None)
 

@@ -1,6 +1,7 @@
 """Votes over the answers of one problem: which answers are equal, which is the most frequent.
 
-Pure functions; `same` is the grader's comparison and is asked once per distinct answer.
+Pure functions; `same` is the grader's comparison, which knows a reference from another answer: to
+a reference of 50 the answer 50% is the same, and to one of 50% the answer 0.5 is.
 """
 
 import math
@@ -20,8 +21,11 @@ _MOST_SUBSETS = 2000
 
 
 def cluster_answers(group: Sequence[Trajectory], same: SameAnswer) -> tuple[int | None, ...]:
-    """Number the answers so that equal ones share a number; None for a trajectory without one."""
-    known: list[str] = []
+    """Number the answers so that equal ones share a number; None for a trajectory without one.
+
+    Equal are answers that are the same either way round and were graded alike.
+    """
+    known: list[tuple[str, float | None]] = []
     numbers: list[int | None] = []
     for one in group:
         if one.answer is None:
@@ -29,12 +33,13 @@ def cluster_answers(group: Sequence[Trajectory], same: SameAnswer) -> tuple[int 
             continue
         found = (
             index
-            for index, answer in enumerate(known)
-            if answer == one.answer or same(answer, one.answer)
+            for index, (answer, reward) in enumerate(known)
+            if reward == one.reward
+            and (answer == one.answer or (same(answer, one.answer) and same(one.answer, answer)))
         )
         number = next(found, len(known))
         if number == len(known):
-            known.append(one.answer)
+            known.append((one.answer, one.reward))
         numbers.append(number)
     return tuple(numbers)
 

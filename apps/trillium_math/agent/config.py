@@ -3,7 +3,7 @@
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from trillium.generation import SamplingConfig
+from trillium.generation import SamplingConfig, StopString
 from trillium_sandbox import Backend, Limits, open_backend
 
 from trillium_math.grading import Source
@@ -23,7 +23,7 @@ class TurnSampling(SamplingConfig):
     n_samples: int = Field(4, gt=0, description="trajectories per problem")
     temperature: float = Field(0.8, ge=0, description="0 takes the likeliest token every time")
     max_new_tokens: int = Field(160, gt=0, description="tokens of one turn")
-    stop: tuple[str, ...] = Field(
+    stop: tuple[StopString, ...] = Field(
         ("```\n", "```output"), description="strings that end a turn; they are kept"
     )
     keep_stop: Literal[True] = Field(True, description="the fence belongs to the turn")

@@ -43,6 +43,11 @@ class Partial:
         """Count the tokens that the policy sampled."""
         return sum(end - start for start, end in self.spans)
 
+    @property
+    def n_in_turn(self) -> int:
+        """Count the tokens of the turn that is being written; 0 between turns."""
+        return self.spans[-1][1] - self.spans[-1][0] if self.is_open else 0
+
 
 def cut(one: Trajectory, problem: Problem, n_tokens: int, text: str, *, id: str) -> Partial:
     """Return the first `n_tokens` of a trajectory as the start of another.

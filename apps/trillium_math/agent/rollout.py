@@ -5,6 +5,7 @@ that is counted; nothing it writes can end the rollout.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from trillium.generation import Completion, Generator, SamplingConfig
 
@@ -131,10 +132,11 @@ class Roller:
         """End what could grow too long, and return what goes on."""
         for one in partials:
             if one.outcome is None:
-                if len(one.ids) + sampling.max_new_tokens > self._config.max_tokens:
-                    one.outcome = "token_limit"
-                elif one.is_open and one.spans[-1][1] - one.spans[-1][0] >= sampling.max_new_tokens:
+                left = sampling.max_new_tokens - one.n_in_turn
+                if left <= 0:
                     one.outcome = "turn_too_long"
+                elif len(one.ids) + left > self._config.max_tokens:
+                    one.outcome = "token_limit"
         return [one for one in partials if one.outcome is None]
 
     def _extend(
@@ -146,9 +148,32 @@ class Roller:
         *,
         seed: int,
     ) -> None:
-        """Sample once for every trajectory: whole turns, or lines that `turn_stops` may end."""
-        if not waiting:
-            return
+        """Sample once for every trajectory: whole turns, or lines that `turn_stops` may end.
+
+        All are sampled together with the limit of the one that has most tokens left in its turn,
+        and cut to their own; only those that it would lead beyond the limit of the whole have
+        limits and batches of their own.
+        """
+        lefts = [sampling.max_new_tokens - one.n_in_turn for one in waiting]
+        by_limit: dict[int, list[Partial]] = {}
+        for one, left in zip(waiting, lefts, strict=True):
+            fits = len(one.ids) + max(lefts) <= self._config.max_tokens
+            by_limit.setdefault(max(lefts) if fits else left, []).append(one)
+        for limit, group in by_limit.items():
+            limited = sampling.model_copy(update={"max_new_tokens": limit})
+            self._draw(group, generator, limited, turn_stops, sampling.max_new_tokens, seed=seed)
+
+    def _draw(
+        self,
+        waiting: Sequence[Partial],
+        generator: Generator,
+        sampling: SamplingConfig,
+        turn_stops: Sequence[str] | None,
+        max_in_turn: int,
+        *,
+        seed: int,
+    ) -> None:
+        """Sample once for every trajectory under one limit."""
         alike: dict[tuple[int, ...], list[Partial]] = {}
         for one in waiting:
             alike.setdefault(tuple(one.ids), []).append(one)
@@ -164,8 +189,18 @@ class Roller:
             for index, completions in zip(batch.indices, drawn, strict=True):
                 for completion in completions:
                     self.n_sampled += len(completion.ids)
-                    self._add(groups[index][n_taken[index]], completion, turn_stops)
+                    one = groups[index][n_taken[index]]
+                    self._add(one, self._cut(completion, max_in_turn - one.n_in_turn), turn_stops)
                     n_taken[index] += 1
+
+    def _cut(self, completion: Completion, n_tokens: int) -> Completion:
+        """Return the first tokens of a completion, without a likelihood where that loses some."""
+        if len(completion.ids) <= n_tokens:
+            return completion
+        ids = completion.ids[:n_tokens]
+        return replace(
+            completion, ids=ids, text=self._dialogue.decode(ids), finish="length", logp=None
+        )
 
     def _add(self, one: Partial, completion: Completion, turn_stops: Sequence[str] | None) -> None:
         """Append what was sampled and see whether it ends a line, the turn or everything."""
@@ -189,8 +224,10 @@ class Roller:
         one.ids.extend(completion.ids)
         text = completion.text
         if one.is_open:
-            text = one.turns.pop().content + text
+            one.turns.pop()
             start = one.spans.pop()[0]
+            # The text of a line ends with it, its last token may hold the indent of the next.
+            text = self._dialogue.decode(one.ids[start:])
         one.spans.append((start, len(one.ids)))
         one.turns.append(Turn("assistant", text))
         known = one.sum_logp is not None and completion.logp is not None

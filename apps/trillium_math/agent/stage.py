@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _CHUNKS = "chunks.jsonl"
+_COUNTED = ("sampled_tokens", "tool_runs", "grader_timeouts")
 
 
 Work = Callable[[Sequence[Problem], int], list[Trajectory]]
@@ -57,15 +58,19 @@ def rollout_stage(
             grader = stack.enter_context(Grader(sources=agent.answer_sources))
             tool = PythonTool(backend, agent.tool)
             roller = Roller(Dialogue(tokenizer(), agent), tool, grader, agent, policy=policy)
-            _roll_out(stage, chunks, roller, open_work(roller), seed)
-            n_runs, n_timeouts = tool.n_runs, grader.n_timeouts
+            _roll_out(
+                stage,
+                chunks,
+                open_work(roller),
+                lambda: (roller.n_sampled, tool.n_runs, grader.n_timeouts),
+                seed,
+            )
         rows = list(read_rows(stage.work / _CHUNKS))
         found = [trajectory for row in rows for trajectory in _of(row)]
         trajectories = parse_records(found, Trajectory)
         (stage.work / output).parent.mkdir(parents=True, exist_ok=True)
         write_records(stage.work / output, trajectories)
-        sampled = sum(int(str(row["sampled"])) for row in rows)
-        counts = {"tool_runs": n_runs, "grader_timeouts": n_timeouts, "sampled_tokens": sampled}
+        counts = {name: sum(int(str(row[name])) for row in rows) for name in _COUNTED}
         peak = {"peak_memory_bytes": peak_memory_bytes()}
         stage.finish([output], {**count_outcomes(trajectories), **counts, **peak})
     return read_records(stage.path(output), Trajectory)
@@ -100,8 +105,13 @@ def count_outcomes(trajectories: Iterable[Trajectory]) -> dict[str, int]:
 
 
 def _roll_out(
-    stage: Stage, chunks: Sequence[Sequence[Problem]], roller: Roller, work: Work, seed: int
+    stage: Stage,
+    chunks: Sequence[Sequence[Problem]],
+    work: Work,
+    count: Callable[[], tuple[int, ...]],
+    seed: int,
 ) -> None:
+    """Roll out the chunks that are missing; `count` tells `_COUNTED` of this process so far."""
     with stage.rows(_CHUNKS, key="chunk") as rows:
         finished = [number for number in range(len(chunks)) if str(number) in rows.finished]
         with Progress(
@@ -113,11 +123,12 @@ def _roll_out(
             for number, chunk in enumerate(chunks):
                 if number in finished:
                     continue
-                before = roller.n_sampled
+                before = count()
                 rolled = work(chunk, chunk_seed(seed, number))
                 plain = [_printable(asdict(trajectory)) for trajectory in rolled]
-                sampled = roller.n_sampled - before
-                rows.append({"chunk": str(number), "trajectories": plain, "sampled": sampled})
+                spent = (now - then for now, then in zip(count(), before, strict=True))
+                counts = dict(zip(_COUNTED, spent, strict=True))
+                rows.append({"chunk": str(number), "trajectories": plain, **counts})
                 progress.advance(len(chunk))
 
 

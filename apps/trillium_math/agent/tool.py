@@ -1,9 +1,11 @@
 """The Python tool: all calls of a turn run together, and equal prefixes of cells run once.
 
 State lives in no process: every call runs the cells before it again, in a fresh sandbox, so that a
-trajectory can branch or be resumed anywhere. Results are cached by the hash of all cells.
+trajectory can branch or be resumed anywhere. Results are cached by the hash of all cells. The same
+cells give the same text: addresses in memory are left out of it.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +14,9 @@ from trillium_sandbox import Backend, Reply, Request
 
 from trillium_math.agent.cells import failure_mark, hash_cells, make_program
 from trillium_math.agent.config import ToolConfig
+
+# Where an object lies in memory differs from process to process.
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 ToolStatus = Literal["ok", "error", "timeout", "memory", "flood", "killed", "lost"]
 
@@ -60,7 +65,7 @@ class PythonTool:
         return [results[key] for key in keys]
 
     def _read(self, reply: Reply, mark: str) -> ToolResult:
-        printed = reply.stdout.decode("utf-8", "replace").strip("\n")
+        printed = _ADDRESS.sub("", reply.stdout.decode("utf-8", "replace")).strip("\n")
         if reply.sandbox_failure:
             return ToolResult("The tool is not available.", "lost")
         status: ToolStatus = "ok"

@@ -169,9 +169,14 @@ def _parse_whole(text: str) -> Answer | None:
     if text in {r"\mathbb{R}", r"\mathbb R", r"\R"}:
         return _ALL_REALS
     based = _IN_BASE.match(text)
-    if based and based[1].lstrip("+-")[0].isdigit():
+    if based and _are_digits(based[1].lstrip("+-"), int(based[2])):
         return InBase(based[1].lstrip("+").lower(), based[2])
     return None
+
+
+def _are_digits(text: str, base: int) -> bool:
+    """Say whether a text writes a number in a base: 2x_1 and 3x_2 hold a name with an index."""
+    return text[0].isdigit() and 2 <= base <= 36 and all(int(digit, 36) < base for digit in text)
 
 
 def _parse_parts(text: str, depth: int) -> Answer | None:

@@ -54,6 +54,16 @@ _REWRITES = (
     (re.compile(r"^\s*(?:=|\\approx(?![A-Za-z]))"), ""),
     (re.compile(r"\\approx(?![A-Za-z]).*$", re.DOTALL), ""),
 )
+# Signs of units; a dollar is one where it stands alone, two of them enclose mathematics.
+_SIGNS = (
+    ("dollar", re.compile(r"\\\$|^[^$]*\$[^$]*$")),
+    ("lb", re.compile("£")),
+    ("euro", re.compile("€")),
+)
+_DEGREE = re.compile(
+    r"(?:\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\})|\\degree(?![A-Za-z]))\s*"
+    r"(?:\\(?:text|mathrm)\s*\{\s*)?(?P<scale>[CF]?)[\s}.,;$]*$"
+)
 _WRAPPERS = r"\\(?:text|textrm|textbf|textit|textnormal|mathrm|mathbf|mathit|mathsf|mbox|hbox|rm)"
 _WRAPPED = re.compile(_WRAPPERS + r"\s*\{([^{}]*)\}")
 _WRAPPED_UNIT = re.compile(
@@ -132,6 +142,10 @@ _UNITS = {
     "lb": "pound",
     "oz": "ounce",
     "degree": "deg",
+    "degree C": "celsius",
+    "degree F": "fahrenheit",
+    "rad": "radian",
+    "euro": "",
 }
 _CANONICAL = {
     name: unit for unit, names in _UNITS.items() for name in (unit, *names.split()) if name
@@ -154,6 +168,7 @@ def clean(text: str) -> Cleaned:
     if len(text) > MAX_CHARS:
         return Cleaned(" ".join(text.split()), is_long=True)
     text = text.translate(_TRANSLATION)
+    sign = _unit_of_sign(text)
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     text = _trim(text)
@@ -171,7 +186,16 @@ def clean(text: str) -> Cleaned:
     if not unit and not percent:
         percent = _PERCENT.search(body)
         body = _trim(body[: percent.start()]) if percent else body
+    unit = sign if sign and unit in {"", "?"} else unit
     return Cleaned(_respell_number(body), unit, is_percent=percent is not None)
+
+
+def are_apart(one: str, other: str) -> bool:
+    """Say whether two units differ; none and an unknown one agree with all."""
+    if one == other or not one or not other or "?" in {one, other}:
+        return False
+    # Degrees may be of either scale.
+    return not ("degree" in {one, other} and one[:6] == other[:6])
 
 
 def part_letter_unit(cleaned: Cleaned) -> Cleaned | None:
@@ -198,6 +222,14 @@ def drop_spaces(text: str) -> str:
 
 def _trim(text: str) -> str:
     return text.strip().rstrip(".,; ").strip()
+
+
+def _unit_of_sign(text: str) -> str:
+    """Return the unit that a sign of currency or degrees states, which rewriting removes."""
+    degree = _DEGREE.search(text)
+    if degree:
+        return f"degree {degree['scale']}".strip()
+    return next((unit for unit, sign in _SIGNS if sign.search(text)), "")
 
 
 def _split_unit(text: str) -> tuple[str, str]:
@@ -242,6 +274,8 @@ def _canonical_unit(words: list[str], power: str) -> str:
     names = [word.lower() for word in words]
     if names[0] in {"square", "sq", "cubic", "cu"} and len(names) > 1:
         power = "2" if names[0].startswith("sq") else "3"
+        names = names[1:]
+    if len(names) == 2 and names[0].startswith("deg"):  # degrees Celsius
         names = names[1:]
     if len(names) != 1 or not _is_unit(names[0]):
         return "?"

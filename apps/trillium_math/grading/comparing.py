@@ -12,7 +12,7 @@ from typing import Protocol
 
 from trillium_math.grading import answers as kinds
 from trillium_math.grading.answers import Answer, Formula, Parsed, Relation, Words
-from trillium_math.grading.cleaning import drop_spaces, squeeze
+from trillium_math.grading.cleaning import are_apart, drop_spaces, squeeze
 from trillium_math.grading.exact import (
     NotRational,
     TooLarge,
@@ -54,7 +54,7 @@ def is_same(gold: Parsed, prediction: Parsed, algebra: Algebra) -> bool:
     """Say whether `prediction` is the answer `gold`."""
     gold, prediction = _beside(gold, prediction), _beside(prediction, gold)
     one, other = gold.cleaned, prediction.cleaned
-    if one.unit != other.unit and "?" not in {one.unit, other.unit} and one.unit and other.unit:
+    if are_apart(one.unit, other.unit):
         return False
     if other.is_percent and not one.is_percent and not _may_be_percent(gold.answer):
         return False

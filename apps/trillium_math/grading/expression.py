@@ -5,6 +5,8 @@ A node is `(kind, ...)`: ("num", "3/4", digits), ("sym", "x"), ("const", "pi"), 
 the significant digits of a decimal literal and is 0 for whole numbers. Nothing is evaluated here.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 
 from trillium_math.grading.tokens import CONSTANTS, FUNCTIONS, GREEK, NotAFormula, tokenise
@@ -58,6 +60,7 @@ class _Parser:
         self._tokens = tokens
         self._at = 0
         self._depth = 0
+        self._bare_at = -1
 
     @property
     def next(self) -> str | None:
@@ -74,26 +77,28 @@ class _Parser:
         self._at += 1
         return token
 
-    def sum(self) -> Node:
+    @contextmanager
+    def _deeper(self) -> Iterator[None]:
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise NotAFormula("too deep")
-        node = self._product()
-        while self.next in {"+", "-"}:
-            sign = self._take()
-            term = self._product()
-            node = ("add", node, term if sign == "+" else ("neg", term))
+        yield
         self._depth -= 1
+
+    def sum(self) -> Node:
+        with self._deeper():
+            node = self._product()
+            while self.next in {"+", "-"}:
+                sign = self._take()
+                term = self._product()
+                node = ("add", node, term if sign == "+" else ("neg", term))
         return node
 
     def _product(self) -> Node:
         if self.next in {"+", "-"}:
             sign = self._take()
-            self._depth += 1
-            if self._depth > _MAX_DEPTH:
-                raise NotAFormula("too deep")
-            node = self._product()
-            self._depth -= 1
+            with self._deeper():
+                node = self._product()
             return node if sign == "+" else ("neg", node)
         node = self._power()
         while True:
@@ -108,10 +113,12 @@ class _Parser:
             else:
                 return node
 
-    def _signed_power(self) -> Node:
+    def _signed_power(self, *, is_bare: bool = False) -> Node:
         signs = 0
         while self.next in {"+", "-"}:
             signs += self._take() == "-"
+        if is_bare:
+            self._bare_at = self._at
         node = self._power()
         return ("neg", node) if signs % 2 else node
 
@@ -134,12 +141,8 @@ class _Parser:
         return ("pow", base, self._exponent())
 
     def _exponent(self) -> Node:
-        self._depth += 1
-        if self._depth > _MAX_DEPTH:
-            raise NotAFormula("too deep")
-        node = self._signed_power()
-        self._depth -= 1
-        return node
+        with self._deeper():
+            return self._signed_power(is_bare=True)
 
     def _postfix(self) -> Node:
         node = self._primary()
@@ -171,9 +174,11 @@ class _Parser:
         if self.next == r"\overline" and "." in token:
             self._take()
             return self._repeating(token)
-        if self.next != r"\frac" or not token.isdigit():
+        is_bare = self._bare_at == self._at - 1
+        if self.next != r"\frac" or not token.isdigit() or is_bare:
             return whole
-        # 7\frac{3}{4} is a mixed number, 2\frac{3}{2} and 2\frac{x}{3} are products.
+        # 7\frac{3}{4} is a mixed number; 2\frac{3}{2}, 2\frac{x}{3} and x^2\frac{3}{4} are
+        # products.
         start = self._at
         fraction = self._primary()
         numbers = [part for part in fraction[1:] if isinstance(part, tuple) and part[0] == "num"]
@@ -246,7 +251,11 @@ class _Parser:
         if self.next == "-":
             self._take()
             return ("neg", self._argument())
-        return self._postfix()
+        self._bare_at = self._at
+        if self.next == "{":
+            return self._postfix()
+        with self._deeper():
+            return self._postfix()
 
     def _call(self, name: str) -> Node:
         base: Node | None = None
@@ -269,11 +278,8 @@ class _Parser:
         """Read (...) or the product that follows: sin 2x is sin(2x), sin x cos x is a product."""
         if self.next in {"(", "{", "[", "|"}:
             return self._primary()
-        self._depth += 1
-        if self._depth > _MAX_DEPTH:
-            raise NotAFormula("too deep")
-        node = self._power()
-        while self._starts_factor() and str(self.next).lstrip("\\") not in FUNCTIONS:
-            node = ("mul", node, self._power())
-        self._depth -= 1
+        with self._deeper():
+            node = self._power()
+            while self._starts_factor() and str(self.next).lstrip("\\") not in FUNCTIONS:
+                node = ("mul", node, self._power())
         return node

@@ -15,9 +15,7 @@ from trillium_math.grading.symbolic import SympyAlgebra
 
 Kind = Literal["answer", "response"]
 
-_PLAIN = re.compile(
-    r"\s*[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,100})(?:\.\d{1,100})?(?:/0*[1-9]\d{0,50})?\s*"
-)
+_PLAIN = re.compile(r"\s*[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,100})(?:\.\d{1,100}|/0*[1-9]\d{0,50})?\s*")
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ class SympyAlgebra:
         self._worker.close()
 
     def are_equal(self, one: Node, other: Node) -> bool:
-        """Say whether sympy proves two formulas equal; constants also by 60 equal digits."""
+        """Say whether sympy proves two formulas equal; constants also by 400 equal digits."""
         return self._ask(["are_equal", one, other])
 
     def is_rounded(self, exact: Node, decimal: Fraction, unit: Fraction) -> bool:

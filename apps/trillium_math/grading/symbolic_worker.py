@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MEMORY_BYTES = 2 << 30
 _PROOF_DIGITS = 60
+# Of the 500 digits that are computed at most; rounding takes some.
+_EQUAL_DIGITS = 400
 _POINTS = ("0.73", "-1.37", "2.19")
 
 
@@ -106,11 +108,16 @@ def _is_clearly_nonzero(difference: "sympy.Expr") -> bool:
 
 
 def _is_zero_to_all_digits(difference: "sympy.Expr") -> bool:
-    """Say whether a constant is 0 to 60 digits: for what sympy cannot prove, such as radicals."""
+    """Say whether terms cancel to 400 digits: for what sympy cannot prove, such as radicals.
+
+    A single term is as large as itself, so that a small number is not 0, however small.
+    """
     import sympy
 
+    terms = sympy.Add.make_args(difference)
+    size = max(abs(term.evalf(_PROOF_DIGITS)) for term in terms)
     value = difference.evalf(_PROOF_DIGITS, maxn=500)
-    return bool(abs(value) < sympy.Float(10) ** (1 - _PROOF_DIGITS))
+    return bool(abs(value) < size * sympy.Float(10) ** -_EQUAL_DIGITS)
 
 
 def _build(node: list[object]) -> "sympy.Expr":

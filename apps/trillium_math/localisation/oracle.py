@@ -16,14 +16,21 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from trillium_math.agent.cells import find_call
+from trillium_math.grading.tokens import FUNCTIONS
 from trillium_math.localisation.mistake import Located, Mistake, Toolbox
 from trillium_math.problems import Problem
 
 # Longer numbers than this are no number that a reference has.
 _NUMBER = re.compile(r"(?<![\w.])\d{1,40}(?:\.\d{1,40})?(?:/\d{1,40}(?:\.\d{1,40})?)?(?![\w.]*\w)")
-_RESULT = re.compile(r"\s{0,4}(-?\d{1,40}(?:\.\d{1,40})?)(?!\s{0,4}[-+*/\w=%^])")
+_RESULT = re.compile(
+    r"\s{0,4}(-?\d{1,40}(?:\.\d{1,40})?)"
+    r"(?![.,]\d|\s{0,4}[-+*/\w=%^!(\\√\N{MULTIPLICATION SIGN}·÷°])"
+)
 _PLAIN = frozenset("0123456789.+-*/ ")
 _MOST_CHARS = 4000
+# Words that make what follows them a part of something larger: half of 10, the sum of 3 and 4.
+_JOINING_TEXT = "of and or by times plus minus over mod modulo than to from square root cube"
+_JOINING = FUNCTIONS | frozenset(_JOINING_TEXT.split())
 # Numbers that may enter any computation: units of percent, time and angles, halves and squares.
 _HARMLESS = frozenset(map(Fraction, (0, 1, 2, 3, 10, 12, 24, 60, 90, 100, 180, 360, 1000)))
 
@@ -177,7 +184,7 @@ def has_false_equation(text: str) -> bool:
             start -= 1
         stated = _RESULT.match(text, place + 1)
         left = text[start:place].strip()
-        if stated is None or not left or not left[0].isdigit() or text[start - 1 : start] == ")":
+        if stated is None or not left[:1].isdigit() or not _begins(text[:start], text[start:place]):
             continue
         try:
             difference = abs(_compute(ast.parse(left, mode="eval").body) - Fraction(stated[1]))
@@ -187,6 +194,17 @@ def has_false_equation(text: str) -> bool:
         if difference > (Fraction(1, 2 * 10**places) if places else 0):
             return True
     return False
+
+
+def _begins(before: str, found: str) -> bool:
+    """Say whether the numbers in `found` begin an equation, and are no part of what is before."""
+    last, is_apart = before[-1:], found[0].isspace()
+    if not last or last in "\n;!?=(" or (is_apart and last in ",:#"):
+        return True
+    word = re.search(r"(?<![^\W_])(?<!\\)[^\W\d_]{2,40}$", before)
+    # Behind a word a number alone may be named with it, as in: the rest of all 50.
+    is_number = found.strip().replace(".", "").isdigit()
+    return is_apart and word is not None and word[0].lower() not in _JOINING and not is_number
 
 
 def _compute(node: ast.expr) -> Fraction:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
+from trillium.errors import ConfigError
 from trillium.objectives.configs import DPOConfig, ObjectiveConfig
 from trillium.runs import hash_config
 from trillium.training.config import TrainConfig
@@ -62,9 +63,15 @@ class MCTSDPOMethod(PreferenceMethod):
     )
 
     def check(self) -> None:
-        """Raise ConfigError when the objective does not take what the trees become."""
+        """Raise ConfigError when objective or harvest do not fit what the trees become."""
         shape, example, offers = _SHAPES[self.tree_as]
         check_objective(self, shape, example=example, offers=offers)
+        gap = self.harvest.min_gap
+        if self.tree_as != "pairs" and gap != HarvestConfig().min_gap:
+            raise ConfigError(
+                f"method.harvest.min_gap={gap:g}: has no meaning with method.tree_as={self.tree_as}"
+                " (only pairs have a best and a worst side); leave it out"
+            )
 
     def expect(self, n_problems: int, n_samples: int) -> Expected:
         """Count sampled steps as parts of a trajectory, as if no step came twice."""

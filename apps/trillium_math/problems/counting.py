@@ -74,7 +74,8 @@ def codes_with_digits(rng: random.Random, difficulty: int) -> Draft:
 def two_groups(rng: random.Random, difficulty: int) -> Draft:
     """Ask for the number of teams with members of two groups."""
     a, b = (rng.randint(3, 4 + 2 * difficulty) for _ in range(2))
-    k, j = (rng.randint(1, 1 + (difficulty + 1) // 2) for _ in range(2))
+    # No group gives more than it has.
+    k, j = (min(rng.randint(1, 1 + (difficulty + 1) // 2), most) for most in (a, b))
     left, right = math.comb(a, k), math.comb(b, j)
     return Draft(
         f"In how many ways can {k} of {a} girls and {j} of {b} boys be chosen for a team?",

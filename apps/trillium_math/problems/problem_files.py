@@ -1,14 +1,15 @@
 """Read and write problem files: our own JSON lines, GSM8K, SVAMP, MATH, and reasoning-gym.
 
-The kind of a file is told by the fields of its first line. Every line that is wrong is reported at
-once. reasoning-gym's own scorers are never used: they accept the first number of a text, or a
-substring; answers go through our grader.
+The kind of a line is told by its fields. Every line that is wrong is reported at once.
+reasoning-gym's own scorers are never used: they accept the first number of a text, or a substring;
+answers go through our grader.
 """
 
 import json
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from trillium.errors import ConfigError, DataError
@@ -18,6 +19,7 @@ from trillium.problems import Problem as Mistake
 
 from trillium_math.problems.problem import Problem, Split
 
+_GSM8K_MARK = "#### "
 _MARK = re.compile(r"<<[^<>]*>>")
 _MAX_SHOWN = 50
 # Item i of a reasoning-gym data set uses Random(seed + i), so neighbouring seeds share nearly all
@@ -32,18 +34,12 @@ def read_problems(path: Path) -> list[Problem]:
     problems: list[Problem] = []
     mistakes: list[Mistake] = []
     lines: dict[str, int] = {}
-    for number, record in _records(path):
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
         place = Place(f"{path}:", str(number))
-        if not isinstance(record, Mapping):
-            mistakes.append(Mistake(place, f"is {_name(record)} (needs a JSON object); correct it"))
-            continue
-        kind = next((kind for kind in _READERS if kind <= record.keys()), None)
-        if kind is None:
-            known = "; or ".join(" and ".join(sorted(kind)) for kind in _READERS)
-            mistakes.append(Mistake(place, f"has no known fields (needs {known}); correct it"))
-            continue
         try:
-            problem = _READERS[kind](record, f"{path.stem}/{number - 1}")
+            problem = _read(line, f"{path.stem}/{number - 1}")
         except (DataError, TypeError, ValueError) as error:
             mistakes.append(Mistake(place, str(error)))
             continue
@@ -112,14 +108,24 @@ def draw_from_gym(name: str, *, split: Split, n_problems: int, seed: int) -> lis
     return list(found.values())
 
 
-def _records(path: Path) -> Iterator[tuple[int, object]]:
-    with path.open(encoding="utf-8", errors="replace") as stream:
-        for number, line in enumerate(stream, start=1):
-            if line.strip():
-                try:
-                    yield number, json.loads(line)
-                except (ValueError, RecursionError):
-                    yield number, None
+def _read(line: bytes, name: str) -> Problem:
+    try:
+        record = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise DataError("is no UTF-8 (needs a JSON object in UTF-8); save it as that") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError("is no JSON (needs a JSON object); correct it") from error
+    if not isinstance(record, Mapping):
+        raise DataError(f"is {_name(record)} (needs a JSON object); correct it")
+    kind = next((kind for kind in _READERS if kind <= record.keys()), None)
+    if kind is None:
+        known = "; or ".join(" and ".join(sorted(kind)) for kind in _READERS)
+        raise DataError(f"has no known fields (needs {known}); correct it")
+    problem = _READERS[kind](record, name)
+    for part, text in (("question", problem.question), ("reference answer", problem.answer)):
+        if not text.strip():
+            raise DataError(f"the {part} is empty (needs text); drop the line")
+    return problem
 
 
 def _own(record: Mapping[str, object], name: str) -> Problem:
@@ -130,11 +136,16 @@ def _own(record: Mapping[str, object], name: str) -> Problem:
     difficulty = record.get("difficulty", 0)
     if type(difficulty) is not int:
         raise DataError(f"difficulty is {difficulty!r} (needs a whole number); correct it")
-    return Problem(**{"id": name, **texts}, difficulty=difficulty)
+    problem = Problem(**{"id": name, **texts}, difficulty=difficulty)
+    if _GSM8K_MARK not in problem.answer:
+        return problem
+    read = _gsm8k(record, name)
+    reasoning = problem.reasoning or read.reasoning
+    return replace(problem, answer=read.answer, reasoning=reasoning)
 
 
 def _gsm8k(record: Mapping[str, object], name: str) -> Problem:
-    reasoning, mark, answer = _text(record, "answer").rpartition("#### ")
+    reasoning, mark, answer = _text(record, "answer").rpartition(_GSM8K_MARK)
     if not mark:
         raise DataError('field "answer" has no line "#### ..." (GSM8K format); correct it')
     return Problem(
@@ -148,7 +159,7 @@ def _gsm8k(record: Mapping[str, object], name: str) -> Problem:
 
 def _svamp(record: Mapping[str, object], name: str) -> Problem:
     answer = record["Answer"]
-    if isinstance(answer, bool) or not isinstance(answer, int | float):
+    if isinstance(answer, bool) or not isinstance(answer, int | float) or not math.isfinite(answer):
         raise DataError(f'field "Answer" is {answer!r} (needs a number); correct it')
     body = _text(record, "Body").strip()
     joint = " " if body.endswith((".", "?", "!")) else ", "
@@ -156,7 +167,7 @@ def _svamp(record: Mapping[str, object], name: str) -> Problem:
     return Problem(
         id=name,
         question=body + joint + _text(record, "Question").strip(),
-        answer=f"{answer:g}" if answer % 1 else str(int(answer)),
+        answer=repr(answer) if answer % 1 else str(int(answer)),
         family=f"svamp_{record.get('Type', '')}".lower().rstrip("_"),
         solution=f"print({equation})" if equation else "",
     )
@@ -166,8 +177,9 @@ def _math(record: Mapping[str, object], name: str) -> Problem:
     from trillium_math.grading.extraction import find_box
 
     solution = _text(record, "solution")
-    answer = record.get("answer") or find_box(solution)
-    if not isinstance(answer, str):
+    stated = _text(record, "answer") if record.get("answer") is not None else ""
+    answer = stated or find_box(solution)
+    if answer is None:
         raise DataError("the solution has no balanced \\boxed answer (MATH format); correct it")
     level = re.search(r"\d+", str(record.get("level", "")))
     return Problem(
@@ -188,7 +200,7 @@ def _text(record: Mapping[str, object], key: str) -> str:
 
 
 def _name(value: object) -> str:
-    return "no JSON" if value is None else type(value).__name__
+    return "null" if value is None else type(value).__name__
 
 
 _READERS: dict[frozenset[str], Callable[[Mapping[str, object], str], Problem]] = {

@@ -36,7 +36,7 @@ class HarvestConfig(BaseModel):
         False, description="siblings below every node; false: along the most visited path only"
     )
     min_gap: float = Field(
-        0.1, ge=0, description="difference of Q between best and worst that is a preference"
+        0.1, ge=0, description="pairs: difference of Q between best and worst that is a preference"
     )
     good_from: float = Field(
         0.75, ge=0, le=1, description="labels: worth, from 0 to 1, at which a step is desirable"

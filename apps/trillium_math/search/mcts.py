@@ -124,6 +124,9 @@ class Search:
         assessed = self._judge.assess(new) if self._judge is not None and new else [0.0] * len(new)
         for (sprout, end), confidence in zip(kept, assessed, strict=True):
             self._add(sprout, end, confidence)
+        for sprout, end in zip(sprouts, ends, strict=True):
+            if end is not None and _is_barred(sprout, end):
+                _close(sprout.tree, sprout.parent, end)
         for tree, place in waiting:
             if not tree.branches[place].children:
                 tree.barren.add(place)
@@ -148,16 +151,22 @@ class Search:
     def _without_repeats(
         self, sprouts: Sequence[_Sprout], ends: Sequence[Trajectory | None]
     ) -> list[tuple[_Sprout, Trajectory | None]]:
-        """Leave out what a sibling says already, and what the sandbox lost; count both."""
+        """Leave out what a sibling says already, and what the sandbox lost; count both.
+
+        What a limit barred is no repeat: it was never said.
+        """
         kept = []
         seen: set[tuple[str, int, str]] = set()
         for sprout, end in zip(sprouts, ends, strict=True):
             tree, parent = sprout.tree, sprout.parent
             start = len(tree.partials[parent].ids)
-            said = " ".join(self._dialogue.decode(sprout.partial.ids[start:]).split())
+            # Only space at the end means nothing: indents are Python.
+            said = self._dialogue.decode(sprout.partial.ids[start:]).rstrip()
             key = (tree.problem.id, parent, said)
             if end is not None and end.reward is None:
                 tree.n_faults += 1
+            elif _is_barred(sprout, end):
+                continue
             elif key in seen or len(sprout.partial.ids) == start:
                 tree.n_repeated += 1
             else:
@@ -213,3 +222,19 @@ class Search:
             tree.n_repeated,
             tree.n_faults,
         )
+
+
+def _is_barred(sprout: _Sprout, end: Trajectory | None) -> bool:
+    """Say whether a limit ended the trajectory before this step began."""
+    is_limit = end is not None and end.outcome in {"token_limit", "turn_too_long"}
+    return is_limit and len(sprout.partial.ids) == len(sprout.tree.partials[sprout.parent].ids)
+
+
+def _close(tree: _Growing, node: int, end: Trajectory) -> None:
+    """Make a node an end, as no step can follow. A prompt that is too long stays what it is."""
+    if not node or tree.ends[node] is not None:
+        return
+    tree.ends[node] = end
+    branch = tree.branches[node]
+    branch.value -= 1.0
+    branch.reward -= 1.0

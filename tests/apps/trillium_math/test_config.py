@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from trillium.config import load_config
 from trillium.errors import ConfigError, DataError
@@ -6,7 +8,8 @@ from trillium_math.config import MathConfig
 from trillium_math.journey import problem_of
 from trillium_math.methods.method import method_name
 from trillium_math.methods.oreo import OREOMethod
-from trillium_math.preparation import prepare_problems
+from trillium_math.preparation import hash_problems, prepare_problems
+from trillium_math.problems import Problem
 from trillium_math.selection import SelectConfig
 
 
@@ -27,6 +30,12 @@ def test_presets_are_valid_runs():
         is_mixed = config.problems.held_out.split == "not_shown"
         for other in sets[:1] if is_mixed else sets[:2]:
             assert held_out.isdisjoint(problem.template for problem in other)
+
+
+def test_an_empty_stop_string_is_refused():
+    """It would end every turn before it began."""
+    with pytest.raises(ConfigError, match=r"stop\.0"):
+        load_config(MathConfig, None, ["sampling.stop=['']"])
 
 
 def test_the_comparison_on_a_gpu_judges_on_two_kinds_of_problems_half_each():
@@ -92,6 +101,20 @@ def test_objectives_must_fit_the_method():
         config = load_config(MathConfig, None, [f"method.name={method}"])
         config.method.check()
         assert method_name(config.method) == method
+
+
+def test_a_gap_is_refused_where_no_pairs_are_made():
+    lists = ["method={name: mcts_dpo, tree_as: lists, objective: {name: lipo}}"]
+    load_config(MathConfig, None, lists).method.check()
+    with pytest.raises(ConfigError, match=r"min_gap=0\.5: has no meaning with .*=lists"):
+        load_config(MathConfig, None, [*lists, "method.harvest.min_gap=0.5"]).method.check()
+    load_config(MathConfig, None, ["method={name: mcts_dpo, harvest: {min_gap: 9}}"]).method.check()
+
+
+def test_another_reasoning_makes_other_problems():
+    """The oracle and the judge read it, so that what they found is found again."""
+    one = Problem("a", "3 bags of 14?", "42", reasoning="3 * 14 = 42.")
+    assert hash_problems([one]) != hash_problems([replace(one, reasoning="14 + 14 + 14 = 42.")])
 
 
 def test_a_search_by_value_needs_a_method_that_trains_one():

@@ -9,10 +9,11 @@ from trillium_math.evaluation import (
     evaluate_files,
     measure,
 )
+from trillium_math.grading import Grader
 from trillium_math.problems import Problem
 from trillium_math.problems.problem_files import write_problems
 from trillium_math.records import write_records
-from trillium_math.voting import majority_is_right
+from trillium_math.voting import cluster_answers, majority_is_right
 
 PROBLEMS = [
     Problem("p", "?", "1", family="easy", difficulty=1),
@@ -99,6 +100,19 @@ def test_the_majority_joins_equal_answers_and_breaks_ties_by_order():
     assert not majority_is_right([rolled("p", a) for a in ("2", "1")], same)
     assert majority_is_right([rolled("p", a) for a in ("1", "2")], same)
     assert not majority_is_right([rolled("p", None)], same)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_answers_of_different_worth_are_two_whatever_comes_first(order):
+    """To a reference of 50 the answer 50% is right and 0.5 is not, yet to 50% both are the same."""
+    votes = [rolled("p", "50%", reward=1.0), *[rolled("p", "0.5", reward=0.0)] * 3][::order]
+    with Grader() as grader:
+        assert grader.is_same("50%", "0.5")
+        assert len({*cluster_answers(votes, grader.is_same)}) == 2
+        assert not majority_is_right(votes, grader.is_same)
+    # Without a judgement between them: 3.0 is taken for 3 and not the other way round.
+    alike = [rolled("p", answer, reward=0.0) for answer in ("3", "3.0")][::order]
+    assert cluster_answers(alike, lambda one, other: (one, other) == ("3", "3.0")) == (0, 1)
 
 
 def test_policies_are_compared_on_the_problems_they_share():

@@ -106,6 +106,19 @@ def test_the_same_step_again_is_no_pair(mistake, policy, toolbox, say):
     assert (found.end, found.n_right, found.chosen) == ("same_step", 1, ())
 
 
+def test_a_step_that_differs_in_its_indent_alone_is_another(play, policy, toolbox, tokenizer, say):
+    """Inside the loop 4 is added five times, behind it once."""
+    turn = "```python\nb = 0\nfor i in range(5):\n    b += 3\n{}b += 4\nprint(b)\n```"
+    wrong = play(PROBLEM, turn.format(""), r"\boxed{19}")
+    policy.script = lambda text: say(
+        r"\boxed{35}" if "output" in text else "    b += 4\nprint(b)\n```"
+    )
+    found = mended(wrong, toolbox, step=3)
+    assert found.end == "paired"
+    assert tokenizer.decode(found.chosen) == "    b += 4\n"
+    assert tokenizer.decode(found.rejected) == "b += 4\n"
+
+
 def test_what_cannot_be_mended_is_said(mistake, policy, toolbox, say):
     mend(policy, say, "b = a * 7")
     assert mended(mistake, toolbox).end == "no_right_continuation"

@@ -155,8 +155,54 @@ def test_a_policy_that_never_ends_its_lines_is_stopped(policy, roller, generator
     for number in range(20):
         roller.take_step([partial], generator, sampling, seed=number, unit="line")
     assert partial.outcome == "turn_too_long"
-    assert 40 <= partial.n_policy_tokens < 50
+    assert partial.n_policy_tokens == 40
     blank = roller.start(PROBLEM, 1)
     policy.script = lambda text: tokenizer("\n", add_special_tokens=False).input_ids
     roller.take_step([blank], generator, sampling, seed=0, unit="line")
     assert (blank.outcome, blank.n_policy_tokens) == (None, 4)
+
+
+def test_the_tool_runs_what_the_tokens_spell(policy, roller, generator, tokenizer, say):
+    """A token may hold a newline and the indent behind it; the text of a line ends before it."""
+    lines = ["```python\n", "x = 0\n", "for i in range(4):\n    ", "if i:\n        ",
+             "x += i * 2\nprint(x)\n"]  # fmt: skip
+    said = iter([*(tokenizer(line).input_ids for line in lines), say("```")])
+    policy.script = lambda text: next(said)
+    partial = roller.start(PROBLEM, 0)
+    for number in range(len(lines)):
+        roller.take_step([partial], generator, TurnSampling(), seed=number, unit="line")
+    code = "x = 0\nfor i in range(4):\n    if i:\n        x += i * 2\nprint(x)"
+    assert partial.cells == [code]
+    assert partial.turns[-1].content == "```output\n12\n```"
+    start, end = partial.spans[0]
+    assert partial.turns[1].content + "<|im_end|>" == tokenizer.decode(partial.ids[start:end])
+
+
+def test_the_rest_of_a_turn_has_what_the_turn_has_left(policy, roller, generator, tokenizer, say):
+    """The whole trajectory fits exactly, so what begins it fits as well."""
+    whole = "I multiply.\n" + r"So \boxed{12}."
+    n_prompt = len(roller.start(PROBLEM, 0).ids)
+    sampling = TurnSampling(n_samples=1, max_new_tokens=800 - n_prompt)
+    policy.script = follow([whole], tokenizer, say)
+    (one,) = roller.roll_out([PROBLEM], generator, sampling, seed=0)
+    begun = roller.cut(one, PROBLEM, n_prompt + len("I multiply.\n"), id="again")
+    (again,) = roller.complete([begun], generator, sampling, seed=1)
+    assert (again.outcome, again.token_ids) == ("answered", one.token_ids)
+
+
+def test_turns_of_different_lengths_go_on_together_to_the_same_limit(
+    policy, roller, generator, tokenizer
+):
+    sampling = TurnSampling(n_samples=1, max_new_tokens=30)
+    partials = [roller.start(PROBLEM, number) for number in range(3)]
+    lines = iter(["so on\n", "and\n", "so forth\n"])
+    policy.script = lambda text: tokenizer(next(lines), add_special_tokens=False).input_ids
+    roller.take_step(partials, generator, sampling, seed=0, unit="line")
+    policy.prompts.clear()
+    policy.script = lambda text: tokenizer("x" * 200, add_special_tokens=False).input_ids
+    roller.take_step(partials, generator, sampling, seed=1, unit="turn")
+    assert [(one.outcome, one.n_policy_tokens) for one in partials] == [("turn_too_long", 30)] * 3
+    assert [turn.content for one in partials for turn in one.turns[1:]] == [
+        (line + "x" * 30)[:30] for line in ("so on\n", "and\n", "so forth\n")
+    ]
+    assert [len(prompts) for prompts in policy.prompts] == [3]

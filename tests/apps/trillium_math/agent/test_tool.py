@@ -63,6 +63,14 @@ def test_random_numbers_are_the_same_when_a_prefix_runs_again(tool):
     assert first == again
 
 
+def test_output_is_the_same_in_every_process(tool):
+    found = outputs(tool, ["print(print)\ndef solve(): pass\nprint(solve)"], ["(n for n in 'ab')"])
+    assert found == [
+        ("<built-in function print>\n<function solve>", "ok"),
+        ("<generator object <genexpr>>", "ok"),
+    ]
+
+
 def test_long_output_loses_its_middle():
     text = "a" * 500 + "b" * 500
     cut = cut_middle(text, 200)

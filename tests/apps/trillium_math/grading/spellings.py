@@ -145,6 +145,25 @@ x > 2a                          | x/2 > a
 1.5 \times 10^{-3} g            | 0.0015
 1500                            | 1.5 x 10^3
 1.5X10^{-3}                     | 0.0015
+7/4                             | 3.5/2
+1.5/2                           | 3/4
+2x_1                            | x_1\cdot 2
+\frac{1}{2}x^2                  | x^2\frac{1}{2}
+\frac14                         | \frac12\frac12
+x^{5/2}                         | x^{2\frac12}
+0                               | \arctan 1+\arctan 2+\arctan 3-\pi
+e^{-150}(1+\sqrt2)              | e^{-150}\sqrt{3+2\sqrt2}
+\$5                             | 5
+5                               | \$5
+$5                              | 5 dollars
+£5                              | 5 pounds
+€5                              | 5 euros
+$5$                             | 5 cents
+\$5 per hour                    | 5
+90^\circ                        | 90^\circ C
+90^\circ C                      | 90 degrees Celsius
+90^{\circ}\text{C}              | 90
+30^\circ, 60^\circ              | 60, 30
 """
 
 _DIFFERENT = r"""
@@ -248,6 +267,25 @@ a < x < b                       | a < y < b
 10m                             | 10
 10 m                            | m
 1500                            | 1.5 x 10^4
+1.5/2                           | 1
+2x                              | 2x_1
+2x_1                            | 2x
+3x                              | 3x_2
+2n                              | 2n_5
+19_5                            | 19
+x^2\frac{1}{2}                  | x^{5/2}
+\frac12\frac12                  | 2/5
+e^{-150}                        | e^{-140}
+0                               | e^{-200}
+\pi                             | \pi+10^{-100}
+\pi                             | \pi+e^{-200}
+\$5                             | 5 cents
+$5                              | 5 cents
+\$5                             | €5
+5 dollars                       | £5
+90^\circ                        | 90 radians
+90^\circ C                      | 90^\circ F
+90^\circ\text{C}                | 90 degrees Fahrenheit
 6                               | 2 x 3
 """
 

@@ -70,6 +70,12 @@ HOSTILE = [
     "answer is " * 10_000,
     "-" * 1_999,
     "\\sqrt{" * 300 + "x" + "}" * 300,
+    "\\frac" * 300,
+    "\\sqrt" * 300,
+    "\\binom" * 300,
+    "\\frac" + "-" * 350,
+    "\\log_" * 100,
+    "3.5/2",
     "\\begin{pmatrix}" * 100,
     "\ud800\x00",
     "1e99999",
@@ -117,7 +123,7 @@ def test_a_comparison_that_takes_too_long_is_wrong_counted_and_leaves_the_grader
 ALPHABET = r"""
 \frac \sqrt \boxed \text \left \right \begin{pmatrix} \end{pmatrix} { } ( ) [ ] \{ \} , ; | &
 \\ + - * / ^ _ ! = < > \le \cup \pm \infty \pi x y e i 0 1 2 3.5 1/2 12 % \% $ . ° cm or and
-#### answer ```output 9**9
+#### answer ```output 9**9 3.5/2 \binom 2x_1 \$5 ^\circ
 """
 PIECES = st.sampled_from(ALPHABET.split())
 

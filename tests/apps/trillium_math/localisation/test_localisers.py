@@ -130,6 +130,7 @@ def test_the_oracle_finds_nothing_wrong_in_verified_solutions(play, toolbox):
         one = play(problem, f"```python\n{problem.solution}\n```", r"\boxed{-12345}")
         (found,) = OracleLocaliser().open(toolbox).locate([one], seed=0)
         assert found.step == len(one.steps) - 1, (problem, found)
+        assert not has_false_equation(problem.reasoning), problem
 
 
 def test_a_judge_on_a_server_reads_the_numbered_steps(mistake, policy, toolbox):
@@ -174,8 +175,15 @@ def test_equations_are_judged_only_where_they_are_plain():
     false = ["3 * 4 = 13", "we get 7 - 2 = 6.", "1 / 3 = 0.4", "so 2 + 2 * 2 = 8, then"]
     true = ["3 * 4 = 12", "1 / 3 = 0.33", "10 - 2 * 3 = 4", "2 / 0 = 5", "x * 3 + 4 = 9"]
     open_ended = ["(2 + 3) * 4 = 20", "3 + 4 = 7 * 2", "a = 5", "3 == 4", "f(3) + 1 = 9", "2 = x"]
-    assert all(map(has_false_equation, false))
-    assert not any(map(has_false_equation, [*true, *open_ended]))
+    parts = [
+        *("5^2 = 25.", "2^3 + 1 = 9", "10 % 3 = 1", "x1 = 5", "v2 = 30", "x_1 = 4", "√16 = 4"),
+        *("3 x 4 = 12", "1,200 + 300 = 1,500", "1200 + 300 = 1,500", "1e3 = 1000", "3:4 = 0.75"),
+        *("20% of 50 = 10", "the sum of 3 and 4 = 7", r"3 \times 4 = 12", "log 100 = 2"),
+        *("120 = 5!", r"15 = 5\cdot 3", "20 = 5(4)", "3 / 2 = 1.5x"),
+    ]
+    false += ["3 * 4 = 4 + 8 = 13", "First, 3 + 4 = 8.", "Step 2: 3 + 4 = 8", "# 1 + 1 = 3"]
+    assert [text for text in false if not has_false_equation(text)] == []
+    assert [text for text in [*true, *open_ended, *parts] if has_false_equation(text)] == []
     for monster in ("9" * 100_000 + " = 1", "1 + " * 30_000 + "1 = 7", " " * 100_000 + "=", "="):
         assert not has_false_equation(monster)
 

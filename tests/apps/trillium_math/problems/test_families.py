@@ -95,6 +95,14 @@ def test_drawing_is_reproducible_distinct_and_balanced():
     assert {problem.family for problem in drawn} == set(FAMILIES)
 
 
+def test_nobody_is_asked_to_choose_more_than_there_are():
+    (template,) = (one for one in TEMPLATES if one.name == "two_groups")
+    for index in range(400):
+        question = template.make(3, index, max(DIFFICULTIES)).question
+        k, a, j, b = map(int, re.findall(r"\d+", question))
+        assert (k <= a, j <= b) == (True, True), question
+
+
 def test_neighbouring_seeds_share_next_to_nothing():
     templates = [template for template in TEMPLATES if template.family == "word_problems"]
     one, other = (

@@ -34,6 +34,20 @@ def test_gsm8k_loses_its_calculator_marks(tmp_path):
     ]
 
 
+def test_gsm8k_with_ids_is_read_alike(tmp_path):
+    row = {"id": "g1", "question": "How many?", "answer": "She sold 4/2=<<4/2=2>>2.\n#### 2"}
+    (problem,) = read_problems(write(tmp_path / "gsm.jsonl", row))
+    assert (problem.id, problem.answer, problem.reasoning) == ("g1", "2", "She sold 4/2=2.")
+
+
+def test_svamp_keeps_every_digit_of_an_answer(tmp_path):
+    row = {"Body": "Ann ran.", "Question": "How far?"}
+    answers = (1234.5678, 1234567.5, 2e-7, 145.0, 7)
+    path = write(tmp_path / "s.jsonl", *({**row, "Answer": answer} for answer in answers))
+    texts = ["1234.5678", "1234567.5", "2e-07", "145", "7"]
+    assert [problem.answer for problem in read_problems(path)] == texts
+
+
 def test_svamp_joins_body_and_question_and_keeps_whole_numbers_whole(tmp_path):
     row = {"Body": "Ann has 3 pens", "Question": "How many?", "Answer": 3.0, "Equation": "( 3.0 )"}
     (problem,) = read_problems(write(tmp_path / "s.jsonl", {**row, "Type": "Addition"}))
@@ -58,6 +72,28 @@ def test_every_bad_line_is_named_in_one_error(tmp_path):
     assert f"{path}:2: is list (needs a JSON object)" in message
     assert f"{path}:3: has no known fields" in message
     assert f"{path}:5: is no JSON (needs a JSON object)" in message
+
+
+BAD = [
+    (b'{"question": "q?", "answer": "so\\n#### "}', "the reference answer is empty"),
+    (b'{"id": "a", "question": "q?", "answer": ""}', "the reference answer is empty"),
+    (b'{"id": "a", "question": " ", "answer": "1"}', "the question is empty"),
+    (b'{"problem": "p", "solution": "so \\\\boxed{}"}', "the reference answer is empty"),
+    (b'{"problem": "p", "solution": "so", "answer": 204}', 'field "answer" is int (needs text)'),
+    (b'{"problem": "p", "solution": "so 204"}', r"the solution has no balanced \boxed answer"),
+    ('{"question": "café?", "answer": "#### 1"}'.encode("latin-1"), "is no UTF-8"),
+    (b'{"Body": "A.", "Question": "q?", "Answer": NaN}', 'field "Answer" is nan'),
+    (b'{"Body": "A.", "Question": "q?", "Answer": Infinity}', 'field "Answer" is inf'),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), BAD)
+def test_a_line_without_a_usable_reference_is_refused(tmp_path, line, reason):
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(b'{"question": "1?", "answer": "#### 1"}\n' + line + b"\n")
+    with pytest.raises(DataError) as caught:
+        read_problems(path)
+    assert f"{path}:2: {reason}" in str(caught.value)
 
 
 def test_an_id_that_two_lines_share_is_named_with_both(tmp_path):

@@ -144,6 +144,29 @@ def test_what_the_sandbox_loses_is_no_step(searcher, toolbox, monkeypatch):
     assert tree.nodes[0].n == 4
 
 
+def test_a_branch_that_a_limit_ends_failed_like_a_wrong_answer(searcher, toolbox):
+    """There is room for a first turn and no second one: calls count no better than the answer 7."""
+    search = searcher()
+    n_prompt = len(toolbox.roller.start(PROBLEM, 0).ids)
+    for room, outcomes in ((900 - n_prompt, ["token_limit", "token_limit", "answered"]), (900, [])):
+        search._sampling = toolbox.sampling.model_copy(update={"max_new_tokens": room})
+        (tree,) = search.grow([PROBLEM], seed=0)
+        assert [node.outcome for node in tree.nodes] == ["", *outcomes]
+        assert [(node.reward, node.value, node.q) for node in tree.nodes[1:]] == [
+            (0.0, -1.0, -1.0) for _ in outcomes
+        ]
+        # The third of four first turns says what the first one says.
+        assert tree.n_repeated == len(outcomes[:1])
+        assert all(sum(tree.path(index).scored) for index in tree.ends)
+
+
+def test_steps_that_differ_in_indentation_are_two(searcher):
+    firsts = [f"```python\nif 1:\n{indent}print(3)\n```" for indent in ("  ", "    ", "  ", "  ")]
+    config = CONFIG.model_copy(update={"n_iterations": 1})
+    (tree,) = searcher(config, firsts=firsts).grow([PROBLEM], seed=0)
+    assert len(tree.children[0]) == 2
+
+
 class Nothing(BaseModel):
     """A configuration with nothing in it."""
 

@@ -53,9 +53,11 @@ def test_a_step_is_right_while_something_below_it_ends_well():
 
 
 def test_the_report_has_a_section_only_where_something_was_searched(tmp_path):
-    assert tree_section(tmp_path) is None
+    assert tree_section(tmp_path, ("select_0",)) is None
     write_records(tmp_path / "search_0.jsonl", [TREE])
-    section = tree_section(tmp_path)
+    # The file of another method that ran in the folder before is none of this run.
+    assert tree_section(tmp_path, ("select_0",)) is None
+    section = tree_section(tmp_path, ("search_0", "select_0"))
     assert section.intro.startswith("1 trees, 7 nodes.")
     assert [block.title for block in section.blocks] == [
         "Steps of the search trees",
@@ -66,14 +68,15 @@ def test_the_report_has_a_section_only_where_something_was_searched(tmp_path):
 
 
 def test_first_wrong_steps_are_counted_where_they_were_located(tmp_path):
-    assert mistake_section(tmp_path) is None
+    assert mistake_section(tmp_path, ("collect_0",)) is None
     rows = [
         Mended("p#0", "p", 1, 3, "rollouts fail", (0.5, 0.0), "same_step"),
         Mended("p#1", "p", 0, 1, "last step", (), "no_right_continuation"),
         Mended("p#2", "p", None, 4, "judged right", (), "not_located"),
     ]
     write_records(tmp_path / "mend_0.jsonl", rows)
-    section = mistake_section(tmp_path)
+    assert mistake_section(tmp_path, ("collect_0",)) is None
+    section = mistake_section(tmp_path, ("collect_0", "mend_0"))
     assert section.intro == "2 of 3 wrong trajectories have a first wrong step."
     assert section.blocks[0].rows == ((1, 2, 0.5, 1), (2, 1, 0.0, 1), (3, 1, 0.0, 0))
 
