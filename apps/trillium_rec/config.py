@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from trillium.errors import ConfigError
 
 from trillium_rec.alignment.config import AlignConfig, GroupConfig, ImitateConfig
@@ -32,6 +32,15 @@ class IdsConfig(BaseModel):
     n_dimensions: int = Field(64, gt=0, description="of the content and of the other part")
 
 
+# Above the models: their defaults are built, and so checked, while this file is read.
+def _check_experts(n_experts: int, n_active: int) -> None:
+    if 0 < n_experts < n_active:
+        raise ValueError(
+            f"n_active = {n_active} is above n_experts = {n_experts} (a token goes through that "
+            "many of them); lower n_active, or set n_experts to 0 for none"
+        )
+
+
 class LazyModel(BaseModel):
     """Choose the lazy recommender: context over items; the default for machines without GPU."""
 
@@ -48,6 +57,16 @@ class LazyModel(BaseModel):
     n_active: int = Field(2, gt=0, description="experts per token")
     balance_rate: float = Field(0.001, ge=0, description="step of the load-balancing bias")
     dropout: float = Field(0.3, ge=0, lt=1, description="dropout")
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        if self.d_model % self.n_heads:
+            raise ValueError(
+                f"d_model = {self.d_model} is no multiple of n_heads = {self.n_heads} (heads have "
+                "equal shares); choose another n_heads"
+            )
+        _check_experts(self.n_experts, self.n_active)
+        return self
 
 
 class OneRecModel(BaseModel):
@@ -68,6 +87,11 @@ class OneRecModel(BaseModel):
     n_active: int = Field(2, gt=0, description="experts per token")
     balance_rate: float = Field(0.001, ge=0, description="step of the load-balancing bias")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout")
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        _check_experts(self.n_experts, self.n_active)
+        return self
 
 
 class EvaluateConfig(BaseModel):
@@ -138,7 +162,8 @@ def check_align(config: RecConfig, align: AlignConfig, *, where: str = "align") 
 
     `where` says whose settings they are: the run's, or an arm's of the experiment.
     """
-    problems = [*_unfit_parts(config, align), *_unfit_objective(align), *_unfit_drawing(align)]
+    problems = [*_unfit_parts(config, align), *_unfit_objective(align)]
+    problems += _unfit_drawing(align, config.ids.codebook_size)
     if problems:
         raise ConfigError("\n".join(f"{where}: {problem}" for problem in problems))
 
@@ -179,7 +204,7 @@ def _unfit_objective(align: AlignConfig) -> Iterator[str]:
         )
 
 
-def _unfit_drawing(align: AlignConfig) -> Iterator[str]:
+def _unfit_drawing(align: AlignConfig, n_codes: int) -> Iterator[str]:
     if align.objective is None:
         return
     n_beams, selection = align.n_beams, align.selection
@@ -187,6 +212,11 @@ def _unfit_drawing(align: AlignConfig) -> Iterator[str]:
         yield (
             f"{n_beams} beams in {align.n_groups} groups (a group needs an equal share); choose "
             "n_beams as a multiple of n_groups"
+        )
+    if align.n_groups > n_codes:
+        yield (
+            f"n_groups = {align.n_groups} is above ids.codebook_size = {n_codes} (every group has "
+            "a first code of its own); lower it"
         )
     n_below = n_beams - 1 - round((1 - selection.winner) * (n_beams - 1))
     if n_below < selection.n_losers:

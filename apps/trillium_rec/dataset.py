@@ -118,8 +118,8 @@ def build_dataset(raw: RawLog, catalogue: Catalogue | None = None) -> Dataset:
     """
     if len(raw.user) == 0:
         raise DataError(f"{raw.where}: holds no event (needs at least two of one user)")
-    _check_ids(raw)
     known = list(catalogue.ids) if catalogue is not None else []
+    _check_ids(raw, known)
     user_names, user = _index(raw.user, [])
     item_names, item = _index(raw.item, known)
     request = None if raw.request is None else _index(raw.request, [])[1]
@@ -167,10 +167,11 @@ def show_problems(problems: Sequence[str]) -> str:
     return "\n".join([*problems[:MOST_PROBLEMS_SHOWN], *more])
 
 
-def _check_ids(raw: RawLog) -> None:
+def _check_ids(raw: RawLog, known: Sequence[str]) -> None:
+    """Refuse ids that differ in white space only, from one another or from a `known` item's."""
     problems = []
     for kind, names in (("user", raw.user), ("item", raw.item)):
-        spelling: dict[str, str] = {}
+        spelling = {name.strip(): name for name in known} if kind == "item" else {}
         lines: dict[str, int] = {}
         for name, line in zip(names, raw.line, strict=True):
             if name not in lines:
@@ -180,9 +181,10 @@ def _check_ids(raw: RawLog) -> None:
                 if not bare:
                     problems.append(f"{raw.where}:{line}: names no {kind}; fill it or drop it")
                 elif other != name:
+                    place = f"line {lines[other]}" if other in lines else "of the catalogue"
                     problems.append(
-                        f"{raw.where}:{line}: {kind} {name!r} and {kind} {other!r} (line "
-                        f"{lines[other]}) differ in white space only; give them one spelling"
+                        f"{raw.where}:{line}: {kind} {name!r} and {kind} {other!r} ({place}) "
+                        "differ in white space only; give them one spelling"
                     )
     if problems:
         raise DataError(show_problems(problems))

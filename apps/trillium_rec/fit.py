@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.utils import deterministic
-from trillium.errors import BackendError
+from trillium.errors import BackendError, DataError
 from trillium.files import write_atomically
 from trillium.progress import Progress
 
@@ -55,11 +55,16 @@ def fit(
 
     `make_batches` returns the batches of an epoch from a seed; `validate` returns a number to
     maximise. `folder` keeps the state after every epoch.
-    Raises BackendError when a loss is not finite.
+    Raises DataError when there is nothing to learn, BackendError when a loss is not finite.
     """
     fitting = _Fitting(model, config, folder)
     fitting.resume()
     n_batches = len(make_batches(_epoch_seed(seed, 0)))
+    if n_batches == 0:
+        raise DataError(
+            f"{title}: no user has two training events (one is needed to predict the other; the "
+            "last two of a user are for validation and test); give longer histories"
+        )
     n_total = config.n_epochs * n_batches
     with Progress(title, n_total=n_total, n_done=fitting.epoch * n_batches, unit="steps") as bar:
         while fitting.epoch < config.n_epochs and fitting.n_stale < config.patience:

@@ -40,7 +40,8 @@ class VectorSpace:
 
     def place(self, content: Vectors) -> Vectors:
         """Return vectors for items that have content and no events yet."""
-        part = _unit((content - self.content_mean) @ self.content_axes.T)
+        # In float64, where the square of no float32 number is infinite.
+        part = _unit((content.astype(np.float64) - self.content_mean) @ self.content_axes.T)
         rest = self.vectors.shape[1] - part.shape[1]
         return np.concatenate([part, np.zeros((len(part), rest), np.float32)], axis=1)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from trillium.errors import ConfigError, DataError
-from trillium.files import FolderLock, remove, sync_folder, write_atomically
+from trillium.files import FolderLock, hash_path, remove, sync_folder, write_atomically
 
 from trillium_rec.item_vectors import Vectors, VectorSpace, encode_texts
 from trillium_rec.new_items import NewItem
@@ -79,8 +79,7 @@ def open_catalogue(run: Path, titles: Sequence[str]) -> LiveCatalogue:
             f"{folder}: is of version {ids.version}, and the run was trained on version "
             f"{trained.version} since; move {run / _FOLDER} away and make the changes again"
         )
-    names = json.loads((folder / _TITLES).read_text())
-    return LiveCatalogue(ids, tuple(names), _space(folder, ids))
+    return LiveCatalogue(ids, _titles(folder / _TITLES, ids.n_items), _space(folder, ids))
 
 
 def current_revision(run: Path) -> int:
@@ -97,6 +96,15 @@ def current_revision(run: Path) -> int:
         ) from None
 
 
+def current_mark(run: Path) -> str:
+    """Return what tells the revision in force from every other, of the same number too.
+
+    It is empty for what the run was trained on.
+    """
+    path = run / _FOLDER / _CURRENT
+    return path.read_text() if path.exists() else ""
+
+
 def publish(run: Path, live: LiveCatalogue) -> None:
     """Write a revision and put it in force, in one step; hold `lock_catalogue` from its reading."""
     folder = run / _FOLDER / _name(live.ids.revision)
@@ -105,10 +113,11 @@ def publish(run: Path, live: LiveCatalogue) -> None:
         remove(path)
     save_ids(live.ids, live.space, partial)
     write_atomically(partial / _TITLES, json.dumps(list(live.titles)) + "\n")
+    ids = live.ids
+    current = {"revision": ids.revision, "version": ids.version, "content": hash_path(partial)}
     partial.rename(folder)
     sync_folder(folder.parent)
-    current = json.dumps({"revision": live.ids.revision, "version": live.ids.version})
-    write_atomically(run / _FOLDER / _CURRENT, current + "\n")
+    write_atomically(run / _FOLDER / _CURRENT, json.dumps(current) + "\n")
 
 
 @contextmanager
@@ -140,7 +149,22 @@ def _content(items: Sequence[NewItem], width: int) -> Vectors:
                 f"{width}; give a vector of that length"
                 + ("" if item.vector is not None else " (its texts were not what was encoded)")
             )
+        if not np.isfinite(row).all():
+            raise ConfigError(
+                f"item {item.id}: its content is not finite, and would make every score NaN; give "
+                "a vector of finite numbers"
+            )
     return np.asarray(rows, np.float32).reshape(len(items), width)
+
+
+def _titles(path: Path, n_items: int) -> tuple[str, ...]:
+    try:
+        names = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: holds no titles ({error}); make the changes again") from None
+    if not isinstance(names, list) or len(names) != n_items:
+        raise DataError(f"{path}: holds no list of {n_items} titles; make the changes again")
+    return tuple(names)
 
 
 def _space(folder: Path, ids: SemanticIds) -> VectorSpace | None:

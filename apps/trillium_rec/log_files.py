@@ -4,18 +4,23 @@ Every bad row of a file is reported at once, with its line (Parquet: its row).
 """
 
 import csv
+import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from trillium.errors import DataError
 
 from trillium_rec.dataset import Catalogue, RawLog, show_problems
 
 _RECBOLE_TYPES = ("float", "token", "float_seq", "token_seq")
+# Feedback is kept as float32.
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,9 @@ def read_recbole_items(path: Path) -> Catalogue:
     found: dict[str, tuple[str, str]] = {}
     problems = []
     for line, row in rows:
-        id = row.get("item_id", "").strip()
+        id = row.get("item_id", "")
         rest = [row.get(name, "").strip() for name in types if name not in ("item_id", title)]
-        if id in found or not id:
+        if id in found or not id.strip():
             problems.append(f"{path}:{line}: item id {id!r} is empty or occurs twice; correct it")
         found[id] = (row.get(title, "").strip(), ". ".join(text for text in rest if text))
     if problems:
@@ -122,7 +127,7 @@ def _append(parsed: _Parsed, columns: Columns, row: Mapping[str, str], line: int
     user, item = _text(row, columns.user), _text(row, columns.item)
     timestamp = _number(row, columns.timestamp) if columns.timestamp else 0.0
     request = f"{user}\t{_text(row, columns.request)}" if columns.request else ""
-    feedback = {name: _number(row, name) for name in columns.feedback}
+    feedback = {name: _number(row, name, largest=_LARGEST) for name in columns.feedback}
     parsed.user.append(user)
     parsed.item.append(item)
     parsed.line.append(line)
@@ -139,14 +144,16 @@ def _text(row: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _number(row: Mapping[str, str], name: str) -> float:
+def _number(row: Mapping[str, str], name: str, *, largest: float = math.inf) -> float:
     text = row.get(name) or ""
     try:
-        value = float(text)
+        value = float(text.replace("_", "?"))  # to Python, 1_0 would be 10
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
         raise DataError(f'column "{name}" is {text!r} (needs a finite number); correct or drop it')
+    if abs(value) > largest:
+        raise DataError(f'column "{name}" is {text} (at most {largest:.1e} fits); correct it')
     return value
 
 
@@ -160,6 +167,7 @@ def _recbole_rows(path: Path) -> tuple[dict[str, str], Iterator[tuple[int, Mappi
             "user_id:token); give a RecBole file, or read it as a table"
         )
     bare = {name: parts[0] for name, parts in fields.items()}
+    _check_header(path, list(bare.values()))
     types = {parts[0]: parts[2] for parts in fields.values()}
     return types, ((line, {bare[name]: value for name, value in row.items()}) for line, row in rows)
 
@@ -173,23 +181,53 @@ def _text_rows(
         raise DataError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give another path") from None
-    lines = text.splitlines(keepends=True)
+    records = _records(path, text, delimiter)
+    names = next(records, (1, []))[1]
+    _check_header(path, names)
+    return names, ((line, _by_name(f"{path}:{line}", names, values)) for line, values in records)
+
+
+def _by_name(where: str, names: list[str], values: list[str]) -> dict[str, str]:
+    """Return the fields of a record; those that the header does not name must be empty."""
+    spare = [value for value in values[len(names) :] if value.strip()]
+    if spare:
+        raise DataError(
+            f"{where}: has {len(values)} fields under {len(names)} names, {spare[0]!r} is beyond "
+            "them; quote a value that holds the delimiter, such as 1,500"
+        )
+    return dict(zip(names, values, strict=False))
+
+
+def _records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Return the fields of each record with its last line; lines without any are passed over."""
+    # StringIO ends lines as files do; splitlines would also do so at U+2028 and its like.
+    lines = io.StringIO(text, newline="")
     if delimiter == "\t":
-        reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+        reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
     else:
-        reader = csv.reader(lines, delimiter=delimiter)
-    names = next(reader, [])
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        begin = reader.line_num + 1
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(
+                f"{path}:{begin}: cannot be read as fields ({error}); double a quote that stands "
+                "inside quotes, and close every quote"
+            ) from None
+        # An empty first line is a header without names.
+        if values or begin == 1:
+            yield reader.line_num, values
+
+
+def _check_header(path: Path, names: Sequence[str]) -> None:
+    """Raise DataError for a header that names no column, or one of them twice."""
     repeated = sorted({name for name in names if names.count(name) > 1})
     if not names or repeated:
         what = f"names {', '.join(repeated)} twice" if repeated else "is empty"
         raise DataError(f"{path}:1: the header {what} (one name per column); correct it")
-
-    def rows() -> Iterator[tuple[int, Mapping[str, str]]]:
-        for values in reader:
-            if values:
-                yield reader.line_num, dict(zip(names, values, strict=False))
-
-    return names, rows()
 
 
 def _parquet_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, Mapping[str, str]]]]:
@@ -200,23 +238,42 @@ def _parquet_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, Mapping[st
             f"{path}: is not a Parquet file ({str(error).splitlines()[0]}); write it again"
         ) from error
 
+    names = list(table.column_names)
+
     def rows() -> Iterator[tuple[int, Mapping[str, str]]]:
         number = 0
         for batch in table.to_batches():
-            columns = {name: _strings(batch.column(name)) for name in table.column_names}
+            columns = {name: _strings(path, name, batch.column(name)) for name in names}
             for row in range(batch.num_rows):
                 number += 1
                 yield number, {name: values[row] for name, values in columns.items()}
 
-    return list(table.column_names), rows()
+    return names, rows()
 
 
-def _strings(column: pa.Array) -> list[str]:
-    """Return the values as text, times as seconds since 1970 and no value as an empty text."""
+def _strings(path: Path, name: str, column: pa.Array) -> list[str]:
+    """Return the values as text, times as seconds since 1970 and no value as an empty text.
+
+    NaN is no value either: it is what pandas writes for one. Bytes are read as UTF-8.
+    """
     if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp("us")).cast(pa.int64())
+        # What is shorter than a microsecond is cut off: nothing here needs it.
+        micros = pc.CastOptions(pa.timestamp("us", column.type.tz), allow_time_truncate=True)
+        column = column.cast(options=micros).cast(pa.int64())
         return ["" if value is None else str(value / 1e6) for value in column.to_pylist()]
     values = column.to_pylist()
     if pa.types.is_boolean(column.type):
         return ["" if value is None else str(int(value)) for value in values]
-    return ["" if value is None else str(value) for value in values]
+    try:
+        return [_string(value) for value in values]
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f'{path}: column "{name}" holds bytes that are not UTF-8 ({error.object[:20]!r}); '
+            "write its values as texts"
+        ) from None
+
+
+def _string(value: object) -> str:
+    if value is None or value != value:
+        return ""
+    return value.decode() if isinstance(value, bytes) else str(value)

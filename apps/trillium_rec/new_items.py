@@ -1,7 +1,6 @@
 """Read items that are to be added to a catalogue: JSON lines, checked as a whole."""
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +9,10 @@ from trillium.errors import DataError
 
 from trillium_rec.dataset import show_problems
 from trillium_rec.item_vectors import Vectors
+from trillium_rec.strict_json import read_json
 
 _KEYS = {"id", "title", "text", "vector"}
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ def read_new_items(path: Path) -> list[NewItem]:
     Raises DataError with every line that is no such item or repeats an id.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: a text may hold U+2028 and its like, which end no line of JSON.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); give a file of JSON lines") from None
     items: dict[str, NewItem] = {}
@@ -55,9 +57,11 @@ def read_new_items(path: Path) -> list[NewItem]:
 def _read_item(line: str) -> NewItem | str:
     """Return an item, or what is wrong with the line."""
     try:
-        entry = json.loads(line)
-    except ValueError as error:
+        entry = read_json(line)
+    except json.JSONDecodeError as error:
         return f"is not JSON ({error}); correct it"
+    except DataError as error:
+        return str(error)
     if not isinstance(entry, dict):
         return f"holds {line[:40]} (needs an object with id and text); correct it"
     unknown = sorted(set(entry) - _KEYS)
@@ -84,8 +88,10 @@ def _read_vector(entry: object) -> Vectors | str:
     for number in numbers:
         if isinstance(number, bool) or not isinstance(number, int | float):
             return f"vector holds {number!r} (needs numbers); correct it"
-        if not math.isfinite(number):
-            return f"vector holds {number} (needs finite numbers); correct it"
+        # Also false for NaN; an integer is compared exactly, however long it is.
+        if not -_LARGEST <= number <= _LARGEST:
+            shown = str(number)[:40]
+            return f"vector holds {shown} (needs finite numbers); keep it within {_LARGEST:.1e}"
     if not is_list:
         return f"vector is {str(entry)[:40]!r} (needs a list of numbers); correct it"
     return np.array(numbers, np.float32)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from trillium.files import hash_json
 
 from trillium_rec.config import RecConfig
-from trillium_rec.dataset import Dataset
+from trillium_rec.dataset import Dataset, Events
 from trillium_rec.sessions import split_sessions
 from trillium_rec.sources import keep_positive, load_dataset
 from trillium_rec.splits import Judged, LeaveOneOut, leave_one_out
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunData:
-    """Hold the positive events of a log and their split; `hash` names them by content."""
+    """Hold a log, its positive events and their split; `hash` names all of it by content."""
 
     log: Dataset
     positive: Dataset
@@ -67,17 +67,33 @@ def prepare(config: RecConfig) -> RunData:
     log = load_dataset(config.data.source)
     positive = keep_positive(log, config.data.positive)
     split = leave_one_out(positive)
-    return RunData(log, positive, split, hash_data(positive))
+    return RunData(log, positive, split, hash_data(log, positive))
 
 
-def hash_data(positive: Dataset) -> str:
-    """Name positive events and catalogue by their content."""
-    digest = hashlib.sha256(positive.events.user.tobytes() + positive.events.item.tobytes())
+def hash_data(log: Dataset, positive: Dataset) -> str:
+    """Name a log, its positive events and its catalogue by their content.
+
+    Times, requests and feedback are part of it: sessions are cut and judged by them.
+    """
     catalogue = positive.catalogue
-    if catalogue.vectors is not None:
-        digest.update(np.ascontiguousarray(catalogue.vectors).tobytes())
-    names = [list(positive.users), list(catalogue.ids), list(catalogue.texts)]
-    return hash_json([digest.hexdigest(), names])
+    vectors = [] if catalogue.vectors is None else [_hash_column(catalogue.vectors)]
+    names = [list(log.users), list(positive.users), list(catalogue.ids), list(catalogue.texts)]
+    return hash_json([_hash_events(log.events), _hash_events(positive.events), vectors, names])
+
+
+def _hash_events(events: Events) -> dict[str, str]:
+    columns: list[tuple[str, NDArray[np.generic] | None]] = [
+        ("user", events.user),
+        ("item", events.item),
+        ("timestamp", events.timestamp),
+        ("request", events.request),
+        *((f"feedback {name}", values) for name, values in events.feedback.items()),
+    ]
+    return {name: _hash_column(values) for name, values in columns if values is not None}
+
+
+def _hash_column(values: NDArray[np.generic]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
 
 
 def describe_log(config: RecConfig) -> list[str]:

@@ -123,7 +123,9 @@ def best_items(scores: Float[Tensor, "user item"], request: Request, k: int) -> 
     n_items = scores.shape[1]
     bits = (scores.float() + 0.0).contiguous().view(torch.int32).long()
     ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
-    user = _hash_histories(request.histories).to(scores.device) + (request.seed << 40)
+    # The bits of a seed that 64 have room for.
+    seed = request.seed % (1 << 23) << 40
+    user = _hash_histories(request.histories).to(scores.device) + seed
     noise = _hash(user[:, None] + torch.arange(n_items, device=scores.device))
     keys = ordered * 2**31 + noise
     keys = keys.masked_fill(~request.allowed(scores.device), torch.iinfo(torch.int64).min)

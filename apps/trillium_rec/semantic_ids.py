@@ -6,6 +6,7 @@ no model ever takes a new item for an old one.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,16 +15,20 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from trillium.errors import ConfigError, DataError
 from trillium.files import hash_json, write_atomically
 
 from trillium_rec.item_vectors import VectorSpace
 from trillium_rec.residual_kmeans import Quantised
+from trillium_rec.strict_json import read_json
 
 Ints = NDArray[np.int64]
 State = Literal["active", "hidden", "retired"]
 _STATES: tuple[State, ...] = ("active", "hidden", "retired")
+# Codes count from 0 within their level; one of ten digits is no code.
+_DIGITS = "[0-9]{1,9}"
 
 
 @dataclass(frozen=True)
@@ -161,15 +166,17 @@ def read_index(path: Path, items: Sequence[str]) -> SemanticIds:
     Raises DataError when an item is missing, lengths differ or two items have the same codes.
     """
     try:
-        entries = json.loads(path.read_text())
+        entries = read_json(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); give an .index.json file") from None
+    if not isinstance(entries, dict):
+        raise DataError(f"{path}: holds {str(entries)[:40]} (needs an object of items); correct it")
     missing = [item for item in items if item not in entries]
     if missing:
         raise DataError(
             f"{path}: has no codes for {len(missing)} of {len(items)} items, such as {missing[0]}"
         )
-    rows = [[_code(path, item, token) for token in entries[item]] for item in items]
+    rows = [_codes(path, item, entries[item]) for item in items]
     lengths = sorted({len(row) for row in rows})
     if len(lengths) != 1:
         raise DataError(f"{path}: items have {lengths} codes (all need the same number)")
@@ -204,32 +211,36 @@ def save_ids(ids: SemanticIds, space: VectorSpace | None, folder: Path) -> None:
 
 
 def load_ids(folder: Path) -> SemanticIds:
-    """Read ids that `save_ids` wrote; raises DataError when the two files do not fit."""
+    """Read ids that `save_ids` wrote; raises DataError when its two files are not whole."""
     try:
         record = json.loads((folder / _RECORD).read_text())
         arrays = load_file(folder / _ARRAYS)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder}: holds no semantic ids ({error}); fit them again") from None
-    if len(arrays["codes"]) != len(record["items"]):
-        raise DataError(
-            f"{folder}: {len(record['items'])} items and {len(arrays['codes'])} rows of codes; "
-            "the folder was not written whole; fit the ids again"
+        books = [f"codebook_{level}" for level in range(len(record["sizes"]))]
+        ids = SemanticIds(
+            version=record["version"],
+            revision=record["revision"],
+            items=tuple(record["items"]),
+            codes=arrays["codes"],
+            sizes=tuple(record["sizes"]),
+            states=arrays["states"],
+            codebooks=tuple(arrays[name] for name in books if name in arrays),
         )
-    books = sorted(name for name in arrays if name.startswith("codebook_"))
-    return SemanticIds(
-        version=record["version"],
-        revision=record["revision"],
-        items=tuple(record["items"]),
-        codes=arrays["codes"],
-        sizes=tuple(record["sizes"]),
-        states=arrays["states"],
-        codebooks=tuple(arrays[name] for name in books),
-    )
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise DataError(f"{folder}: holds no semantic ids ({error}); fit them again") from None
+    if len(ids.codes) != ids.n_items:
+        raise DataError(
+            f"{folder}: {ids.n_items} items and {len(ids.codes)} rows of codes; the folder was "
+            "not written whole; fit the ids again"
+        )
+    return ids
 
 
 def load_space(folder: Path) -> VectorSpace:
-    """Read the vector space of fitted ids; raises DataError when the ids came from a file."""
-    arrays = load_file(folder / _ARRAYS)
+    """Read the vector space of fitted ids; raises DataError where there is none."""
+    try:
+        arrays = load_file(folder / _ARRAYS)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{folder}: holds no item vectors ({error}); fit the ids again") from None
     if "vectors" not in arrays:
         raise DataError(f"{folder}: has no item vectors (its ids came from a file); fit ids")
     return VectorSpace(arrays["vectors"], arrays["content_mean"], arrays["content_axes"])
@@ -249,11 +260,20 @@ def _first_revision(
     return SemanticIds(version, 0, tuple(items), codes, sizes, states, codebooks)
 
 
-def _code(path: Path, item: str, token: object) -> int:
-    digits = str(token).rpartition("_")[2].rstrip(">")
-    if not digits.isdigit():
-        raise DataError(f"{path}: item {item} has the code {token!r} (expected <a_171>)")
-    return int(digits)
+def _codes(path: Path, item: str, tokens: object) -> list[int]:
+    """Return the codes of one item; raises DataError for what is no list of them."""
+    if not isinstance(tokens, list) or not tokens:
+        raise DataError(
+            f"{path}: item {item} holds {str(tokens)[:40]!r} (needs a list of codes such as "
+            "<a_171>); correct it"
+        )
+    codes = []
+    for token in tokens:
+        digits = str(token).rpartition("_")[2].rstrip(">")
+        if re.fullmatch(_DIGITS, digits) is None:
+            raise DataError(f"{path}: item {item} has the code {token!r} (expected <a_171>)")
+        codes.append(int(digits))
+    return codes
 
 
 def _twice(items: Sequence[str]) -> list[str]:

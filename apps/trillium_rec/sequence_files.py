@@ -11,6 +11,7 @@ from pathlib import Path
 from trillium.errors import DataError
 
 from trillium_rec.dataset import Catalogue, RawLog, show_problems
+from trillium_rec.strict_json import read_json
 
 _TITLES = ("title", "name")
 
@@ -51,7 +52,7 @@ def _read_lines(path: Path) -> RawLog:
     lines: list[int] = []
     first: dict[str, int] = {}
     problems = []
-    for number, text in enumerate(_read_text(path).splitlines(), 1):
+    for number, text in enumerate(_read_text(path).split("\n"), 1):
         fields = text.split()
         if not fields:
             continue
@@ -101,24 +102,14 @@ def _extend(
 
 
 def _load_object(path: Path) -> dict[str, object]:
-    twice: list[str] = []
-
-    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found: dict[str, object] = {}
-        for key, value in pairs:
-            if key in found:
-                twice.append(key)
-            found[key] = value
-        return found
-
     try:
-        entries = json.loads(_read_text(path), object_pairs_hook=unique)
+        entries = read_json(_read_text(path))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: is not JSON ({error.msg}); correct it") from None
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     if not isinstance(entries, dict) or not entries:
         raise DataError(f"{path}: holds no entries (needs a JSON object of ids); give another file")
-    if twice:
-        raise DataError(f"{path}: names {', '.join(twice[:5])} twice; give every id one entry")
     return entries
 
 

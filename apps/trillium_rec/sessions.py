@@ -119,12 +119,15 @@ def _apply(rule: QualityRule, events: Events, starts: NDArray[np.int64]) -> NDAr
     sizes = np.diff(starts)
     if rule.column is None:
         return np.asarray(sizes >= rule.at_least, np.bool_)
-    values = events.feedback_column(rule.column).astype(np.float64)
+    column = events.feedback_column(rule.column)
+    values = column.astype(np.float64)
     if rule.statistic == "count":
-        found = np.add.reduceat((values >= rule.event_at_least).astype(np.int64), starts[:-1])
+        # The column is float32, where 0.7 is a little less than in float64; so thresholds are too.
+        passes = column >= np.float32(rule.event_at_least)
+        found = np.add.reduceat(passes.astype(np.int64), starts[:-1])
     elif rule.statistic == "max":
         found = np.maximum.reduceat(values, starts[:-1])
     else:
         found = np.add.reduceat(values, starts[:-1])
         found = found / sizes if rule.statistic == "mean" else found
-    return np.asarray(found >= rule.at_least, np.bool_)
+    return np.asarray(found.astype(np.float32) >= np.float32(rule.at_least), np.bool_)

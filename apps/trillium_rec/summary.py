@@ -36,6 +36,8 @@ def describe_alignment(found: RunAlignment) -> list[str]:
         if name in ("oracle", "judge", "reward")
     ]
     lines = [f"alignment, reward of the likeliest session: {', '.join(gains)}"]
+    if found.n_left_out:
+        lines.append(f"left out, having taken every item: {found.n_left_out:,} users")
     if found.verdict.passes:
         return [*lines, "the rule holds"]
     failures = "; ".join(f"{check.name}: {check.figure}" for check in found.verdict.failures)

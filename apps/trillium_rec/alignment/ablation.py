@@ -17,7 +17,7 @@ from trillium_rec.alignment.ablation_config import AblationConfig
 from trillium_rec.alignment.arm_run import ArmRun
 from trillium_rec.alignment.arms import ARMS
 from trillium_rec.alignment.gate import check_reward
-from trillium_rec.alignment.measures import Measured, Panel
+from trillium_rec.alignment.measures import Measured, Panel, rows_with_a_session
 from trillium_rec.alignment.prompts import samples_of
 from trillium_rec.alignment.rounds import Materials
 from trillium_rec.alignment.stages import TrainedReward, other_form, train_reward
@@ -37,7 +37,10 @@ from trillium_rec.trie import Trie
 
 @dataclass(frozen=True)
 class SeedResult:
-    """Hold one seed: the measures of every arm, the quality of both judges, and seconds by arm."""
+    """Hold one seed: the measures of every arm, the quality of both judges, and seconds by arm.
+
+    `n_left_out` users of the panel had taken every item and count nowhere.
+    """
 
     measured: Mapping[str, Measured]
     reward: RewardQuality
@@ -45,6 +48,7 @@ class SeedResult:
     seconds: Mapping[str, float]
     rounds: Mapping[str, tuple[Mapping[str, float], ...]]
     n_judged: int
+    n_left_out: int = 0
 
 
 def run_ablation(config: AblationConfig) -> dict[int, SeedResult]:
@@ -105,7 +109,8 @@ class _SeedRun:
                 judge.quality,
                 {name: arm.seconds for name, arm in found.items()},
                 {name: arm.rounds for name, arm in found.items()},
-                len(self._trial.users),
+                len(panel.users),
+                panel.n_left_out,
             )
 
     def _name_users(self, measured: Measured) -> Measured:
@@ -164,15 +169,18 @@ class _SeedRun:
         self, reward: TrainedReward, judge: TrainedReward, vectors: NDArray[np.float32]
     ) -> Panel:
         trial = self._trial
-        oracle = oracle_of(self._simulation, trial.users) if self._simulation else None
+        rows = rows_with_a_session(trial.histories, self._everything)
+        users = tuple(trial.users[row] for row in rows.tolist())
+        oracle = oracle_of(self._simulation, users) if self._simulation else None
         return Panel(
-            trial.users,
-            trial.histories,
-            trial.targets,
+            users,
+            trial.histories.take(rows),
+            trial.targets.take(rows),
             reward.model,
             judge.model,
             oracle,
             trial.found.split.popularity(),
             self._everything,
             vectors,
+            n_left_out=len(trial.users) - len(rows),
         )

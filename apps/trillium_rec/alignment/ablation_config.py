@@ -1,11 +1,14 @@
 """What the experiment compares: seeds, arms, and the run that they change."""
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from trillium_rec.alignment.arms import ARMS
 from trillium_rec.config import RecConfig
+
+Seed = Annotated[int, Field(ge=0)]
 
 
 class AblationConfig(BaseModel):
@@ -14,7 +17,7 @@ class AblationConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     output: Path = Field(Path("runs/rec-ablation"), description="folder of all seeds")
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="one world each")
+    seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1, description="one world each")
     arms: tuple[str, ...] = Field(tuple(ARMS), min_length=1, description="names of arms")
     run: RecConfig = Field(description="data, ids, model, reward and alignment of every arm")
 

@@ -118,6 +118,7 @@ def summarise(
     return {
         "seeds": list(results),
         "n_users": {str(seed): found.n_judged for seed, found in results.items()},
+        "n_left_out": {str(seed): found.n_left_out for seed, found in results.items()},
         "reward": {str(seed): asdict(found.reward) for seed, found in results.items()},
         "judge": {str(seed): asdict(found.judge) for seed, found in results.items()},
         "arms": [

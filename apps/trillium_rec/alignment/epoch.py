@@ -6,7 +6,8 @@
 
 The sessions were drawn from the snapshot, and the snapshot does not change during the epoch, so
 drawing them all before it is the algorithm as written. Dropout is on for the log, as in training,
-and off for preferences, whose reference has none.
+and off for preferences, whose reference has none. In the lazy model's dense loss of the log all
+items compete here, in training only those that it shows.
 """
 
 from collections.abc import Mapping, Sequence

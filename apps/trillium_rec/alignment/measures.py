@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from trillium.errors import DataError
 
 from trillium_rec.alignment.pool import Pool, session_code_logps
 from trillium_rec.id_quality import gini
@@ -19,7 +20,7 @@ from trillium_rec.modelling import Model
 from trillium_rec.models.batches import pad
 from trillium_rec.ranking import seen_matrix
 from trillium_rec.reward.model import RewardModel
-from trillium_rec.splits import Sequences
+from trillium_rec.splits import Sequences, pack
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -33,7 +34,8 @@ _BATCH = 128
 class Panel:
     """Hold those who are judged, what they liked next, and who judges.
 
-    `oracle` takes one list per user, in this order; None where nobody knows.
+    `oracle` takes one list per user, in this order; None where nobody knows. `n_left_out` counts
+    those who have taken every item, so that no session can be shown to them.
     """
 
     users: tuple[str, ...]
@@ -45,6 +47,7 @@ class Panel:
     popularity: Ints
     is_eligible: NDArray[np.bool_]
     vectors: NDArray[np.float32]
+    n_left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,21 @@ class Measured:
     def mean(self, name: str) -> float:
         """Return the mean over users."""
         return float(np.mean(self.values[name]))
+
+
+def rows_with_a_session(histories: Sequences, is_eligible: NDArray[np.bool_]) -> Ints:
+    """Return the rows of those who have not taken every eligible item.
+
+    Raises DataError when there is nobody.
+    """
+    is_left = ~seen_matrix(histories, len(is_eligible)) & is_eligible
+    rows = np.flatnonzero(is_left.any(axis=1)).astype(np.int64)
+    if len(rows) == 0:
+        raise DataError(
+            f"align: all {histories.n_sequences} users of the panel have taken every eligible item "
+            "(one at least must have something left to be shown); give a log with more items"
+        )
+    return rows
 
 
 def likeliest(pool: Pool) -> Ints:
@@ -141,13 +159,17 @@ def _ndcg(hits: NDArray[np.bool_], targets: Sequences, k: int) -> Floats:
 
 @torch.inference_mode()
 def _logged_logps(model: Model, panel: Panel) -> Floats:
-    """Return the log-probability per item of what users liked next, in nats."""
+    """Return the log-probability per item of what users liked next, in nats.
+
+    Where that is longer than a session of the model, its first items count.
+    """
     model.train(False)
     found = []
     n_places = int(getattr(model.config, "n_session", 5))
     for begin in range(0, panel.histories.n_sequences, _BATCH):
         rows = np.arange(begin, min(begin + _BATCH, panel.histories.n_sequences))
-        sessions = pad(panel.targets.take(rows), n_places)
+        targets = [panel.targets.of(row)[:n_places] for row in rows.tolist()]
+        sessions = pad(pack(targets), n_places)
         logps = session_code_logps(model, panel.histories.take(rows), sessions[:, None])
         found.append(logps.sum(dim=(1, 2, 3)).cpu() / (sessions >= 0).sum(dim=1))
     return torch.cat(found).double().numpy()

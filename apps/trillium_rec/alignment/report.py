@@ -31,15 +31,17 @@ def _sentence(found: RunAlignment) -> str:
     verdict = found.verdict
     assert verdict is not None
     assert found.before is not None
-    n_users = len(found.before.users)
+    users = f"{len(found.before.users)} users"
+    if found.n_left_out:
+        users += f" ({found.n_left_out} more have taken every item and are left out)"
     if verdict.passes:
         return (
-            f"On {n_users} users the rule holds: better sessions, and the means of recall and "
+            f"On {users} the rule holds: better sessions, and the means of recall and "
             "coverage within their limits."
         )
     failures = "; ".join(f"{check.name}: {check.figure}" for check in verdict.failures)
     return (
-        f"On {n_users} users the rule fails ({failures}). The model before alignment is what the "
+        f"On {users} the rule fails ({failures}). The model before alignment is what the "
         "other sections show."
     )
 

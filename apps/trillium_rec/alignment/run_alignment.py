@@ -17,7 +17,7 @@ from trillium.runs import Run, Stage
 
 from trillium_rec.alignment.arm_run import ArmRun
 from trillium_rec.alignment.gate import check_reward
-from trillium_rec.alignment.measures import Measured, Panel, likeliest
+from trillium_rec.alignment.measures import Measured, Panel, likeliest, rows_with_a_session
 from trillium_rec.alignment.pool import Drawing
 from trillium_rec.alignment.prompts import samples_of
 from trillium_rec.alignment.rounds import Materials, Snapshot, align_model, draw_stage, read_pool
@@ -43,7 +43,7 @@ class RunAlignment:
     """Hold what alignment found; `refusal` says why there was none, and then the rest is absent.
 
     `sessions` are, for the panel's users, the session shown before and after; `snapshot` are the
-    aligned weights.
+    aligned weights. `n_left_out` users of the panel had taken every item and count nowhere.
     """
 
     reward: RewardQuality
@@ -56,6 +56,7 @@ class RunAlignment:
     verdict: Verdict | None = None
     panel_histories: Sequences | None = None
     sessions: tuple[Ints, Ints] | None = None
+    n_left_out: int = 0
 
 
 def align_run(
@@ -123,6 +124,7 @@ def align_run(
         verdict=judge_arm({config.seed: {"seed": before, "aligned": after}}, "aligned"),
         panel_histories=panel.histories,
         sessions=(shown[0], shown[1]),
+        n_left_out=panel.n_left_out,
     )
 
 
@@ -174,14 +176,15 @@ def _panel(
         "test", everything, n_users=config.evaluate.n_panel_users, seed=config.seed
     )
     judged = judge_of.judged
-    users = tuple(found.positive.users[user] for user in judged.user.tolist())
+    rows = rows_with_a_session(judged.histories, everything)
+    users = tuple(found.positive.users[user] for user in judged.user[rows].tolist())
     oracle: Callable[[Ints], NDArray[np.float64]] | None = None
     if isinstance(config.data.source, SimulatorSource):
         oracle = oracle_of(simulate_source(config.data.source), users)
-    targets = pack([np.array([item]) for item in judged.target.tolist()])
+    targets = pack([np.array([item]) for item in judged.target[rows].tolist()])
     return Panel(
         users,
-        judged.histories,
+        judged.histories.take(rows),
         targets,
         reward,
         judge,
@@ -189,4 +192,5 @@ def _panel(
         found.split.popularity(),
         everything,
         vectors,
+        n_left_out=len(judged.target) - len(rows),
     )

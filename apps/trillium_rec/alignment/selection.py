@@ -57,17 +57,17 @@ def _losers(
     generator: torch.Generator,
 ) -> Int[Tensor, "prompt loser"]:
     """Return beams of losers; their places in the order of rewards lie below the winner's."""
-    below = (n_usable - 1 - winner_place).clamp(min=1)
     if config.loser == "random":
         keys = torch.rand(order.shape, generator=generator)
         places = torch.arange(order.shape[1])
         is_below = (places > winner_place[:, None]) & (places < n_usable[:, None])
         chosen = keys.masked_fill(~is_below, -1.0).argsort(dim=1, descending=True, stable=True)
         return order.gather(1, chosen[:, : config.n_losers])
-    # From the quantile upwards, so that several losers are the worst ones next to it.
+    # From the quantile upwards, so that several losers are the worst ones next to it; where the
+    # winner is too near for that, from as far below it as there are losers.
     last = (n_usable - 1).clamp(min=0)
     lowest = ((1 - float(config.loser)) * last).round().long()
+    lowest = lowest.maximum(winner_place + config.n_losers).minimum(last)
     places = lowest[:, None] - torch.arange(config.n_losers)
-    least = winner_place[:, None] + 1
-    places = places.clamp(min=least, max=least + below[:, None] - 1)
-    return order.gather(1, places.clamp(max=order.shape[1] - 1))
+    # Too few sessions, and so places before the first, are only there where no prompt is kept.
+    return order.gather(1, places.clamp(min=0))

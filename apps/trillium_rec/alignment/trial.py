@@ -29,7 +29,8 @@ class Trial:
     """Hold one experiment's users: A's training part, the names of B and C, and what is judged.
 
     `histories` and `targets` are, of each user of A that is judged, the positive items before the
-    last session and those of it. `n_too_short` users of A have too few events to be judged.
+    last session and those of it, in time order, each target once. `n_too_short` users of A have
+    too few events to be judged.
     """
 
     found: RunData
@@ -63,14 +64,15 @@ def make_trial(log: Dataset, positive: Dataset, sessions: SessionConfig, *, seed
         keep[own] = is_before
         users.append(name)
         histories.append(positive.events.item[own][is_before])
-        targets.append(np.unique(positive.events.item[own][~is_before]))
+        liked = positive.events.item[own][~is_before].tolist()
+        targets.append(np.array(list(dict.fromkeys(liked)), np.int64))
     if not users:
         raise DataError(
             f"align: none of {len(policy)} users has {_LEAST_BEFORE} positive events before the "
             "last session (one at least must); give a longer log"
         )
     before = keep_events(positive, keep, name="a_place_before_the_last_session")
-    data = RunData(log, before, leave_one_out(before), hash_data(before))
+    data = RunData(log, before, leave_one_out(before), hash_data(log, before))
     return Trial(
         data,
         tuple(reward.tolist()),

@@ -77,7 +77,7 @@ def search_items(
 
     With `n_groups` above 1 the beams are diverse: that many first codes, the likeliest, get an
     equal share of the beams, and do not compete with one another.
-    Raises ConfigError when the groups do not divide the beams.
+    Raises ConfigError when the groups do not divide the beams or outnumber the first codes.
     """
     return search_sessions(
         decoder, trie, is_eligible, taken, n_items=1, width=width, n_groups=n_groups
@@ -98,9 +98,9 @@ def search_sessions(
     """Return the likeliest sessions of `n_items` different items; none repeats what was taken.
 
     Groups of diverse beams are formed by the first code of the first item.
-    Raises ConfigError when the groups do not divide the beams.
+    Raises ConfigError when the groups do not divide the beams or outnumber the first codes.
     """
-    _check_groups(width, n_groups)
+    _check_groups(width, n_groups, n_codes=len(trie.levels[0].codes))
     device = trie.item_of_leaf.device
     is_eligible, taken = is_eligible.to(device), taken.to(device)
     n_users, n_levels = len(taken), len(trie.levels)
@@ -138,11 +138,16 @@ class _Candidates:
     codes: Int[Tensor, "user beam child"] | None
 
 
-def _check_groups(width: int, n_groups: int) -> None:
+def _check_groups(width: int, n_groups: int, *, n_codes: int) -> None:
     if width % n_groups:
         raise ConfigError(
             f"search: {width} beams in {n_groups} groups (a group needs an equal share); choose a "
             "width that is a multiple of the groups"
+        )
+    if n_groups > n_codes:
+        raise ConfigError(
+            f"search: {n_groups} groups and {n_codes} first codes (a group needs one of its own); "
+            "lower the groups"
         )
 
 

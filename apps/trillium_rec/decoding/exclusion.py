@@ -36,8 +36,7 @@ class Exclusion:
         dead = []
         for nodes, below in zip(trie.ancestors, leaves, strict=True):
             node = nodes[taken.clamp(min=0)].masked_fill(~counts_for, NO_NODE)
-            same = node[..., :, None] == node[..., None, :]
-            is_dead = (same.sum(dim=-1) == below[node.clamp(min=0)]) & (node >= 0)
+            is_dead = (_count_equal(node) == below[node.clamp(min=0)]) & (node >= 0)
             dead.append(node.masked_fill(~is_dead, NO_NODE))
         return cls(tuple(count > 0 for count in leaves), tuple(dead))
 
@@ -67,6 +66,16 @@ class Exclusion:
         return scores
 
 
+# Both sort: a table of all pairs would need the square of the longest history for every user.
 def _first_occurrences(taken: Int[Tensor, "user beam item"]) -> Bool[Tensor, "user beam item"]:
-    same = taken[..., :, None] == taken[..., None, :]
-    return ~same.tril(diagonal=-1).any(dim=-1) & (taken >= 0)
+    ordered, order = taken.sort(dim=-1, stable=True)
+    is_first = torch.ones_like(taken, dtype=torch.bool)
+    is_first[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    return torch.zeros_like(is_first).scatter(-1, order, is_first) & (taken >= 0)
+
+
+def _count_equal(nodes: Int[Tensor, "user beam item"]) -> Int[Tensor, "user beam item"]:
+    """Return how often each value stands in its row."""
+    ordered, nodes = nodes.sort(dim=-1).values, nodes.contiguous()
+    after = torch.searchsorted(ordered, nodes, right=True)
+    return after - torch.searchsorted(ordered, nodes)

@@ -1,8 +1,8 @@
 """How a reward model is made: which feedback it predicts, its form, and how it learns."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trillium_rec.fit_config import FitConfig
 
@@ -58,3 +58,12 @@ class RewardConfig(BaseModel):
         le=1,
         description="gain of AUC over popularity and position; below it nothing is aligned",
     )
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        if self.d_model % self.n_heads:
+            raise ValueError(
+                f"d_model = {self.d_model} is no multiple of n_heads = {self.n_heads} (heads have "
+                "equal shares); choose another n_heads"
+            )
+        return self

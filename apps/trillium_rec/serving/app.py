@@ -19,7 +19,7 @@ from fastapi.responses import JSONResponse
 from trillium.errors import ConfigError, DataError
 from trillium_sandbox.service.gate import Gate
 
-from trillium_rec.live_catalogue import current_revision
+from trillium_rec.live_catalogue import current_mark
 from trillium_rec.served_run import ServedRun
 from trillium_rec.serving.asks import Answer, Ask, read_ask
 from trillium_rec.serving.batching import Batcher, FullError
@@ -51,7 +51,8 @@ class Shelf:
         self._run, self._metrics = run, metrics
         self._changing = asyncio.Lock()
         self.reload_error: str | None = None
-        self._take(Snapshot.load(run))
+        mark = current_mark(run.folder)
+        self._take(Snapshot.load(run), mark)
 
     def answer(self, asks: Sequence[Ask]) -> list[Answer | DataError]:
         """Answer by the snapshot of this moment."""
@@ -60,23 +61,25 @@ class Shelf:
     async def reload(self, *, is_forced: bool) -> None:
         """Take up the revision in force, if it is another one; answers go on meanwhile.
 
-        Raises ConfigError or DataError when it cannot be used; then the old one stays.
+        Raises ConfigError or DataError when it cannot be used; then the old one stays. So it does
+        after an error that nobody expected, which is recorded like those.
         """
         async with self._changing:
             try:
-                revision = await asyncio.to_thread(current_revision, self._run.folder)
-                if revision == self.snapshot.live.ids.revision and not is_forced:
+                # Read first: of a revision that appears meanwhile the next look takes notice.
+                mark = await asyncio.to_thread(current_mark, self._run.folder)
+                if mark == self._mark and not is_forced:
                     return
-                self._take(await asyncio.to_thread(Snapshot.load, self._run))
-            except (ConfigError, DataError) as error:
-                self.reload_error = str(error)
+                self._take(await asyncio.to_thread(Snapshot.load, self._run), mark)
+            except Exception as error:
+                self.reload_error = _reason(error)
                 self._metrics.count_reload(is_done=False)
                 raise
             self.reload_error = None
             self._metrics.count_reload(is_done=True)
 
-    def _take(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
+    def _take(self, snapshot: Snapshot, mark: str) -> None:
+        self.snapshot, self._mark = snapshot, mark
         ids = snapshot.live.ids
         self._metrics.show_catalogue(ids.revision, int(ids.is_active.sum()))
 
@@ -172,7 +175,11 @@ async def _watch(shelf: Shelf, every_s: float) -> None:
         try:
             await shelf.reload(is_forced=False)
             said = None
-        except (ConfigError, DataError) as error:
-            if str(error) != said:
-                said = str(error)
-                log.warning("the catalogue stays at its old revision: %s", error)
+        except Exception as error:  # also what nobody expected must not end the watch
+            if _reason(error) != said:
+                said = _reason(error)
+                log.warning("the catalogue stays at its old revision: %s", said)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ConfigError | DataError) else repr(error)

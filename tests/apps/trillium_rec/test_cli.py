@@ -63,6 +63,12 @@ def test_a_constant_reward_column_and_a_missing_part_stop_a_run_before_anything_
         (["align.selection.n_losers=8"], "align: 7 of 8 sessions are below the winner"),
         (["align.selection={winner: 0.2, n_losers: 2}"], "align: 1 of 8 sessions are below"),
         (["align.n_session=6", "model={name: onerec}"], "align: n_session = 6 is above"),
+        (["align={n_groups: 24, n_beams: 24}"], "align: n_groups = 24 is above ids.codebook_size"),
+        (["align={n_groups: 32, n_beams: 32}"], "align: n_groups = 32 is above ids.codebook_size"),
+        (["model.n_heads=3"], "model: d_model = 32 is no multiple of n_heads = 3"),
+        (["model.n_experts=1"], "model: n_active = 2 is above n_experts = 1"),
+        (["model={name: onerec, n_experts: 1}"], "model: n_active = 2 is above n_experts = 1"),
+        (["reward.n_heads=3"], "reward: d_model = 16 is no multiple of n_heads = 3"),
     ],
 )
 def test_settings_that_no_alignment_can_honour_stop_a_run_before_anything_is_trained(
@@ -85,6 +91,8 @@ def test_an_experiment_names_the_arm_whose_settings_do_not_fit(call, tmp_path):
         call("ablate", *given)
     with pytest.raises(ConfigError, match=r"ids\.path = x\.index\.json gives no item vectors"):
         call("ablate", *given, "arms=[rerank]", "run.ids.path=x.index.json")
+    with pytest.raises(ConfigError, match=r"seeds\.1 = -1: must be greater than or equal to 0"):
+        call("ablate", "alignment", "--output", tmp_path / "run", "seeds=[0, -1]")
     assert not (tmp_path / "run").exists()
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from trillium.errors import BackendError
+from trillium.errors import BackendError, DataError
 from trillium_rec.fit import FitConfig, fit
 from trillium_rec.models.batches import next_item_batches
 from trillium_rec.models.sasrec import SasRec, SasRecConfig
@@ -88,3 +88,8 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path):
         model.items.weight[3] = float("nan")
     with pytest.raises(BackendError, match="step 1: the loss is not finite"):
         run(model, tmp_path)
+
+
+def test_users_with_one_event_each_leave_nothing_to_learn(tmp_path):
+    with pytest.raises(DataError, match="train: no user has two training events"):
+        run(make_model(), tmp_path, sequences=pack([np.array([user % 10]) for user in range(9)]))

@@ -55,3 +55,13 @@ def test_texts_of_one_meaning_lie_together():
     cosine = vectors @ vectors.T
     assert cosine[0, 1] > 0.5 > cosine[0, 2]
     assert encode_texts(texts[::-1])[::-1] == pytest.approx(vectors, abs=1e-5)
+
+
+def test_content_of_any_size_is_placed_by_its_direction():
+    content = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
+    space = build_vectors(content, None, n_items=7, n_dimensions=3)
+    direction = np.array([[1, -2, 0.5, 0, 1]], np.float32)
+    # The mean of the old content is nothing beside 1e7; the square of 1e30 is infinite in float32.
+    small, large = space.place(direction * 1e7), space.place(direction * np.float32(1e30))
+    assert small == pytest.approx(large, abs=1e-5)
+    assert np.linalg.norm(large) == pytest.approx(1)

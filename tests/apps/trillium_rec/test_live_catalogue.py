@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +115,11 @@ def test_more_items_than_codes_are_refused_as_a_whole(own_run, tmp_path):
         ('{"id": "", "text": "t"}', r"id is '' \(needs a text without white space around it\)"),
         ('{"id": 3, "text": "t"}', r"id is 3 \(needs a text\)"),
         ('{"id": "x", "vector": [NaN]}', r"vector holds nan \(needs finite numbers\)"),
+        ('{"id": "x", "vector": [1e39]}', r"vector holds 1e\+39 \(needs finite numbers\); keep"),
+        (f'{{"id": "x", "vector": [-1{"0" * 400}]}}', r"vector holds -10{38} \(needs finite numb"),
+        ('{"id": "x", "id": "y", "text": "t"}', r"new\.jsonl:2: names id twice"),
+        ('{"id": "x", "text": "\\ud83d"}', r"new\.jsonl:2: holds \\ud83d, one half of a surro"),
+        ("[" * 100_000, r"new\.jsonl:2: nests its lists too deeply"),
         ('{"id": "x", "vector": ["1"]}', r"vector holds '1' \(needs numbers\)"),
         ('{"id": "x", "vector": []}', r"vector is '\[\]' \(needs a list of numbers\)"),
         ('{"id": "x", "txt": "t"}', r"has the key 'txt' \(known are id, title, text, vector\)"),
@@ -127,9 +133,40 @@ def test_a_bad_line_of_new_items_is_named(tmp_path, line, sentence):
         read_new_items(path)
 
 
-def test_a_run_without_content_says_that_new_items_have_no_place(own_run, tmp_path):
-    from dataclasses import replace
+@pytest.mark.parametrize("mark", ["\x85", "\u2028"])
+def test_only_a_line_feed_ends_the_line_of_a_new_item(tmp_path, mark):
+    path = tmp_path / "new.jsonl"
+    path.write_text(f'{{"id": "a", "text": "one{mark}two"}}\n', encoding="utf-8")
+    assert [item.text for item in read_new_items(path)] == [f"one{mark}two"]
 
+
+def test_a_new_item_of_any_size_leaves_all_scores_finite(own_run, tmp_path):
+    served = ServedRun.open(own_run)
+    live = served.catalogue()
+    large = read_new_items(write_items(tmp_path, {"id": "n", "vector": [3e38] * WIDTH}))
+    grown = live.with_items(large)
+    assert np.linalg.norm(grown.space.vectors[200]) == pytest.approx(1)
+    request = Request(pack([np.array([0])]), torch.ones(201, dtype=torch.bool))
+    assert served.recommender(grown).recommend(request, 50).scores.isfinite().all()
+    endless = replace(large[0], vector=np.full(WIDTH, np.inf, np.float32))
+    with pytest.raises(ConfigError, match="item n: its content is not finite"):
+        live.with_items([endless])
+
+
+def test_titles_that_are_damaged_are_one_sentence(own_run):
+    served = ServedRun.open(own_run)
+    with lock_catalogue(own_run):
+        publish(own_run, served.catalogue().with_state([served.catalogue().ids.items[0]], "hidden"))
+    titles = own_run / "catalogue" / "revision-1" / "titles.json"
+    titles.write_text(titles.read_text()[:100])
+    with pytest.raises(DataError, match=r"titles\.json: holds no titles"):
+        served.catalogue()
+    titles.write_text('["one"]')
+    with pytest.raises(DataError, match="holds no list of 200 titles"):
+        served.catalogue()
+
+
+def test_a_run_without_content_says_that_new_items_have_no_place(own_run, tmp_path):
     live = ServedRun.open(own_run).catalogue()
     empty = np.zeros((0, 0), np.float32)
     blind = replace(live, space=replace(live.space, content_mean=empty, content_axes=empty))

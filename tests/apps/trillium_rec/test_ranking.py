@@ -67,3 +67,15 @@ def test_a_user_alone_gets_the_list_of_the_same_history_among_others():
 def test_an_empty_eligibility_mask_is_one_sentence():
     with pytest.raises(DataError, match="none of 2 items is eligible"):
         request([[]], 2, eligible=torch.zeros(2, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("seed", [2**23 - 1, 2**23, 20241127, 2**70])
+def test_a_seed_of_any_size_breaks_ties(seed):
+    found = best_items(torch.zeros(1, 5), request([[0]], 5, seed=seed), 5).items[0].tolist()
+    assert sorted(found) == [-1, 1, 2, 3, 4]
+
+
+def test_the_lists_of_a_small_seed_stay_what_they_were():
+    found = [best_items(torch.zeros(1, 9), request([[0]], 9, seed=s), 8).items[0] for s in (0, 1)]
+    assert found[0].tolist() == [2, 5, 1, 6, 8, 7, 4, 3]
+    assert found[1].tolist() == [7, 4, 5, 3, 2, 6, 1, 8]

@@ -103,3 +103,50 @@ def test_colliding_ids_of_a_file_are_refused_with_their_number(shared_rec):
         read_index(indexes / "rkmeans_native" / "Scientific.index.json", items)
     ids = read_index(indexes / "rkmeans_zcr_cf" / "Scientific.index.json", items)
     assert ids.sizes == (256, 256, 256, 256)
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ('{"a": 5, "b": ["<a_1>"]}', r"item a holds '5' \(needs a list of codes"),
+        ('{"a": null, "b": ["<a_1>"]}', "item a holds 'None'"),
+        ('{"a": [], "b": []}', r"item a holds '\[\]'"),
+        ("5", r"holds 5 \(needs an object of items\)"),
+        ("[1]", r"holds \[1\] \(needs an object of items\)"),
+        ('{"a": ["<a_²>"], "b": ["<a_1>"]}', r"item a has the code '<a_²>' \(expected <a_171>\)"),
+        ('{"a": ["<a_9999999999>"], "b": ["<a_1>"]}', "item a has the code '<a_9999999999>'"),
+        ('{"a": ["<a_1>"], "a": ["<a_2>"], "b": ["<a_1>"]}', "names a twice"),
+        ("[" * 100_000, "nests its lists too deeply"),
+    ],
+)
+def test_an_index_file_that_holds_no_codes_is_one_sentence(tmp_path, body, sentence):
+    path = tmp_path / "x.index.json"
+    path.write_text(body, encoding="utf-8")
+    with pytest.raises(DataError, match=sentence):
+        read_index(path, ["a", "b"])
+
+
+def test_more_than_ten_codebooks_come_back_in_the_order_of_their_levels(tmp_path):
+    books = tuple(np.full((2, 1), level, np.float32) for level in range(12))
+    codes = np.repeat([[0], [1]], 12, axis=1)
+    save_ids(new_ids(["a", "b"], Quantised(books, codes, (0.0,) * 12)), None, tmp_path)
+    assert [float(book[0, 0]) for book in load_ids(tmp_path).codebooks] == list(range(12))
+
+
+@pytest.mark.parametrize("size", [0, 4, 100])
+def test_a_file_that_was_cut_off_is_one_sentence(ids, tmp_path, size):
+    save_ids(ids, VectorSpace(*(np.ones((3, 1), np.float32) for _ in range(3))), tmp_path)
+    path = tmp_path / "ids.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(DataError, match="holds no semantic ids"):
+        load_ids(tmp_path)
+    with pytest.raises(DataError, match="holds no item vectors"):
+        load_space(tmp_path)
+
+
+@pytest.mark.parametrize("record", ["[]", "{}", '{"items": 3, "sizes": [1]}'])
+def test_a_record_without_its_parts_is_one_sentence(ids, tmp_path, record):
+    save_ids(ids, None, tmp_path)
+    (tmp_path / "ids.json").write_text(record)
+    with pytest.raises(DataError, match="holds no semantic ids"):
+        load_ids(tmp_path)

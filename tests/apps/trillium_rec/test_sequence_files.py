@@ -12,6 +12,13 @@ def test_s3_rec_lines_start_with_the_user(tmp_path):
     assert raw.line == [1, 1, 1, 2, 2]
 
 
+def test_only_a_line_feed_ends_the_line_of_a_user(tmp_path):
+    path = tmp_path / "Beauty.txt"
+    path.write_text("1 1 2\u20283 4\n2 4 5\n", encoding="utf-8")
+    raw = read_sequences(path)
+    assert (raw.user, raw.line) == (["1"] * 4 + ["2"] * 2, [1] * 4 + [2] * 2)
+
+
 def test_bad_lines_are_listed_with_their_numbers(tmp_path):
     path = tmp_path / "Beauty.txt"
     path.write_text("1 1 2\n3\n1 4\n")
@@ -42,6 +49,9 @@ def test_json_sequences_map_users_to_items(tmp_path):
         ('{"0": []}', "user 0 holds '[]' (needs a list of item ids)"),
         ('{"0": [1}', ":1: is not JSON"),
         ("{}", "holds no entries"),
+        ("[" * 100_000, "x.json: nests its lists too deeply"),
+        ('{"0": ["half \\ud83d"]}', "x.json: holds \\ud83d, one half of a surrogate pair"),
+        ('{"0": [1' + "0" * 5000 + "]}", "x.json: holds a number that cannot be read"),
     ],
 )
 def test_bad_json_is_refused_in_one_sentence(tmp_path, content, sentence):

@@ -62,6 +62,17 @@ def test_rules_choose_the_good_sessions(rules, combine, good):
     assert sessions.is_good.tolist() == [bool(value) for value in good]
 
 
+@pytest.mark.parametrize("statistic", ["count", "max", "mean"])
+def test_a_threshold_is_as_exact_as_the_column_it_is_compared_with(statistic):
+    # 0.7 as float32 is less than 0.7 as float64.
+    at_least = 1 if statistic == "count" else 0.7
+    rule = QualityRule(column="watch_s", statistic=statistic, event_at_least=0.7, at_least=at_least)
+    watch = {"watch_s": np.array([0.7, 0.7, 0.1, 0.1, 0.7, 0.7], np.float32)}
+    config = SessionConfig(rules=[rule])
+    sessions = split_sessions(events(timestamp=TIMES, feedback=watch), config)
+    assert sessions.is_good.tolist() == [True, False, True]
+
+
 def test_what_the_log_lacks_and_rules_that_pass_nothing_are_refused():
     with pytest.raises(ConfigError, match="the log has no timestamps"):
         split_sessions(events(), SessionConfig())

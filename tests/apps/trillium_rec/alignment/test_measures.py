@@ -1,12 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from trillium.errors import DataError
 from trillium_rec.alignment.measures import (
     Panel,
     best_rewarded,
     likeliest,
     measure_policy,
     rerank_lists,
+    rows_with_a_session,
 )
 from trillium_rec.alignment.pool import Pool, session_code_logps
 from trillium_rec.reward.config import HeadConfig, RewardConfig
@@ -75,3 +79,19 @@ def test_an_item_of_the_history_is_no_valid_place(panel, make_ids, make_lazy):
     lists = np.tile(np.arange(4, 14), (2, 1))
     found = measure_policy(panel, model, np.array([[0, 9], [8, 5]]), lists)
     assert found.totals["validity"] == 0.75
+
+
+def test_a_longer_logged_session_counts_with_its_first_items(panel, make_ids, make_onerec):
+    model = make_onerec(make_ids(N_ITEMS, (4, 5)), n_session=2)
+    longer = replace(panel, targets=pack([np.array([3, 4, 6]), np.array([5])]))
+    sessions, lists = np.array([[3, 9], [8, 5]]), np.tile(np.arange(4, 14), (2, 1))
+    found = [measure_policy(each, model, sessions, lists) for each in (panel, longer)]
+    assert found[0].values["logged_logp"] == found[1].values["logged_logp"]
+
+
+def test_who_has_taken_every_eligible_item_has_no_session():
+    histories = pack([np.array([0, 1, 2, 1]), np.array([0, 3]), np.array([0, 1, 2, 3])])
+    is_eligible = np.array([True, True, True, False])
+    assert rows_with_a_session(histories, is_eligible).tolist() == [1]
+    with pytest.raises(DataError, match="all 2 users of the panel have taken every eligible item"):
+        rows_with_a_session(histories.take(np.array([0, 2])), is_eligible)

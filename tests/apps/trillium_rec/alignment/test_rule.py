@@ -8,6 +8,7 @@ from trillium_rec.alignment.rule import TERMS, judge_arm, relative_change
 from trillium_rec.alignment.run_alignment import RunAlignment
 from trillium_rec.reward.quality import RewardQuality
 from trillium_rec.splits import pack
+from trillium_rec.summary import describe_alignment
 
 USERS = tuple(f"u{number}" for number in range(200))
 
@@ -131,6 +132,11 @@ def test_a_recall_whose_interval_is_wide_holds_by_its_mean_and_no_more_is_claime
     assert section.intro == (
         "On 200 users the rule holds: better sessions, and the means of recall and coverage within "
         "their limits."
+    )
+    fewer = alignment_section(replace(found, n_left_out=3), (), 0)
+    assert fewer.intro.startswith("On 200 users (3 more have taken every item and are left out) th")
+    assert "left out, having taken every item: 3 users" in describe_alignment(
+        replace(found, n_left_out=3)
     )
     assert "its interval is shown and no condition" in TERMS
     assert TERMS in [getattr(block, "note", "") for block in section.blocks]

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from trillium_rec.alignment.config import SelectionConfig
 from trillium_rec.alignment.pool import Pool
@@ -50,6 +51,24 @@ def test_several_losers_are_the_worst_ones_and_different():
     assert found.losers.tolist() == [[2, 4, 0]]
     few = choose(make_pool([[0.1, 0.7, -0.3, NOTHING, NOTHING]]), n_losers=3)
     assert few.is_kept.tolist() == [False]
+
+
+@pytest.mark.parametrize(
+    ("quantiles", "n_losers", "losers"),
+    [
+        ({"loser": 0.9}, 3, [3, 2, 1]),
+        ({"loser": 0.5}, 10, [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]),
+        ({"winner": 0.5, "loser": 0.25}, 6, [14, 13, 12, 11, 10, 9]),
+        ({"winner": 0.5, "loser": 0.25}, 3, [11, 10, 9]),
+    ],
+)
+def test_losers_near_the_winner_are_different_beams_all_below_it(quantiles, n_losers, losers):
+    # Beams stand in the order of their rewards, so that a beam's number is its place.
+    found = choose(
+        make_pool([[-float(place) for place in range(16)]]), n_losers=n_losers, **quantiles
+    )
+    assert found.losers.tolist() == [losers]
+    assert found.is_kept.tolist() == [True]
 
 
 def test_a_random_loser_is_any_below_the_winner_and_the_seed_decides():

@@ -34,13 +34,22 @@ def test_nothing_of_the_last_session_is_learned_from(trial, simulation):
     row = trial.users.index(trial.found.positive.users[3])
     own = (events.user == int(trial.users[row])) & (events.feedback["view"] >= 1)
     last = events.request[own].max()
-    expected = np.unique(events.item[own & (events.request == last)])
-    assert trial.targets.of(row).tolist() == expected.tolist()
+    expected = list(dict.fromkeys(events.item[own & (events.request == last)].tolist()))
+    assert trial.targets.of(row).tolist() == expected
     before = events.item[own & (events.request < last)]
     assert sorted(trial.histories.of(row).tolist()) == sorted(before.tolist())
     # Training stops two events earlier still: those are validation and test of the seed model.
     trained = trial.found.split.train.of(3)
     assert trained.tolist() == trial.histories.of(row)[:-2].tolist()
+
+
+def test_what_is_predicted_stands_in_the_order_of_time_and_once():
+    # All were met before in another order, which is the order of their numbers.
+    items, times = list("fghijjhjigf"), [*range(5), *range(9000, 9006)]
+    users = [user for user in "uvwxy" for _ in items]
+    log = build_dataset(RawLog("log", users, items * 5, range(55), times * 5))
+    trial = make_trial(log, log, SessionConfig(by="gap"), seed=0)
+    assert [log.catalogue.ids[item] for item in trial.targets.of(0)] == list("jhigf")
 
 
 def test_the_seed_deals_the_users(simulation, trial):

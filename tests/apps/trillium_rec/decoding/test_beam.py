@@ -200,3 +200,10 @@ def test_users_do_not_influence_one_another(model, ids):
         width=8,
     )
     assert together.items[2].tolist() == alone.items[0].tolist()
+
+
+@pytest.mark.parametrize("n_groups", [5, 8])
+def test_more_groups_than_first_codes_are_refused(model, ids, n_groups):
+    sentence = f"{n_groups} groups and 4 first codes"
+    with pytest.raises(ConfigError, match=sentence):
+        search(model, ids, width=2 * n_groups, n_groups=n_groups)
