@@ -88,7 +88,7 @@ def test_recbole_items_have_titles_and_texts_and_no_id_twice(tmp_path):
 @pytest.mark.parametrize("mark", ["\x85", "\u2028", "\x0b"])
 def test_only_a_line_feed_ends_a_row(tmp_path, mark):
     log, items = tmp_path / "log.csv", tmp_path / "ml.item"
-    log.write_text(f"user,item,note\nu,a,hello{mark}v,b,x\nu,c,y\n", encoding="utf-8")
+    log.write_text(f"user,item,note\nu,a,hello{mark}v b\nu,c,y\n", encoding="utf-8")
     raw = read_log(log, Columns("user", "item"))
     assert (raw.user, raw.item, raw.line) == (["u", "u"], ["a", "c"], [2, 3])
     head = "item_id:token\tmovie_title:token_seq\n"
