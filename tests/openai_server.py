@@ -6,7 +6,7 @@ loads adapters by their folder and lets them go, as vLLM does.
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +15,8 @@ from trillium.generation import PromptBatch, SamplingConfig
 from trillium.generation.in_process import TransformersGenerator
 from trillium.generation.with_adapter import AdapterGenerator
 from trillium.policies.adapters import load_second_adapter
+
+EMPTY: Mapping[str, str] = {}
 
 
 class PolicyServer(ThreadingHTTPServer):
@@ -33,6 +35,7 @@ class PolicyServer(ThreadingHTTPServer):
         self.sends_ids = True
         self.lists_models = True
         self.n_lost = 0
+        self.elsewhere = ""  # an address that every answer sends to
         self.turn = threading.Lock()
 
     @property
@@ -49,7 +52,10 @@ class Endpoint(BaseHTTPRequestHandler):
     server: PolicyServer
 
     def do_GET(self) -> None:
-        if self.path == "/v1/models" and self.server.lists_models:
+        self.server.keys.append(self.headers.get("Authorization"))
+        if self.server.elsewhere:
+            self.reply(302, {}, {"Location": self.server.elsewhere})
+        elif self.path == "/v1/models" and self.server.lists_models:
             self.reply(200, {"data": [{"id": name} for name in ("tiny", *self.server.adapters)]})
         else:
             self.reply(404, {"error": "no such page"})
@@ -59,7 +65,9 @@ class Endpoint(BaseHTTPRequestHandler):
         with self.server.turn:  # a model works on one batch at a time
             self.server.requests.append(request)
             self.server.keys.append(self.headers.get("Authorization"))
-            if self.server.failures:
+            if self.server.elsewhere:
+                self.reply(307, {}, {"Location": self.server.elsewhere})
+            elif self.server.failures:
                 self.reply(self.server.failures.pop(0), {"error": "try later"})
             elif self.path == "/v1/completions":
                 self.reply(200, {"choices": self.complete(request)})
@@ -96,9 +104,11 @@ class Endpoint(BaseHTTPRequestHandler):
                 choices[-1]["token_ids"] = one.ids
         return choices[self.server.n_lost :][::-1]
 
-    def reply(self, status: int, content: dict) -> None:
+    def reply(self, status: int, content: dict, headers: Mapping[str, str] = EMPTY) -> None:
         body = json.dumps(content).encode()
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

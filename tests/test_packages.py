@@ -1,12 +1,16 @@
 """Every module of every package imports, and a built wheel carries all that the source tree has."""
 
+import builtins
+import dis
 import importlib
 import os
 import pkgutil
 import subprocess
 import sys
+import types
 import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +38,26 @@ def modules() -> list[str]:
 @pytest.mark.parametrize("name", modules())
 def test_every_module_imports(name: str) -> None:
     assert importlib.import_module(name).__doc__, "a module says what lives in it"
+
+
+@pytest.mark.parametrize("name", modules())
+def test_every_name_that_a_module_reads_exists(name: str) -> None:
+    """Shapes in annotations look like names, so that linter and type checker cannot tell."""
+    module = importlib.import_module(name)
+    assert module.__file__ is not None
+    code = compile(Path(module.__file__).read_text(), module.__file__, "exec")
+    assert not [n for n in global_names(code) if not hasattr(module, n) and n not in dir(builtins)]
+
+
+def global_names(code: types.CodeType) -> Iterator[str]:
+    """Yield the global names that the functions of a code object read, at any depth."""
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            reads = (
+                one.argval for one in dis.get_instructions(inner) if one.opname == "LOAD_GLOBAL"
+            )
+            yield from reads
+            yield from global_names(inner)
 
 
 def test_every_folder_with_modules_is_a_package() -> None:

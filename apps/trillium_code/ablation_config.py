@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from trillium.config import Seed
 from trillium.objectives.configs import ObjectiveConfig
 from trillium.training.config import TrainConfig
 
@@ -60,7 +61,7 @@ class AblationConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     output: Path = Field(Path("runs/code-ablation"), description="folder with a run per seed")
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="one whole run for each")
+    seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1, description="one whole run for each")
     run: CodeConfig = Field(CodeConfig(), description="what all arms share; output is not read")
     arms: tuple[ArmConfig, ...] = Field(
         tuple(ArmConfig(name=scorer, scorer=scorer) for scorer in _SELECTORS),

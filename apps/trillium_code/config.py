@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from trillium.config import Seed
 from trillium.generation import SamplingConfig, StopString
 from trillium.generation.config import GenerationConfig, RayConfig, TransformersConfig
 from trillium.objectives.configs import ObjectiveConfig, RPOConfig
@@ -78,7 +79,7 @@ class CodeConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     output: Path = Field(Path("runs/code"), description="run folder")
-    seed: int = Field(0, ge=0, description="seed of sampling and training")
+    seed: Seed = Field(0, description="seed of sampling and training")
     policy: PolicyConfig = Field(PolicyConfig(), description="model and adapter")
     generation: GenerationConfig = Field(
         TransformersConfig(), description="who samples from the policy: transformers, vllm, server"

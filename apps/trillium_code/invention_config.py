@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from trillium.config import Seed
 from trillium.generation import SamplingConfig, StopString
 from trillium.generation.config import ServerConfig
 from trillium.policies.config import PolicyConfig
@@ -42,7 +43,7 @@ class InventionConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     output: Path = Field(Path("runs/code-tasks"), description="folder; the tasks are tasks.jsonl")
-    seed: int = Field(0, ge=0, description="which snippets, and what is sampled")
+    seed: Seed = Field(0, description="which snippets, and what is sampled")
     snippets: str = Field(
         "stdlib", description="stdlib | Python file | folder of them | .jsonl with code"
     )

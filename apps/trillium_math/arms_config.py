@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from trillium.config import Seed
 
 from trillium_math.config import MathConfig
 from trillium_math.methods.table import MethodConfig
@@ -24,7 +25,7 @@ class ArmsConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     output: Path = Field(Path("runs/math-arms"), description="folder with a run per seed")
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="one whole run for each")
+    seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1, description="one whole run for each")
     run: MathConfig = Field(
         MathConfig(), description="what all arms share; its output and method are not read"
     )

@@ -115,7 +115,7 @@ def solve(
     output: Annotated[Path | None, typer.Option(help="Run folder; overrides `output`.")] = None,
 ) -> None:
     """Let a policy work on problems with the Python tool; the same command again continues."""
-    from trillium.config import load_config
+    from trillium.config import load_config, write_override
 
     from trillium_math.agent.solve_config import SolveConfig
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from trillium.config import Seed
 from trillium.objectives.recipe_configs import OREOConfig
 from trillium.policies.config import PolicyConfig
 
@@ -52,7 +53,7 @@ class MathConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     output: Path = Field(Path("runs/math"), description="run folder")
-    seed: int = Field(0, ge=0, description="seed of problems, sampling and training")
+    seed: Seed = Field(0, description="seed of problems, sampling and training")
     policy: PolicyConfig = Field(PolicyConfig(), description="model and adapter")
     problems: ProblemsConfig = Field(
         ProblemsConfig(), description="what to learn from and judge by"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from trillium.config import Seed
 from trillium.errors import ConfigError
 
 from trillium_rec.alignment.config import AlignConfig, GroupConfig, ImitateConfig
@@ -114,7 +115,7 @@ class RecConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     output: Path = Field(Path("runs/rec"), description="run folder")
-    seed: int = Field(0, ge=0, description="seed of ids, weights and training")
+    seed: Seed = Field(0, description="seed of ids, weights and training")
     device: Device = Field("auto", description="auto | cpu | cuda; auto = the GPU if there is one")
     data: DataConfig = Field(DataConfig(), description="the log")
     sessions: SessionConfig | None = Field(

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
+from trillium.config import Seed
 
 from trillium_rec.dataset import Catalogue, Dataset, Events
 from trillium_rec.simulated_world import (
@@ -44,7 +45,7 @@ class SimulatorConfig(BaseModel):
     n_users: int = Field(1500, gt=0, description="users")
     n_items: int = Field(600, ge=100, description="items; a user is shown about 5 a day")
     n_days: int = Field(14, ge=4, description="days; seven in ten users come on each")
-    seed: int = Field(0, ge=0, description="seed of everything that is drawn")
+    seed: Seed = Field(0, description="seed of everything that is drawn")
 
 
 SIZES: Mapping[Preset, tuple[int, int, int]] = {

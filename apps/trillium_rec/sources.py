@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from trillium.config import Seed
 
 from trillium_rec.dataset import Catalogue, Dataset, build_dataset, keep_events
 from trillium_rec.log_files import Columns, read_log, read_recbole, read_recbole_items
@@ -20,7 +21,7 @@ class SimulatorSource(BaseModel):
 
     name: Literal["simulator"] = "simulator"
     preset: Preset = Field("small", description="tiny, small or medium")
-    seed: int = Field(0, ge=0, description="seed of the simulation, apart from the run's")
+    seed: Seed = Field(0, description="seed of the simulation, apart from the run's")
 
 
 class SequenceSource(BaseModel):

@@ -9,15 +9,18 @@ import math
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from trillium.config_errors import describe_errors, fill_kinds
 from trillium.errors import ConfigError
 from trillium.yamlfile import KeyPath, dump_yaml, parse_yaml, read_yaml
 
 C = TypeVar("C", bound=BaseModel)
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""A seed that every generator takes; NumPy's takes 32 bits."""
 
 COMMAND_LINE = "command line"
 _PRESET = "preset:"

@@ -15,20 +15,10 @@ from transformers import PreTrainedTokenizerBase
 from trillium.errors import DataError
 from trillium.fields import Message
 from trillium.tokenize_config import ScoredTurns
+from trillium.turn_spans import Turn, Unusable, check_fields, score_turn, without_stop
 
 _PROBE = "trilliumprobe"
-_EMPTY_THINK = re.compile(r"\s*(<think>)?\s*</think>\s*")
 _TOOL_OPENER = re.compile(r"\s*<[^<>]*tool_?(response|output|result)[^<>]*>$")
-_END_THINK = re.compile(r"</think>\s*")
-
-
-class Unusable(Exception):
-    """Leave a row out, for a reason that the report counts."""
-
-    def __init__(self, reason: str) -> None:
-        """Keep the reason, a few words without the row's content."""
-        super().__init__(reason)
-        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -126,12 +116,12 @@ class ChatTemplate:
                 whole = whole[: turn.stop] + (self.stop_text if add_eos else "")
                 turn = replace(turn, end=len(whole))
             n_violations += not turn.is_exact
-            spans.extend(_score(messages[index], whole, turn, turns))
+            spans.extend(score_turn(messages[index], whole, turn, turns))
         return Rendered(whole, tuple(spans), n_violations)
 
     def _locate(
         self, talk: Conversation, messages: tuple[Message, ...], index: int, whole: str
-    ) -> "_Turn":
+    ) -> Turn:
         """Find an assistant turn in the rendering of all messages."""
         asked = self._render(talk, messages[:index], add_generation_prompt=True)
         start = common_length(asked, whole)
@@ -152,10 +142,11 @@ class ChatTemplate:
         _check_calls(messages[index], said)
         stop = start + len(said)
         is_closed = bool(self._stop) and whole.startswith(str(self._stop), stop)
-        return _Turn(start, stop, stop + len(self._stop or "") * is_closed, is_exact)
+        return Turn(start, stop, stop + len(self._stop or "") * is_closed, is_exact)
 
     def _without_ending(self, message: Message, said: str) -> str:
         """Cut a turn before its stop token, or where its text ends when it has none."""
+        check_fields(message, said, self.stop_text)
         if self._stop and self._stop in said:
             return said.partition(self._stop)[0]
         if message.fields.get("tool_calls"):
@@ -201,19 +192,10 @@ class ChatTemplate:
         return None
 
     def _clean(self, message: Message) -> Message:
-        if message.role != "assistant" or not isinstance(message.content, str):
+        if message.role != "assistant":
             return message
-        return replace(message, content=without_stop(message.content, self.stop_text))
-
-
-def without_stop(text: str, stop: str) -> str:
-    """Return a reply without a stop token at its end; raises Unusable for one inside."""
-    if not stop or stop not in text:
-        return text
-    bare = text.rstrip().removesuffix(stop)
-    if stop in bare:
-        raise Unusable("stop token inside a reply")
-    return bare
+        said = without_stop(message.text, self.stop_text)
+        return replace(message, content=said) if isinstance(message.content, str) else message
 
 
 def common_length(one: Sequence[object], other: Sequence[object]) -> int:
@@ -222,14 +204,6 @@ def common_length(one: Sequence[object], other: Sequence[object]) -> int:
     if one[:limit] == other[:limit]:
         return limit
     return next(i for i in range(limit) if one[i] != other[i])
-
-
-@dataclass(frozen=True)
-class _Turn:
-    start: int
-    stop: int  # where the stop token begins
-    end: int
-    is_exact: bool
 
 
 def _select(messages: Sequence[Message], n_prompt: int, turns: ScoredTurns) -> list[int]:
@@ -250,24 +224,3 @@ def _check_calls(message: Message, said: str) -> None:
                 f"the chat template leaves out the tool call {name} (needs a template that renders "
                 "tool_calls); write the call into the message's content or change the template"
             )
-
-
-def _score(message: Message, whole: str, turn: _Turn, turns: ScoredTurns) -> list[tuple[int, int]]:
-    """Return the spans of a turn that count."""
-    start = turn.start
-    is_reasoning = "<think>" in message.text or any(
-        message.fields.get(name) for name in ("reasoning_content", "reasoning", "thinking")
-    )
-    inserted = None if is_reasoning else _EMPTY_THINK.match(whole, start, turn.stop)
-    if inserted:
-        start = inserted.end()
-    if turns == "final_answer":
-        start = max([start, *(m.end() for m in _END_THINK.finditer(whole, start, turn.stop))])
-    if turns != "explicit" or not isinstance(message.scored, tuple):
-        return [(start, turn.end)] if turn.end > start else []
-    text = message.text.strip()
-    first = whole.find(text, start, turn.stop)
-    if first < 0:
-        raise Unusable("turn not found")
-    shift = first - message.text.find(text)
-    return [(shift + one, shift + other) for one, other in sorted(message.scored)]

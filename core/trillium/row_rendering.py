@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
 
 from transformers import PreTrainedTokenizerBase
 
 from trillium.record_texts import Reply
 from trillium.records import Row, TrajectoryRow
-from trillium.rendering import ChatTemplate, Conversation, Rendered, without_stop
+from trillium.rendering import ChatTemplate, Conversation, Rendered
 from trillium.search_records import Step, TreeRow
 from trillium.tokenize_config import ScoredTurns
+from trillium.turn_spans import without_stop
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,9 @@ class RowRenderer:
             stop = self._chat().stop_text
         rendered = []
         for leaf in row.leaves:
-            text, spans = context, []
-            for step in _lineage(row, leaf):
+            text, spans, steps = context, [], _lineage(row, leaf)
+            _check_stops(steps, stop)
+            for step in steps:
                 spans += [(len(text), len(text) + len(step.text))] if step.is_scored else []
                 text += step.text
             whole = _ended(text, stop if self._add_eos else "")
@@ -96,6 +100,13 @@ def _ended(text: str, stop: str) -> str:
     """Add the stop token to a text that does not end with it; nothing follows it then."""
     bare = text.rstrip()
     return bare if stop and bare.endswith(stop) else text + stop
+
+
+def _check_stops(steps: Sequence[Step], stop: str) -> None:
+    """Raise Unusable where the policy wrote on behind its stop token; given text may follow it."""
+    for is_scored, turn in groupby(steps, key=attrgetter("is_scored")):
+        if is_scored:
+            without_stop("".join(step.text for step in turn), stop)
 
 
 def _lineage(row: TreeRow, leaf: int) -> list[Step]:

@@ -48,6 +48,24 @@ def read_records(path: Path) -> list[Mapping[str, object]]:
     return [record for _, record in numbered if isinstance(record, Mapping)]
 
 
+def fields_of(path: Path) -> set[str]:
+    """Return the field names of the first row; nothing where the file cannot be read as rows."""
+    if not path.is_file():
+        return set()
+    if path.suffix == ".parquet":
+        try:
+            return set(pq.read_schema(path).names)
+        except (pa.ArrowException, OSError):
+            return set()
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        line = next((line for line in file if line.strip()), "")
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return set()
+    return set(record) if isinstance(record, dict) else set()
+
+
 def check_file(path: Path) -> None:
     """Raise DataError where there is no file to read."""
     if path.is_dir():

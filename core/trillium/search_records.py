@@ -41,9 +41,10 @@ class TreeRow(Row):
         if fields.has("leaves"):
             value = fields.record["leaves"]
             count = len(value) if isinstance(value, Sequence) else 0
-            leaves = tuple(int(leaf) for leaf in fields.numbers("leaves", count))
-            if not leaves or not all(0 <= leaf < len(steps) for leaf in leaves):
-                fields.complain(f'field "leaves" is {leaves} (needs numbers of steps); correct it')
+            named = fields.numbers("leaves", count)
+            leaves = tuple(map(int, named))
+            if leaves != named or not leaves or not all(0 <= leaf < len(steps) for leaf in leaves):
+                fields.complain(f'field "leaves" is {named} (needs numbers of steps); correct it')
         values = fields.mapping("labels")
         inner = Fields(values, cls.needs, fields.problems)
         return cls(

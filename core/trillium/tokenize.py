@@ -24,12 +24,13 @@ from trillium.records import (
     RankingRow,
     TrajectoryRow,
 )
-from trillium.rendering import ChatTemplate, Rendered, Unusable
+from trillium.rendering import ChatTemplate, Rendered
 from trillium.row_rendering import RowRenderer, Sample
 from trillium.search_records import TreeRow
 from trillium.tokenize_config import TokenizeConfig, Truncation
 from trillium.tokenize_report import TOO_LONG, Ledger, TokenizeReport
 from trillium.trees import TokenPath, TokenTree
+from trillium.turn_spans import Unusable
 
 
 @dataclass(frozen=True)

@@ -204,11 +204,7 @@ def compare_greedy(bench: Bench, n_prompts: int) -> dict[str, object]:
     theirs = generate(bench, prompts, do_sample=False)
     ours = TransformersGenerator(bench.model, bench.tokenizer).generate(
         prompts,
-        n_samples=1,
-        temperature=0,
-        top_p=1,
-        max_new_tokens=bench.sampling.max_new_tokens,
-        stop=(),
+        SamplingConfig(temperature=0, top_p=1, max_new_tokens=bench.sampling.max_new_tokens),
         seed=0,
     )
     same = [list(one.ids) == answer for (one,), answer in zip(ours, theirs, strict=True)]

@@ -195,3 +195,24 @@ def test_a_search_path_that_ends_in_a_stop_token_and_a_line_break_gets_no_second
     (tree,) = tokenize_trees([row], TOKENIZER, CONFIG).trees
     assert scored_text(tree.path(0)) == "one.two.<|im_end|>"
     assert tree.steps == ((4, 5),)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (Step("one<|im_end|>two", -1),),
+        (Step("one<|im_end|>", -1), Step("two", 0)),
+        (Step("one<|im_", -1), Step("end|>two", 0)),
+    ],
+)
+def test_a_search_path_in_which_the_policy_writes_on_behind_its_stop_token_is_left_out(
+    steps: tuple[Step, ...],
+) -> None:
+    turns = (Step("a<|im_end|>", -1), Step("<|im_start|>user", 0, False), Step("b<|im_end|>", 1))
+    rows = [
+        TreeRow(prompt="q", steps=each, leaves=(len(each) - 1,), id=name)
+        for each, name in ((steps, "broken"), (turns, "turns"))
+    ]
+    dataset = tokenize_trees(rows, TOKENIZER, CONFIG)
+    assert dataset.report.dropped == {"stop token inside a reply": ("broken",)}
+    assert scored_text(dataset.trees[0].path(0)) == "a<|im_end|>b<|im_end|>"

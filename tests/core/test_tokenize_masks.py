@@ -21,6 +21,7 @@ from .chat_rows import (
     FAMILIES,
     REPAIR,
     TOOLS,
+    TRIMMING,
     Family,
     assistant,
     chat_pair,
@@ -81,6 +82,29 @@ def test_t1_a_stop_token_inside_a_reply_drops_the_row_and_counts_it() -> None:
 
     assert report.n_dropped == {"stop token inside a reply": 1}
     assert report.dropped["stop token inside a reply"] == (rows[0].id,)
+
+
+@pytest.mark.parametrize(
+    ("content", "fields"),
+    [
+        ([{"type": "text", "text": "a<|im_end|>b"}], {}),
+        ([{"type": "text", "text": "a<|im_end|>"}, {"type": "text", "text": "b"}], {}),
+        ([{"type": "thinking", "thinking": "a<|im_end|>"}, {"type": "text", "text": "b"}], {}),
+        ("b", {"reasoning_content": "a<|im_end|>"}),
+        (None, {"tool_calls": [{"function": {"name": "f", "arguments": {"a": "<|im_end|>"}}}]}),
+    ],
+    ids=["block", "blocks", "thinking", "reasoning", "call"],
+)
+def test_t1_a_stop_token_inside_a_block_a_call_or_reasoning_drops_the_row(
+    content: str | list[dict[str, str]] | None, fields: dict[str, object]
+) -> None:
+    """The turn would end there, and what the policy wrote behind it would count for nothing."""
+    broken = TrajectoryRow(messages=(user("a"), Message("assistant", content, fields)), id="x")
+    whole = TrajectoryRow(messages=(user("a"), Message("assistant", "b", {"raw": "b<|im_end|>"})))
+
+    report = tokenize_trajectories([broken, whole], Family(TRIMMING).tokenizer(), CONFIG).report
+
+    assert report.dropped == {"stop token inside a reply": ("x",)}
 
 
 @every_family
@@ -284,6 +308,45 @@ def test_t8_each_mode_scores_its_turns(turns: str, first: str, last: str) -> Non
         f"<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n{first}\n"
         f"<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n{last}"
     ]
+
+
+CALLS = [{"function": {"name": "f"}}]
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "spans", "expected"),
+    [
+        ("4", {"reasoning_content": "It is 4"}, ((0, 1),), "<think>It is 4</think>{4}<|im_end|>"),
+        ("think", {"reasoning_content": "a"}, ((0, 5),), "<think>a</think>{think}<|im_end|>"),
+        ("\n\nhello", {}, ((0, 4), (4, 7)), "{hello}<|im_end|>"),
+        ("hello ", {}, ((3, 6),), "hel{lo}<|im_end|>"),
+        (" f\n", {"tool_calls": CALLS}, ((0, 3),), '{f}<call>{"name": "f"}</call><|im_end|>'),
+    ],
+)
+def test_t8_explicit_spans_lie_on_the_text_that_they_name(
+    text: str, fields: dict[str, object], spans: tuple[tuple[int, int], ...], expected: str
+) -> None:
+    """Templates trim, and reasoning or a call may say the same."""
+    reply = Message("assistant", text, fields, scored=spans)
+    row = TrajectoryRow(messages=(user("a"), reply, *TURNS.messages))
+    tokenizer = Family(TRIMMING).tokenizer()
+    config = TokenizeConfig(scored_turns="explicit")
+
+    (found,) = masks(tokenizer, tokenize_trajectories([row], tokenizer, config))
+
+    assert found.split("<|im_start|>")[2] == f"assistant\n{expected}\n"
+
+
+def test_t8_an_explicit_span_that_the_template_leaves_out_drops_the_row() -> None:
+    blank = Message("assistant", "\n\nhello", scored=((0, 2),))
+    config = TokenizeConfig(scored_turns="explicit")
+    tokenizer = Family(TRIMMING).tokenizer()
+
+    report = tokenize_trajectories(
+        [TrajectoryRow(messages=(user("a"), blank)), TURNS], tokenizer, config
+    ).report
+
+    assert report.n_dropped == {"scored text left out by the template": 1}
 
 
 def test_t8_a_trajectory_that_ends_in_a_call_has_no_final_answer() -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
+from trillium.config import Seed
 from trillium.policies.config import PolicyConfig
 
 from trillium_math.agent.config import AgentConfig, TurnSampling
@@ -15,7 +16,7 @@ class SolveConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     output: Path = Field(Path("runs/math-solve"), description="run folder")
-    seed: int = Field(0, ge=0, description="seed of sampling")
+    seed: Seed = Field(0, description="seed of sampling")
     policy: PolicyConfig = Field(PolicyConfig(), description="model and adapter")
     agent: AgentConfig = Field(AgentConfig(), description="how a trajectory runs and ends")
     sampling: TurnSampling = Field(TurnSampling(), description="how turns are sampled")

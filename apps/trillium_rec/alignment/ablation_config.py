@@ -1,14 +1,12 @@
 """What the experiment compares: seeds, arms, and the run that they change."""
 
 from pathlib import Path
-from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from trillium.config import Seed
 
 from trillium_rec.alignment.arms import ARMS
 from trillium_rec.config import RecConfig
-
-Seed = Annotated[int, Field(ge=0)]
 
 
 class AblationConfig(BaseModel):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from trillium.config import Seed
 from trillium.errors import ConfigError, DataError
 
 
@@ -25,7 +26,7 @@ class DiagnoseConfig(BaseModel):
     n_samples: int = Field(default=16, ge=0, description="prompts to sample replies to")
     max_new_tokens: int = Field(default=64, gt=0, description="tokens per reply")
     max_length: int = Field(default=1024, gt=1, description="longer pairs are left out")
-    seed: int = Field(default=0, ge=0, description="of the sampled replies")
+    seed: Seed = Field(default=0, description="of the sampled replies")
 
 
 def resolve(

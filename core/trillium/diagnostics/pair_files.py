@@ -16,10 +16,9 @@ from trillium.errors import ConfigError, DataError
 from trillium.fields import Text
 from trillium.files import write_atomically
 from trillium.records import LabelledRow, PairRow, RankingRow, Row
-from trillium.rowfiles import Broken, load_rows, read_lines, save_rows
+from trillium.rowfiles import Broken, fields_of, load_rows, read_lines, save_rows
 from trillium.tokenize import tokenize_pairs
 from trillium.tokenize_config import TokenizeConfig
-from trillium.training.rows import fields_of
 from trillium.trees import TokenPath, TokenTree
 
 _TREE = TypeAdapter(TokenTree)

@@ -49,6 +49,11 @@ class GrowingLayer(DynamicLayer):
         self._key_store = self._value_store = None
         super().batch_select_indices(indices)
 
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Keep only the rows `beam_idx`; recurrent layers have no other way to."""
+        self._key_store = self._value_store = None
+        super().reorder_cache(beam_idx)  # type: ignore[arg-type]
+
 
 def growing_cache(config: PretrainedConfig) -> DynamicCache:
     """Build a cache for a model; other layers than full attention keep transformers' own kind."""

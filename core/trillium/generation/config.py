@@ -11,8 +11,9 @@ the sampling of `transformers` on actors of a cluster. Nothing here imports torc
 """
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from trillium.files import hash_json
 
@@ -68,14 +69,34 @@ class ServerConfig(BaseModel):
     api_key_variable: str = Field(
         default="", description="environment variable with the key; a run's files never hold it"
     )
-    timeout_s: float = Field(default=300.0, gt=0, description="seconds for one answer")
+    timeout_s: float = Field(
+        default=300.0, gt=0, le=86_400, description="seconds for one answer, a day at most"
+    )
     n_retries: int = Field(default=4, ge=0, description="further attempts for one request")
-    backoff_s: float = Field(default=1.0, ge=0, description="pause before the first; then doubled")
+    backoff_s: float = Field(
+        default=1.0, ge=0, le=3600, description="pause before the first; then doubled"
+    )
     max_rows: int = Field(default=64, gt=0, description="completions asked for per request")
     n_requests: int = Field(default=2, gt=0, description="requests that the server has at a time")
     returns_token_ids: bool = Field(
         default=True, description="ask for sampled ids (vLLM); without, the text is encoded again"
     )
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        """Refuse what no request can be sent to."""
+        try:
+            parts = urlsplit(url)
+            has_host = bool(parts.hostname and parts.hostname.encode("idna"))
+            is_right = has_host and parts.port != 0
+        except ValueError as error:
+            raise ValueError(f"is no address ({error}); correct it") from error
+        if not is_right or not url.isascii() or not url.isprintable() or " " in url:
+            raise ValueError(
+                "is no address (needs http://HOST:PORT/v1 in ASCII, without spaces); correct it"
+            )
+        return url
 
 
 class ServedPolicyConfig(ServerConfig):

@@ -25,16 +25,13 @@ class ServerConnection:
     """Posts to one server; safe to use from several threads."""
 
     def __init__(self, config: ServerConfig) -> None:
-        """Remember the server; nothing is sent yet. Raises ConfigError without its key."""
+        """Remember the server; nothing is sent yet.
+
+        Raises ConfigError when its key is missing, or nothing that a request can carry.
+        """
         self.config = config
-        self._api_key = ""
-        if config.api_key_variable:
-            self._api_key = os.environ.get(config.api_key_variable, "")
-            if not self._api_key:
-                raise ConfigError(
-                    f"api_key_variable={config.api_key_variable}: is not set (the key for "
-                    f"{config.url} was expected in it); export it"
-                )
+        self._api_key = _read_key(config)
+        self._opener = urllib.request.build_opener(_NoRedirect)
 
     def post(self, page: str, request: dict[str, object], kind: type[A]) -> A:
         """Send a request and return its answer as `kind`; a busy server is asked again.
@@ -98,22 +95,11 @@ class ServerConnection:
         url = f"{self.config.url.rstrip('/')}/{page}"
         try:
             request = urllib.request.Request(url, data=body, headers=headers)
-            with urllib.request.urlopen(request, timeout=timeout_s) as reply:
+            with self._opener.open(request, timeout=timeout_s) as reply:
                 text: bytes = reply.read()
                 return text
         except urllib.error.HTTPError as error:
-            said = error.read(500).decode(errors="replace").strip()
-            if error.code in _RETRIED_STATUS:
-                raise _PassingError(f"status {error.code}: {said}") from error
-            remedy = (
-                "name the variable of its key"
-                if error.code in (401, 403)
-                else "correct the request"
-            )
-            raise _RefusedError(
-                f"{url}: status {error.code}: {said} (200 was expected); {remedy}",
-                error.code,
-            ) from error
+            raise _explain_status(url, error) from error
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             raise _PassingError(str(error)) from error
 
@@ -132,6 +118,49 @@ class ServerConnection:
             f"{self.config.url}: {error} after {times} (an OpenAI-compatible server was expected); "
             "check that it runs"
         )
+
+
+def _read_key(config: ServerConfig) -> str:
+    """Return the key of a server, empty where none is named; no message ever holds it."""
+    if not config.api_key_variable:
+        return ""
+    key = os.environ.get(config.api_key_variable, "").strip()
+    if not key:
+        raise ConfigError(
+            f"api_key_variable={config.api_key_variable}: is not set (the key for "
+            f"{config.url} was expected in it); export it"
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            f"api_key_variable={config.api_key_variable}: holds other characters than a key has "
+            f"(printable ASCII was expected, for {config.url}); copy the key again"
+        )
+    return key
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follow nothing: the key would travel to whatever address the answer names."""
+
+    def _refuse(self, *_asked: object) -> None:
+        return None
+
+    http_error_301 = http_error_302 = http_error_303 = _refuse  # type: ignore[assignment]
+    http_error_307 = http_error_308 = _refuse  # type: ignore[assignment]
+
+
+def _explain_status(url: str, error: urllib.error.HTTPError) -> Exception:
+    """Return what a status other than 200 means for the request."""
+    said = error.read(500).decode(errors="replace").strip()
+    if error.code in _RETRIED_STATUS:
+        return _PassingError(f"status {error.code}: {said}")
+    remedy = "correct the request"
+    if error.code in (401, 403):
+        remedy = "name the variable of its key"
+    elif target := error.headers.get("Location"):
+        said = f"is elsewhere, at {target[:200]}"
+        remedy = "give that address as url, if you trust it with the key"
+    message = f"{url}: status {error.code}: {said} (200 was expected); {remedy}"
+    return _RefusedError(message, error.code)
 
 
 def _first_fault(error: ValueError) -> str:

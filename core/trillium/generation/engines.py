@@ -122,7 +122,8 @@ class ServerEngine:
         self._loaded = ""  # the adapter that this engine put there: servers hold only so many
         self.samples_adapters = config.loads_adapters
         # Address, key and patience may change while a run is under way; what they give does not.
-        self.identity = hash_json(["server", config.model, config.max_rows])
+        again = [] if config.returns_token_ids else ["encoded again"]
+        self.identity = hash_json(["server", config.model, config.max_rows, *again])
 
     def start(self) -> Generator:
         """Return a generator for the server's model. Raises when it is not there."""

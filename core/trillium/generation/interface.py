@@ -17,6 +17,9 @@ from trillium.errors import DataError
 
 Finish = Literal["stop", "length"]
 
+StopString = Annotated[str, Field(min_length=1)]
+"""What ends a completion; the empty string would end each before it began."""
+
 N_CONTEXT = 8
 """Last tokens of a prompt behind which its continuation is decoded: some tokenizers leave out the
 space before the first token of a text."""
@@ -36,9 +39,7 @@ class SamplingConfig(BaseModel):
     )
     top_k: int = Field(default=0, ge=0, description="keep the k likeliest tokens; 0 turns it off")
     max_new_tokens: int = Field(default=256, gt=0, description="tokens per completion, at most")
-    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
-        default=(), description="strings that end a completion"
-    )
+    stop: tuple[StopString, ...] = Field(default=(), description="strings that end a completion")
     keep_stop: bool = Field(
         default=False, description="leave the stop string at the end of the text"
     )
@@ -90,17 +91,9 @@ class Generator(Protocol):
         ...
 
     def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        n_samples: int,
-        temperature: float,
-        top_p: float,
-        max_new_tokens: int,
-        stop: Sequence[str],
-        seed: int,
+        self, prompts: Sequence[Sequence[int]], sampling: SamplingConfig, *, seed: int
     ) -> list[list[Completion]]:
-        """Return `n_samples` completions per prompt, in the order of the prompts."""
+        """Return `sampling.n_samples` completions per prompt, in the order of the prompts."""
         ...
 
 
@@ -146,25 +139,10 @@ class BatchedGenerator(ABC):
         return plan_batches(prompts, n_samples=n_samples, seed=seed, max_rows=self._max_rows)
 
     def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        n_samples: int,
-        temperature: float,
-        top_p: float,
-        max_new_tokens: int,
-        stop: Sequence[str],
-        seed: int,
+        self, prompts: Sequence[Sequence[int]], sampling: SamplingConfig, *, seed: int
     ) -> list[list[Completion]]:
-        """Return `n_samples` completions per prompt, in the order of the prompts."""
-        sampling = SamplingConfig(
-            n_samples=n_samples,
-            temperature=temperature,
-            top_p=top_p,
-            max_new_tokens=max_new_tokens,
-            stop=tuple(stop),
-        )
-        batches = self.plan(prompts, n_samples=n_samples, seed=seed)
+        """Return `sampling.n_samples` completions per prompt, in the order of the prompts."""
+        batches = self.plan(prompts, n_samples=sampling.n_samples, seed=seed)
         return assemble(len(prompts), batches, list(generate_batches(self, batches, sampling)))
 
 

@@ -7,6 +7,7 @@ number positions themselves: rows enter together, padded on the left, and only l
 nothing waits for the device: what a step needs is sent in one piece, its logits stay there.
 """
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,11 +17,14 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from trillium.errors import BackendError
 from trillium.generation.cache import GrowingLayer, growing_cache
 from trillium.generation.slots import SlotCache, align
 from trillium.scoring.layout import declared_reason
 
 Model = PreTrainedModel | PeftModel
+_STATE = "cache_params"
+"""What models without attention call their past."""
 
 
 @dataclass
@@ -45,7 +49,7 @@ def read_prompts(model: Model, prompts: Sequence[Sequence[int]], pad_id: int) ->
         input_ids=send(ids, model.device),
         attention_mask=_padding_mask(padding, n_columns, model.device),
         position_ids=send(positions, model.device),
-        past_key_values=past,
+        **{_past_argument(model): past},
         use_cache=True,
         logits_to_keep=1,
     ).logits[:, -1]
@@ -137,6 +141,7 @@ class WholePool:
     def __init__(self, model: Model) -> None:
         """Hold no rows yet."""
         self._model = model
+        self._past_argument = _past_argument(model)
         self._past: DynamicCache | None = None
         self._padding: list[int] = []
         self._n_columns = 0
@@ -147,31 +152,50 @@ class WholePool:
     def enter(self, read: ReadPrompts, sources: Sequence[int]) -> None:
         """Become the rows that `sources` names in `read`, whose memory is used up."""
         self._past = read.past
-        self._past.batch_select_indices(send(list(sources), self._model.device))
+        self._select(sources)
         self._padding = [read.padding[source] for source in sources]
         self._n_columns = max(read.lengths)
 
     def keep(self, order: Sequence[int]) -> None:
         """Let row i be what row `order[i]` was; the others leave."""
-        assert self._past is not None
         self._padding = [self._padding[source] for source in order]
         if order:
-            self._past.batch_select_indices(send(list(order), self._model.device))
+            self._select(order)
+
+    def _select(self, rows: Sequence[int]) -> None:
+        assert self._past is not None
+        # Its other way to choose rows is one that recurrent layers do not have.
+        self._past.reorder_cache(send(list(rows), self._model.device))  # type: ignore[arg-type]
 
     def step(self, tokens: Sequence[int]) -> Float[Tensor, "row vocab"]:
         """Read one more token of each row and return the logits that follow."""
         positions = [self._n_columns - n for n in self._padding]
         sent = send([list(tokens), positions], self._model.device)
         self._n_columns += 1
+        mask = _padding_mask(self._padding, self._n_columns, self._model.device)
         logits: Tensor = self._model(
             input_ids=sent[0][:, None],
-            attention_mask=_padding_mask(self._padding, self._n_columns, self._model.device),
+            # A state alone has no columns that could be padding.
+            attention_mask=None if self._past_argument == _STATE else mask,
             position_ids=sent[1][:, None],
-            past_key_values=self._past,
+            **{self._past_argument: self._past},
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
         return logits
+
+
+def _past_argument(model: Model) -> str:
+    """Return the name under which a model takes what it has read."""
+    causal = model.get_base_model() if isinstance(model, PeftModel) else model
+    known = inspect.signature(causal.forward).parameters
+    for name in ("past_key_values", _STATE):
+        if name in known:
+            return name
+    raise BackendError(
+        f"model {type(causal).__name__}: takes neither past_key_values nor {_STATE} (one of them "
+        "carries what it has read from token to token); sample from it with a server or vLLM"
+    )
 
 
 def _padding_mask(

@@ -7,7 +7,7 @@ server draws the samples: equal seeds give equal samples only as far as the serv
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from pydantic import BaseModel
+from pydantic import BaseModel, NonNegativeInt
 from transformers import PreTrainedTokenizerBase
 
 from trillium.errors import BackendError
@@ -108,17 +108,34 @@ class ServerGenerator(BatchedGenerator):
                 f"{self._config.url}: sampled token {max(ids)} (the policy's tokenizer has "
                 f"{len(self._tokenizer)}); serve the model that policy.base names"
             )
+        if choice.token_ids is not None:
+            self._check_ids(choice, sampling.max_new_tokens)
+        if choice.finish_reason not in ("stop", "length", None):
+            raise BackendError(
+                f"{self._config.url}: ended a completion with {choice.finish_reason} (stop or "
+                "length was expected); look into the server's log"
+            )
         finish: Finish = "length" if choice.finish_reason == "length" else "stop"
         stops = StopFinder(lambda ids: "", sampling.stop)
         text = stops.cut(choice.text, keep_stop=sampling.keep_stop)
         return Completion(tuple(ids), text, finish, is_encoded_again=choice.token_ids is None)
+
+    def _check_ids(self, choice: "_Choice", n_asked: int) -> None:
+        """Raise BackendError where the ids cannot be what the text was sampled as."""
+        n_ids = len(choice.token_ids or ())
+        if n_ids > n_asked or (choice.text and not n_ids):
+            raise BackendError(
+                f"{self._config.url}: sends {n_ids} token_ids for a text of {len(choice.text)} "
+                f"characters (1 to {n_asked} were expected); set returns_token_ids = false to "
+                "encode the text again"
+            )
 
 
 class _Choice(BaseModel):
     index: int
     text: str
     finish_reason: str | None = None
-    token_ids: list[int] | None = None
+    token_ids: list[NonNegativeInt] | None = None
 
 
 class _Answer(BaseModel):

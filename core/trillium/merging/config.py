@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from trillium.config import Seed
 from trillium.errors import ConfigError
 
 Method = Literal["linear", "slerp", "ties", "dare_linear", "dare_ties"]
@@ -28,7 +29,7 @@ class MergeConfig(BaseModel):
     rank: int | None = Field(
         default=None, gt=0, description="of the merged adapter, ties and dare; null: the sum"
     )
-    seed: int = Field(default=0, ge=0, description="of what dare drops")
+    seed: Seed = Field(default=0, description="of what dare drops")
 
     @model_validator(mode="after")
     def _check_together(self) -> "MergeConfig":

@@ -114,7 +114,6 @@ class _Points:
             load_second_adapter(policy.model, folder, _MERGED)
             with using_adapter(policy.model, _MERGED):
                 measures = measure_sets(policy.model, trees)
-            policy.model.delete_adapter(_MERGED)
             rows.append({"weight": t, "kept": merged.kept, "sets": measures})
             progress.advance()
 

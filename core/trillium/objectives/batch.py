@@ -26,13 +26,22 @@ class PairLogps:
     n_chosen: Int[Tensor, " pair"] | None = None
     n_rejected: Int[Tensor, " pair"] | None = None
 
+    def __post_init__(self) -> None:
+        """Raise ShapeError when there is not one rejected response for each chosen one."""
+        if self.chosen.shape != self.rejected.shape:
+            raise ShapeError(
+                f"pairs: {self.chosen.numel()} chosen and {self.rejected.numel()} rejected "
+                "responses (needs one rejected for each chosen); pass both sides of every pair"
+            )
+
     def against(self, reference: "PairLogps | None") -> "PairLogps":
         """Return the log-ratios to a reference; without one, the log-probabilities themselves."""
         if reference is None:
             return self
-        if len(self.chosen) != len(reference.chosen):
+        n_pairs, n_reference = self.chosen.numel(), reference.chosen.numel()
+        if n_pairs != n_reference:
             raise ShapeError(
-                f"policy has {len(self.chosen)} pairs, reference has {len(reference.chosen)}; "
+                f"policy has {n_pairs} pairs, reference has {n_reference}; "
                 "both must come from the same batch"
             )
         return replace(

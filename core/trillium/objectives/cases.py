@@ -14,10 +14,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from trillium.errors import DataError
+from trillium.errors import DataError, ShapeError
 from trillium.objectives.bindings.inputs import CaseInputs, Outcome
 from trillium.objectives.bindings.table import BINDINGS
 
+_GRADS_OF = ("sum(losses)", "loss")
 RTOL, ATOL = 1e-9, 1e-12
 """A computed number x agrees with an expected y when |x - y| <= ATOL + RTOL |y|."""
 
@@ -59,24 +60,41 @@ class Checked:
         return "\n  ".join([f"computed {where}", *lines])
 
 
+@dataclass(frozen=True)
+class Report:
+    """Hold what became of every case of some files, and why the others could not be computed."""
+
+    checked: tuple[Checked, ...]
+    problems: tuple[str, ...]
+
+
+def check_files(paths: Sequence[Path]) -> Report:
+    """Check every case that can be computed; a case or file that cannot hides no other."""
+    checked: list[Checked] = []
+    problems: list[str] = []
+    for path in paths:
+        try:
+            cases = load_cases(path)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        for case in cases:
+            try:
+                checked.append(check_case(case))
+            except DataError as error:
+                problems.append(str(error))
+    return Report(tuple(checked), tuple(problems))
+
+
 def load_cases(path: Path) -> list[Case]:
     """Return the cases of one file, or raise DataError that names what the file lacks."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        method, cases = str(content["method"]), list(content["cases"])
-        wanted = cases[0]["expected"]
-        loaded = [
-            Case(
-                file=path.name,
-                name=case["name"],
-                method=method,
-                hparams=case["hparams"],
-                inputs=case["inputs"],
-                wanted=wanted,
-                expected=case.get("expected", {}),
-                grads_of=content["grads_of"],
-            )
-            for case in cases
+        method, grads_of = str(content["method"]), str(content["grads_of"])
+        wanted = content["cases"][0]["expected"]
+        cases = [
+            (str(case["name"]), case["hparams"], case["inputs"], case.get("expected", {}))
+            for case in content["cases"]
         ]
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
@@ -87,7 +105,25 @@ def load_cases(path: Path) -> list[Case]:
         ) from error
     if method not in BINDINGS:
         raise DataError(f'{path}: unknown method "{method}"; known are {", ".join(BINDINGS)}')
-    return loaded
+    if grads_of not in _GRADS_OF:
+        raise DataError(
+            f'{path}: "grads_of" is "{grads_of}" (needs {" or ".join(_GRADS_OF)}); correct it'
+        )
+    for name, *parts in cases:
+        _check_parts(f"{path}: case {name}", *parts)
+    return [
+        Case(
+            file=path.name,
+            name=name,
+            method=method,
+            hparams=hparams,
+            inputs=inputs,
+            wanted=wanted,
+            expected=expected,
+            grads_of=grads_of,
+        )
+        for name, hparams, inputs, expected in cases
+    ]
 
 
 def check_case(case: Case) -> Checked:
@@ -98,7 +134,34 @@ def check_case(case: Case) -> Checked:
 
 def compute_case(case: Case, dtype: torch.dtype = torch.float64) -> dict[str, object]:
     """Return what the first case of the file expects, computed for this case."""
-    inputs = CaseInputs(f"{case.file}: case {case.name}", case.inputs, dtype)
+    where = f"{case.file}: case {case.name}"
+    try:
+        return _compute(case, CaseInputs(where, case.inputs, dtype))
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        said = str(error).partition("\n")[0]
+        if said.startswith(where):
+            raise
+        if isinstance(error, DataError | ShapeError):
+            raise DataError(f"{where}: {said}") from error
+        # The functions take tensors that fit together; torch names neither file nor case.
+        raise DataError(
+            f"{where} cannot be computed ({said}); make the inputs of the case fit together"
+        ) from error
+
+
+def _check_parts(where: str, hparams: object, inputs: object, expected: object) -> None:
+    """Raise DataError where a case has something else in place of keys with values."""
+    parts = {"hparams": hparams, "inputs": inputs, "expected": expected}
+    if isinstance(expected, Mapping):
+        parts["expected.grads"] = expected.get("grads", {})
+    for name, part in parts.items():
+        if not isinstance(part, Mapping):
+            raise DataError(
+                f'{where}: "{name}" is {json.dumps(part)} (needs keys with values); correct it'
+            )
+
+
+def _compute(case: Case, inputs: CaseInputs) -> dict[str, object]:
     outcome = BINDINGS[case.method](case.hparams, inputs)
     values: dict[str, object] = {}
     for key, shape in case.wanted.items():

@@ -42,9 +42,11 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print one object per case.")] = False,
 ) -> None:
     """Compute every case in float64 and compare with its expected values (rtol 1e-9)."""
-    from trillium.objectives.cases import check_case, load_cases
+    from trillium.errors import DataError
+    from trillium.objectives.cases import check_files
 
-    checked = [check_case(case) for path in files for case in load_cases(path)]
+    report = check_files(files)
+    checked = report.checked
     for each in checked:
         typer.echo(each.to_json() if as_json else each.to_text())
     n_missed = sum(bool(each.mismatches) for each in checked)
@@ -54,5 +56,7 @@ def check(
         f"{n_missed} differ, {len(checked) - n_compared} have nothing to compare with",
         err=True,
     )
+    if report.problems:
+        raise DataError("\n".join(report.problems))
     if n_missed:
         raise typer.Exit(1)

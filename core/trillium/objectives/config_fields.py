@@ -20,3 +20,8 @@ class FrozenConfig(BaseModel):
     """Refuse unknown keys, infinities and changes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @property
+    def saturates(self) -> bool:
+        """Say whether the loss is -log sigmoid of the logged reward margin and nothing else."""
+        return False

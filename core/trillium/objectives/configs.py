@@ -8,7 +8,7 @@ here, the others in `recipe_configs`. A run file is checked against the union `O
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from trillium.objectives import recipe_configs as recipe
 from trillium.objectives.config_fields import (
@@ -32,6 +32,11 @@ class DPOConfig(FrozenConfig):
         description="One smoothing for all pairs, or the column label_smoothing of each.",
     )
     reference_free: bool = Field(default=False, description="Compare without a reference.")
+
+    @property
+    def saturates(self) -> bool:
+        """True unless a smoothed label pulls back."""
+        return self.smoothing_from == "config" and self.label_smoothing == 0
 
 
 class IPOConfig(FrozenConfig):
@@ -72,12 +77,22 @@ class FDPOConfig(FrozenConfig):
     )
     beta: Beta = 0.1
 
+    @property
+    def saturates(self) -> bool:
+        """Always true."""
+        return True
+
 
 class LNDPOConfig(FrozenConfig):
     """Configure `pairwise.ln_dpo`."""
 
     name: Literal["ln_dpo"] = "ln_dpo"
     beta: Beta = 2.0
+
+    @property
+    def saturates(self) -> bool:
+        """Always true."""
+        return True
 
 
 class RPOConfig(FrozenConfig):
@@ -100,6 +115,15 @@ class SimPOConfig(FrozenConfig):
     label_smoothing: Smoothing = 0.0
     loss_type: Link = "sigmoid"
 
+    @model_validator(mode="after")
+    def _hinge_has_no_smoothing(self) -> "SimPOConfig":
+        if self.loss_type == "hinge" and self.label_smoothing > 0:
+            raise ValueError(
+                f"label_smoothing is {self.label_smoothing:g} and loss_type hinge has none; "
+                "set label_smoothing=0, or loss_type=sigmoid"
+            )
+        return self
+
 
 class ORPOConfig(FrozenConfig):
     """Configure `reference_free.orpo`."""
@@ -119,6 +143,11 @@ class CPOConfig(FrozenConfig):
     beta: Scale = 0.1
     alpha: Weight = 1.0
     loss_type: Link = "sigmoid"
+
+    @property
+    def saturates(self) -> bool:
+        """True without the likelihood."""
+        return self.loss_type == "sigmoid" and self.alpha == 0
 
 
 class ASFTConfig(FrozenConfig):
@@ -145,6 +174,11 @@ class FlexDPOConfig(FrozenConfig):
     beta_pos: float = Field(default=0.1, gt=0, description="Hold on the chosen response.")
     beta_neg: float = Field(default=0.05, gt=0, description="Hold on the rejected response.")
     sft_coef: Weight = 0.0
+
+    @property
+    def saturates(self) -> bool:
+        """True without the likelihood."""
+        return self.sft_coef == 0
 
 
 class MODPOConfig(FrozenConfig):
@@ -210,13 +244,14 @@ PairConfig = (
 def _refuse_recipes(value: object) -> object:
     """Explain an objective that exists, but that the trainer cannot feed."""
     fed = {kind.model_fields["name"].default for kind in get_args(RowConfig)}
-    if not isinstance(value, dict) or value.get("name") in fed:
+    name = value.get("name") if isinstance(value, dict) else None
+    if not isinstance(name, str) or name in fed:
         return value
     # The table imports this module, and torch with every function.
     from trillium.objectives.describe import describe_needs
     from trillium.objectives.table import OBJECTIVES
 
-    row = OBJECTIVES.get(str(value.get("name")))
+    row = OBJECTIVES.get(name)
     if row is None or row.is_trainable:
         return value
     choices = ", ".join(name for name, each in OBJECTIVES.items() if each.is_trainable)

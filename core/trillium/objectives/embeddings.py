@@ -5,6 +5,7 @@ from jaxtyping import Float, Real
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid, relu
 
+from trillium.errors import ShapeError
 from trillium.objectives.batch import PairLogps
 from trillium.objectives.pairwise import dpo
 
@@ -36,7 +37,13 @@ def gpm_scores(
         score = sum over k of scales[k] * (v_2k v'_2k+1 - v_2k+1 v'_2k)
 
     The paper normalises embeddings to length one and lets the prompt choose the scales.
+    Raises ShapeError when the numbers of an embedding do not come in planes of two.
     """
+    if first.shape[1] % 2:
+        raise ShapeError(
+            f"gpm: an embedding has {first.shape[1]} numbers (needs an even count, two for each "
+            "plane); give the model an even dimension"
+        )
     area = first[:, 0::2] * second[:, 1::2] - first[:, 1::2] * second[:, 0::2]
     return area.sum(-1) if scales is None else area @ area.new_tensor(scales)
 

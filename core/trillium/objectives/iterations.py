@@ -7,6 +7,7 @@ adapters chase each other. The losses that the recipes minimise live in the othe
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -35,7 +36,12 @@ def curry_dpo(
     Pairs with a large gap are easy. A response rated like the best makes no pair. `ratings` may
     also be log-probabilities of the reference. Train DPO in this order, one stage per position;
     the iterated form moves the reference to the model of the previous stage.
+    Raises DataError for a rating that is not finite: no gap to it could be ordered.
     """
+    if not torch.isfinite(ratings).all():
+        raise DataError(
+            f"curry_dpo: the ratings are {ratings.tolist()} (needs finite numbers); correct them"
+        )
     best = int(ratings.argmax())
     gaps = (ratings[best] - ratings).tolist()
     pairs = [CurriculumPair(best, other, gap) for other, gap in enumerate(gaps) if gap > 0]

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from trillium.errors import ShapeError
 from trillium.objectives.batch import PairLogps
 from trillium.objectives.pairwise import dpo
 
@@ -34,11 +35,17 @@ def hypo(
     one number for the batch, added to every pair; only its gradient has a meaning, lam times that
     of KL(policy || reference). Samples must be fresh from the policy.
     Reading: derived from the objective of the paper, which trains this KL online.
+    Raises ShapeError when `rloo` finds no other sample.
     """
     # The score function: the log-ratio is the reward of a sample, not a path for gradients.
     k = (policy_sample - reference_sample).detach()
     if rloo:
         n_samples = k.shape[1]
+        if n_samples < 2:
+            raise ShapeError(
+                f"hypo: {n_samples} sample per prompt and rloo subtracts the mean of the others "
+                "(needs two or more); draw more samples, or set rloo=False"
+            )
         k = k - (k.sum(1, keepdim=True) - k) / (n_samples - 1)
     return dpo(policy, reference, beta=beta) + lam * (k * policy_sample).mean()
 
@@ -63,8 +70,8 @@ def p3o(
         v1:  loss = -1/2 * sum_i min(A_i stopped(q_j) q_i, A_i stopped(c_j) c_i)      j is the other
         v2:  loss = -1/2 * min(A stopped(q_1 q_2) l, A stopped(clip(q_1 q_2)) c_l)
 
-    On fresh samples the gradient is that of -(A/2)(first - second). In float32 the log of a ratio
-    is clamped at +-20 before it is exponentiated.
+    On fresh samples the gradient is that of -(A/2)(first - second). The log of a ratio is clamped
+    at +-20 in float32 (350 in float64) before it is exponentiated.
     Reading: the gradient is published; how the two variants clip is from memory.
     """
     log_q = first - old_first, second - old_second
@@ -175,6 +182,6 @@ def gae(
 
 
 def _ratio(log_q: Float[Tensor, " pair"]) -> Float[Tensor, " pair"]:
-    """Return exp(log_q), clamped where float32 would overflow in products."""
-    limit = 700.0 if log_q.dtype == torch.float64 else 20.0
+    """Return exp(log_q), clamped where the product of two would overflow."""
+    limit = 350.0 if log_q.dtype == torch.float64 else 20.0
     return log_q.clamp(-limit, limit).exp()

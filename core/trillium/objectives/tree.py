@@ -55,5 +55,6 @@ def official_ranking(
     row, column = same_list(policy.group).nonzero(as_tuple=True)
     sign = (label[row] - label[column]).sign()
     losses = -logsigmoid((z[row] - z[column]) * sign)
-    size = per_list(z.new_ones(len(z)), policy.group, policy.n_lists)
+    # A list of one has no pair to be divided by; what it costs is a constant.
+    size = per_list(z.new_ones(len(z)), policy.group, policy.n_lists).clamp(min=2)
     return per_list(losses, policy.group[row], policy.n_lists) / (size * (size - 1))

@@ -47,8 +47,13 @@ def kto_reference_point(policy: SingleLogps, reference: SingleLogps) -> Float[Te
     """Estimate KTO's z0 = max(0, mean log-ratio) from responses paired with other prompts.
 
     Both models must have scored the same mismatched (prompt, response) rows. The estimate is biased
-    but cheap, and the paper lets no gradient through it.
+    but cheap, and the paper lets no gradient through it. Raises ShapeError when there is no row.
     """
+    if not policy.logps.numel():
+        raise ShapeError(
+            "kto: no mismatched response to estimate the reference point from (needs one or more); "
+            "pass the rows of the batch"
+        )
     # The reference point is a constant of the loss.
     return _logratio(policy, reference).detach().mean().clamp(min=0)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, LoraModel, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from trillium.policies.config import LoraSettings
 from trillium.policies.lora import use_fast_layers
 
 POLICY_ADAPTER = "default"
+_WEIGHTS = "adapter_model.safetensors"
 # Mamba computes with the weights of these and never calls them: an adapter there would not learn.
 _NEVER_CALLED = {"conv1d", "dt_proj", "out_proj"}
 
@@ -87,9 +89,14 @@ def load_adapter(model: nn.Module, folder: Path, *, base_name: str) -> PeftModel
 
 
 def load_second_adapter(policy: PeftModel, folder: Path, name: str) -> None:
-    """Put the adapter saved in `folder` beside the others, frozen and not active, as `name`."""
+    """Put the adapter saved in `folder` beside the others, frozen and not active, as `name`.
+
+    One of that name makes room: PEFT would keep its scaling.
+    """
     base_name = str(policy.peft_config[POLICY_ADAPTER].base_model_name_or_path)
     read_adapter_config(folder, base_name=base_name)
+    if name in policy.peft_config:
+        policy.delete_adapter(name)
     with _explain_misfit(folder, base_name):
         policy.load_adapter(str(folder), adapter_name=name, is_trainable=False)
         _check_layers(policy, folder, name)
@@ -140,25 +147,35 @@ def mix_adapter(policy: PeftModel, source: str, target: str, *, decay: float) ->
 def using_adapter(policy: nn.Module, name: str | None) -> Iterator[None]:
     """Compute with adapter `name` inside, None for the bare base; then all is as before.
 
-    What trains stays what trains: PEFT's own switches would unfreeze the adapter they activate.
+    One may stand inside another. What trains stays what trains: PEFT's own switches would unfreeze
+    the adapter they activate.
     """
     assert isinstance(policy, PeftModel)
     tuner = policy.base_model
     assert isinstance(tuner, LoraModel)
-    active = policy.active_adapter
+    active, was_bare = tuner.active_adapter, _is_bare(tuner)
     flags = {p: p.requires_grad for n, p in policy.named_parameters() if "lora_" in n}
     try:
         if name is None:
             tuner.disable_adapter_layers()
         else:
+            if was_bare:
+                tuner.enable_adapter_layers()
             tuner.set_adapter(name, inference_mode=True)
         yield
     finally:
-        if name is None:
-            tuner.enable_adapter_layers()
         tuner.set_adapter(active)
+        if was_bare != _is_bare(tuner):
+            (tuner.disable_adapter_layers if was_bare else tuner.enable_adapter_layers)()
         for parameter, flag in flags.items():
             parameter.requires_grad_(flag)
+
+
+def _is_bare(tuner: LoraModel) -> bool:
+    """Say whether the adapters are switched off, of which each layer knows for itself."""
+    return any(
+        isinstance(layer, BaseTunerLayer) and layer.disable_adapters for layer in tuner.modules()
+    )
 
 
 def adapter_parameters(policy: nn.Module, name: str = POLICY_ADAPTER) -> dict[str, nn.Parameter]:
@@ -203,9 +220,9 @@ def read_adapter_config(folder: Path, *, base_name: str) -> LoraConfig:
     where one of them is a path, only the shapes can tell.
     """
     path = folder / "adapter_config.json"
-    if not path.is_file():
+    if not path.is_file() or not (folder / _WEIGHTS).is_file():
         raise ConfigError(
-            f"{folder}: holds no adapter (needs adapter_config.json and its weights); "
+            f"{folder}: holds no adapter (needs adapter_config.json and {_WEIGHTS}); "
             "give the folder that training wrote"
         )
     try:
@@ -235,7 +252,7 @@ def _explain_misfit(folder: Path, base_name: str) -> Iterator[None]:
     try:
         with _without_noise():
             yield
-    except (RuntimeError, ValueError, OSError, SafetensorError) as error:
+    except (RuntimeError, ValueError, TypeError, KeyError, OSError, SafetensorError) as error:
         raise ConfigError(
             f"{folder}: does not fit the base {base_name} ({str(error).splitlines()[0][:120]}); "
             "give the base that the adapter was trained on"
@@ -247,7 +264,7 @@ def _check_layers(policy: PeftModel, folder: Path, name: str) -> None:
 
     PEFT would leave the layers that are not there out, and start the missing ones anew.
     """
-    with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
+    with safe_open(folder / _WEIGHTS, framework="pt") as weights:
         saved = set(weights.keys())
     differing = sorted(saved ^ set(adapter_parameters(policy, name)))
     if differing:

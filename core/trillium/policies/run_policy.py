@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from trillium.assets import ASSETS, find_model
 from trillium.files import hash_json, hash_path
 from trillium.policies.config import PolicyConfig
-from trillium.policies.tokenizer import load_tokenizer
+from trillium.policies.tokenizer import explain_loading, load_tokenizer
 
 if TYPE_CHECKING:
     import trillium.policies.load
@@ -19,9 +19,16 @@ class RunPolicy:
     """Name, tokenizer, length and weights of what a run file calls `policy`, each when asked."""
 
     def __init__(self, config: PolicyConfig, *, seed: int) -> None:
-        """Remember what to load; `seed` draws a new adapter."""
+        """Remember what to load; `seed` draws a new adapter.
+
+        Raises ConfigError for a folder that holds no adapter of the base.
+        """
         self.config = config
         self.seed = seed
+        if config.adapter is not None:
+            from trillium.policies.adapters import read_adapter_config
+
+            read_adapter_config(config.adapter, base_name=config.base)
 
     @cached_property
     def identity(self) -> str:
@@ -47,7 +54,9 @@ class RunPolicy:
         """Return how many tokens the model can attend to; None when it does not say."""
         from transformers import AutoConfig
 
-        config = AutoConfig.from_pretrained(find_model(self.config.base))
+        source = find_model(self.config.base)
+        with explain_loading(source, "model"):
+            config = AutoConfig.from_pretrained(source)
         length = getattr(config, "max_position_embeddings", None)
         return length if isinstance(length, int) else None
 

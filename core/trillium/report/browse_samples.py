@@ -14,10 +14,9 @@ from trillium.errors import DataError
 from trillium.fields import Text
 from trillium.files import read_rows
 from trillium.records import RANKING_LABELS, LabelledRow, PairRow, RankingRow, Row, TrajectoryRow
-from trillium.rowfiles import load_rows
+from trillium.rowfiles import fields_of, load_rows
 from trillium.search_records import TreeRow
 from trillium.training.round_rows import tree_from_json
-from trillium.training.rows import fields_of
 from trillium.trees import Node, TokenPath, TokenTree
 
 Decode = Callable[[Sequence[int]], str]

@@ -15,7 +15,7 @@ from pathlib import Path
 from trillium.evaluation import Interval
 from trillium.files import read_rows
 from trillium.report.content import Sample
-from trillium.training.rows import fields_of
+from trillium.rowfiles import fields_of
 
 Record = Mapping[str, object]
 JOURNALS = ("metrics.jsonl", "evaluations.jsonl")

@@ -5,13 +5,16 @@ No tensor of [slots, vocabulary] larger than one chunk is ever alive. Two gradie
 one pass    the head is one frozen matrix and only `logp` is asked for: the forward pass leaves
             d logp / d hidden behind, so that the backward pass multiplies and nothing else
 recompute   everything else (several statistics, a trainable or adapted head, a softcap): each chunk
-            is checkpointed and its logits are computed again in the backward pass
+            is checkpointed and its logits are computed again in the backward pass, with the head's
+            adapter and dropout of the forward pass
 
 Whatever the model's dtype, softmax and statistics are float32 (float64 for a float64 head).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -115,7 +118,11 @@ def token_statistics(
         # Not under no_grad, where a checkpoint only costs time.
         if torch.is_grad_enabled():
             piece: dict[str, Tensor] = checkpoint(
-                _chunk_statistics, *arguments, use_reentrant=False, preserve_rng_state=False
+                _chunk_statistics,
+                *arguments,
+                use_reentrant=False,
+                preserve_rng_state=hasattr(head.linear, "lora_dropout"),
+                context_fn=partial(_same_adapter_twice, head.linear),
             )
         else:
             piece = _chunk_statistics(*arguments)
@@ -184,6 +191,30 @@ def _chunk_statistics(
         top = log_p.detach().topk(min(N_TOP, log_p.shape[-1]), dim=-1)
         found["top_ids"], found["top_logps"] = top.indices, top.values
     return found
+
+
+# PEFT's own switches would also change what requires a gradient.
+_SWITCHES = ("_active_adapter", "_disable_adapters")
+
+
+def _same_adapter_twice(
+    linear: nn.Module,
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Return contexts for a chunk and its repetition: by then another adapter may be active."""
+    now = {name: getattr(linear, name) for name in _SWITCHES if hasattr(linear, name)}
+    return nullcontext(), _switched(linear, now)
+
+
+@contextmanager
+def _switched(linear: nn.Module, switches: Mapping[str, object]) -> Iterator[None]:
+    before = {name: getattr(linear, name) for name in switches}
+    for name, value in switches.items():
+        setattr(linear, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(linear, name, value)
 
 
 class _OnePass(torch.autograd.Function):

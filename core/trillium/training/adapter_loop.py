@@ -18,6 +18,7 @@ from peft import LoraModel, PeftModel
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file, save_file
 
+from trillium.config import Seed
 from trillium.errors import BackendError, DataError
 from trillium.files import hash_json
 from trillium.policies.adapters import adapter_digest, adapter_parameters
@@ -32,7 +33,7 @@ from trillium.training.checkpoints import (
     seal_checkpoint,
     step_of,
 )
-from trillium.training.config import Order
+from trillium.training.config import GradNorm, Order
 from trillium.training.journal import Journal, read_metrics
 from trillium.training.round_rows import hash_trees
 from trillium.training.sampler import plan_epoch
@@ -44,9 +45,9 @@ from trillium.trees import Layout, TokenTree
 class LoopConfig(BaseModel):
     """Choose how several adapters are optimised."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    max_grad_norm: float = Field(default=1.0, gt=0, description="gradient norm of each adapter")
+    max_grad_norm: GradNorm = Field(default=1.0, description="gradient norm of each adapter")
     num_train_epochs: int = Field(default=1, gt=0, description="passes over the trees")
     trees_per_step: int = Field(default=8, gt=0, description="trees of one optimizer step")
     micro_tokens: int = Field(
@@ -54,7 +55,7 @@ class LoopConfig(BaseModel):
     )
     order: Order = Field(default="shuffle", description="length | shuffle | sequential")
     save_steps: int = Field(default=50, gt=0, description="optimizer steps between checkpoints")
-    seed: int = Field(default=0, ge=0, description="order of the trees and dropout")
+    seed: Seed = Field(default=0, description="order of the trees and dropout")
 
 
 BatchRows = Callable[[Sequence[TokenTree]], Iterator[TreeBatch]]
@@ -119,6 +120,8 @@ def train_adapters(
     optimizer = torch.optim.AdamW(
         [{"params": list(each.values())} for each in entries.values()], weight_decay=0.0
     )
+    # A call that was cut short leaves its gradients on the model.
+    optimizer.zero_grad()
     journal = Journal(output)
     checkpoint = newest_checkpoint(output, identity, last_recorded=journal.last_complete_step())
     first = _resume(checkpoint, method, entries, optimizer)

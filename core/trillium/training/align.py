@@ -4,7 +4,6 @@ Applications and `trillium train` call this one function. It owns a folder: chec
 of steps, and at the end `adapter/`. A second call with the same inputs does only what is missing.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,15 +18,8 @@ from trillium.deployment.provenance import record_provenance, warn_of
 from trillium.diagnostics.watch import StopOnOveroptimisation, is_past_optimum
 from trillium.errors import BackendError
 from trillium.files import hash_json, hash_path, remove
-from trillium.mismatch import pair_mismatched
-from trillium.objectives.configs import ObjectiveConfig
-from trillium.objectives.table import needs_of
-from trillium.policies.adapters import adapter_digest
 from trillium.progress import Progress
-from trillium.scoring.fingerprint import fingerprint_base
-from trillium.scoring.layout import choose_layout
 from trillium.scoring.reference import CachedReference, ReferenceProvider
-from trillium.training.budget import plan_budget
 from trillium.training.callbacks import (
     ShowProgress,
     StopOnMargin,
@@ -41,11 +33,9 @@ from trillium.training.heads import HEADS_FILE, attached, build_heads, load_head
 from trillium.training.inputs import reads_cache
 from trillium.training.journal import read_evaluations, read_metrics
 from trillium.training.steps import Sample, StepCollator
-from trillium.training.task import Task
+from trillium.training.task import Task, plan_task
 from trillium.training.trainer import PrefTrainer
 from trillium.trees import TokenTree
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,13 +75,17 @@ def align(
     Raises DataError or ConfigError for trees that do not fit the objective, BackendError for a loss
     that is not finite and for a full disk.
     """
-    check_fit(config.objective, trees, config.train, n_held_out=len(held_out))
-    task, train = _plan(config, trees, policy, reference, held_out, base)
+    parts = {"training": trees, **({"held out": held_out} if held_out else {})}
+    for where, part in parts.items():
+        check_fit(config.objective, part, config.train, n_held_out=len(held_out), where=where)
+    task, train = plan_task(config, trees, policy, reference, held_out, base)
     output.mkdir(parents=True, exist_ok=True)
     if isinstance(task.reference, CachedReference) and reads_cache(config.objective):
         device = next(policy.parameters()).device
         precompute_reference(task.reference, [*task.samples, *task.held_out], task.collator, device)
-    watchers = [WarnOnSaturation(), *callbacks]
+    watchers = [*callbacks]
+    if config.objective.saturates:
+        watchers.append(WarnOnSaturation(config.objective))
     if config.train.stop_margin is not None:
         watchers.append(StopOnMargin(config.train.stop_margin))
     if config.train.overoptimisation_steps is not None:
@@ -129,40 +123,6 @@ def precompute_reference(
         for rows in chain(collator.batch_rows(trees), collator.batch_rows(mismatched)):
             reference.logps(rows.to(device))
             progress.advance(rows.n_trees)
-
-
-def _plan(
-    config: AlignConfig,
-    trees: Sequence[TokenTree],
-    policy: nn.Module,
-    reference: ReferenceProvider | None,
-    held_out: Sequence[TokenTree],
-    base: str | None,
-) -> tuple[Task, TrainConfig]:
-    """Choose layout and row batches, and name the run by what it trains on."""
-    needs = needs_of(config.objective)
-    decision = choose_layout(policy, config.train.layout)
-    if decision.sentence is not None:
-        log.warning(decision.sentence)
-    budget = plan_budget(config.train, policy, trees, decision.layout)
-    collator = StepCollator(
-        decision.layout,
-        _pad_id(policy),
-        budget.micro_tokens,
-        n_counted=2 + len(needs.paths) if needs.paths else 1,
-    )
-    task = Task(
-        samples=_make_samples(config.objective, trees, config.train.seed),
-        held_out=_make_samples(config.objective, held_out, config.train.seed),
-        objective=config.objective,
-        reference=reference if needs.reference else None,
-        collator=collator,
-        order=config.train.order,
-        identity=_identify(config, [*trees, *held_out], policy, reference, base),
-        keep_checkpoints=config.train.keep_checkpoints,
-        starts_at_reference=reference is not None and reference.equals(policy),
-    )
-    return task, config.train.model_copy(update={"gradient_checkpointing": budget.recomputes})
 
 
 def _train(
@@ -253,50 +213,3 @@ def _is_complete(state: TrainerState, config: TrainConfig, objective: str) -> bo
     if config.overoptimisation_steps is not None and is_past_optimum(state.log_history, objective):
         return True
     return config.stop_margin is not None and is_past_margin(state.log_history, config.stop_margin)
-
-
-def _make_samples(
-    objective: ObjectiveConfig, trees: Sequence[TokenTree], seed: int
-) -> list[Sample]:
-    if not needs_of(objective).mismatched or not trees:
-        return [Sample(tree) for tree in trees]
-    longest = max(tree.n_tokens for tree in trees)
-    mismatched = pair_mismatched(trees, seed=seed, max_length=longest)
-    return [Sample(tree, other) for tree, other in zip(trees, mismatched, strict=True)]
-
-
-def _identify(
-    config: AlignConfig,
-    trees: Sequence[TokenTree],
-    policy: nn.Module,
-    reference: ReferenceProvider | None,
-    base: str | None,
-) -> str:
-    """Name what is trained on what, and how; anything else must not continue its checkpoints."""
-    # The name of a reference has that of the base, which is the policy's own.
-    if base is None and reference is None:
-        base = fingerprint_base(policy)
-    return hash_json(
-        {
-            "config": config.model_dump(mode="json"),
-            "trees": [
-                [
-                    *(tree.path(index).digest for index in range(tree.n_paths)),
-                    {name: list(values) for name, values in tree.labels.items()},
-                    dict(tree.columns),
-                    [list(counts) for counts in tree.steps],
-                ]
-                for tree in trees
-            ],
-            "base": base,
-            "start": adapter_digest(policy),
-            "reference": None if reference is None else reference.identity,
-        }
-    )
-
-
-def _pad_id(policy: nn.Module) -> int:
-    """Return a token to fill rows with; it is attended by nothing, so any token will do."""
-    config = getattr(policy, "config", None)
-    pad_id = getattr(config, "pad_token_id", None)
-    return pad_id if isinstance(pad_id, int) else 0

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from trillium.objectives.configs import ObjectiveConfig
 from trillium.progress import Progress
+from trillium.training.fit import has_logratio_margin
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +47,15 @@ class StopOnMargin(TrainerCallback):
 
 
 class WarnOnSaturation(TrainerCallback):
-    """Say once that the loss no longer has a gradient to speak of."""
+    """Say once that a loss that saturates no longer has a gradient to speak of."""
 
-    def __init__(self) -> None:
-        """Start silent."""
+    def __init__(self, objective: ObjectiveConfig) -> None:
+        """Start silent, knowing what the objective could be given instead."""
+        betas = [name for name in type(objective).model_fields if name.startswith("beta")]
+        lower = ["train.learning_rate", *(f"objective.{name}" for name in betas)]
+        self._remedy = f"lower {' or '.join(lower)}"
+        if has_logratio_margin(objective):
+            self._remedy += ", or set train.stop_margin"
         self._has_warned = False
 
     def on_log(
@@ -64,11 +71,11 @@ class WarnOnSaturation(TrainerCallback):
         if margin > _SATURATED and not self._has_warned:
             self._has_warned = True
             log.warning(
-                "step %d: the mean reward margin is %.0f (beyond %.0f pairs have no gradient); "
-                "lower train.learning_rate or objective.beta, or set train.stop_margin",
+                "step %d: the mean reward margin is %.0f (beyond %.0f pairs have no gradient); %s",
                 state.global_step,
                 margin,
                 _SATURATED,
+                self._remedy,
             )
 
 

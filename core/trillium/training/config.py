@@ -4,11 +4,13 @@ The keys carry the names that TrainingArguments uses. Only what a preference run
 accepted; everything else is an unknown key.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
 
+from trillium.config import Seed
 from trillium.objectives.configs import DPOConfig, ObjectiveConfig
 
 if TYPE_CHECKING:
@@ -17,6 +19,18 @@ if TYPE_CHECKING:
 Order = Literal["length", "shuffle", "sequential"]
 Schedule = Literal["constant", "linear", "cosine"]
 LayoutChoice = Literal["auto", "padded", "shared", "packed"]
+
+
+def _say_what_never_clips(value: object, check: Callable[[object], object]) -> object:
+    """Answer those who write 0, as for transformers, or infinity to switch clipping off."""
+    try:
+        return check(value)
+    except ValidationError as error:
+        raise ValueError("must be a finite number above 0; 1e9 in effect never clips") from error
+
+
+GradNorm = Annotated[float, Field(gt=0), WrapValidator(_say_what_never_clips)]
+"""The norm that gradients are clipped to. It cannot be off, so every step's gradient is checked."""
 
 _SCHEDULES: dict[tuple[Schedule, bool], str] = {
     ("constant", False): "constant",
@@ -31,7 +45,7 @@ _SCHEDULES: dict[tuple[Schedule, bool], str] = {
 class TrainConfig(BaseModel):
     """Choose optimizer, schedule, batches, checkpoints and stopping rules."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     learning_rate: float = Field(default=5e-5, gt=0, description="peak learning rate of AdamW")
     lr_scheduler_type: Schedule = Field(default="constant", description="shape after the warm-up")
@@ -39,7 +53,9 @@ class TrainConfig(BaseModel):
         default=0, ge=0, description="steps of linear warm-up; below 1, the share of all steps"
     )
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
-    max_grad_norm: float = Field(default=1.0, gt=0, description="gradient norm to clip to")
+    max_grad_norm: GradNorm = Field(
+        default=1.0, description="gradient norm to clip to; 1e9 never clips"
+    )
     num_train_epochs: float = Field(default=1, gt=0, description="passes over the trees")
     max_steps: int | None = Field(
         default=None, gt=0, description="optimizer steps; overrides the epochs"
@@ -83,7 +99,7 @@ class TrainConfig(BaseModel):
         description="steps between looks at greedy replies to held-out prompts; stop once they "
         "show over-optimisation",
     )
-    seed: int = Field(default=0, ge=0, description="order of the trees and dropout")
+    seed: Seed = Field(default=0, description="order of the trees and dropout")
 
     def trees_per_step(self, n_processes: int = 1) -> int:
         """Count the trees of one optimizer batch."""

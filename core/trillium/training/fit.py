@@ -43,25 +43,29 @@ def check_fit(
     train: TrainConfig,
     *,
     n_held_out: int = 0,
+    where: str = "training",
 ) -> None:
-    """Raise DataError or ConfigError when the objective cannot be computed on these trees."""
+    """Raise DataError or ConfigError when the objective cannot be computed on these trees.
+
+    `where` names the rows in the messages: their file, or what they are for.
+    """
     if not trees:
         raise DataError(
-            "training: no tree is left to train on (needs at least one); check the data set and "
+            f"{where}: no tree is left to train on (needs at least one); check the data set and "
             "the counts of dropped rows"
         )
     check_options(objective, train, n_held_out=n_held_out)
     needs = needs_of(objective)
     for tree in trees:
-        _check_tree(tree, objective, needs)
+        _check_tree(where, tree, objective, needs)
     if needs.mismatched and len(trees) < 2:
         raise DataError(
-            f"training: {len(trees)} row (objective {objective.name} pairs each prompt with the "
+            f"{where}: {len(trees)} row (objective {objective.name} pairs each prompt with the "
             "response of another row, so it needs two or more); add rows"
         )
     if needs.mismatched and len({reply_of(tree.path(0)) for tree in trees}) < 2:
         raise DataError(
-            f"training: all {len(trees)} rows have the same response (objective {objective.name} "
+            f"{where}: all {len(trees)} rows have the same response (objective {objective.name} "
             "pairs each prompt with the response of another row, so it needs two different ones); "
             "add rows"
         )
@@ -69,7 +73,6 @@ def check_fit(
 
 def check_options(objective: ObjectiveConfig, train: TrainConfig, *, n_held_out: int) -> None:
     """Raise ConfigError for an option that no run like this could honour."""
-    needs = needs_of(objective)
     if train.eval_steps is not None and not n_held_out:
         raise ConfigError(
             "train.eval_steps is set and there is nothing held out (needs trees to evaluate on); "
@@ -80,7 +83,7 @@ def check_options(objective: ObjectiveConfig, train: TrainConfig, *, n_held_out:
             "train.overoptimisation_steps is set and there is nothing held out (needs prompts to "
             "sample from); give data.held_out, or remove train.overoptimisation_steps"
         )
-    if train.stop_margin is not None and not (needs.reference and row_kind(objective) == "pairs"):
+    if train.stop_margin is not None and not has_logratio_margin(objective):
         raise ConfigError(
             f"train.stop_margin is set and objective {objective.name} has no log-ratio margin "
             "(needs pairs and a reference); remove train.stop_margin, or choose another objective"
@@ -91,6 +94,11 @@ def check_options(objective: ObjectiveConfig, train: TrainConfig, *, n_held_out:
             "training takes two); set objective.w to the first weight and the sum of the others, "
             "and give rows the weighted mean of the other margins"
         )
+
+
+def has_logratio_margin(objective: ObjectiveConfig) -> bool:
+    """Say whether a run can stop on how far pairs are apart, as seen from a reference."""
+    return needs_of(objective).reference and row_kind(objective) == "pairs"
 
 
 def row_kind(objective: ObjectiveConfig) -> RowKind:
@@ -161,30 +169,31 @@ def _reads_ranks(objective: ObjectiveConfig) -> bool:
     return isinstance(objective, LiPOConfig) and objective.labels_from == "ranks"
 
 
-def _check_tree(tree: TokenTree, objective: ObjectiveConfig, needs: Needs) -> None:
+def _check_tree(where: str, tree: TokenTree, objective: ObjectiveConfig, needs: Needs) -> None:
     """Raise DataError when one tree has not the paths, labels, columns or steps that are needed."""
     name, kind = objective.name, row_kind(objective)
+    where = f"{where}: tree {tree.id}"
     n_paths = {"pairs": 2, "labelled rows": 1, "trajectories": 1}.get(kind)
     n_further = len(needs.paths)
     is_few = tree.n_paths < 2 if n_paths is None else tree.n_paths != n_paths + n_further
     if is_few:
         further = f" and the paths {', '.join(needs.paths)}" if needs.paths else ""
         raise DataError(
-            f"tree {tree.id}: has {tree.n_paths} responses (objective {name} needs "
+            f"{where}: has {tree.n_paths} responses (objective {name} needs "
             f"{_PATHS[kind]}{further}); choose an objective that fits the data, or convert the rows"
         )
     columns = {*needs.columns, *needs.behind}
     missing = sorted({*needs.labels} - {*tree.labels} | columns - {*tree.columns})
     if missing:
         raise DataError(
-            f'tree {tree.id}: field "{missing[0]}" is missing (objective {name} '
+            f'{where}: field "{missing[0]}" is missing (objective {name} '
             f"needs {', '.join([*needs.labels, *sorted(columns)])}); add it to every row"
         )
     by_step = isinstance(objective, OREOConfig) and objective.level == "step"
     if (needs.shape == "steps" or needs.prompts or by_step) and not tree.steps:
         raise DataError(
-            f"tree {tree.id}: says nothing of its steps (objective {name} needs the counts of "
+            f"{where}: says nothing of its steps (objective {name} needs the counts of "
             "scored tokens per step); tokenise it from a row, or give TokenTree.steps"
         )
     for problem in value_problems(objective, tree.labels, tree.columns):
-        raise DataError(f"tree {tree.id}: {problem}")
+        raise DataError(f"{where}: {problem}")

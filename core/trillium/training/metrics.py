@@ -19,6 +19,7 @@ from trillium.objectives.metrics import (
     single_rewards,
 )
 from trillium.objectives.recipe_configs import OREOConfig
+from trillium.objectives.table import needs_of
 from trillium.training.inputs import Inputs
 
 
@@ -34,7 +35,7 @@ def measure(
     if isinstance(policy, SingleLogps):
         return _measure_singles(objective, policy, reference, labels)
     if isinstance(policy, ListLogps | ListSteps):
-        return _measure_lists(found, labels)
+        return _measure_lists(objective, found, labels)
     if isinstance(policy, Tensor):
         return _measure_trajectories(objective, found)
     pair, fixed = _sums(policy), None
@@ -95,14 +96,16 @@ def _measure_singles(
     }
 
 
-def _measure_lists(found: Inputs, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _measure_lists(
+    objective: RowConfig, found: Inputs, labels: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Return how well log-ratios, or means per token without a reference, order the lists."""
     policy, reference, scores = found.policy, found.reference_logps, found.scores
     assert isinstance(policy, ListLogps | ListSteps)
     logps = scores.logps.detach()
     s = logps / scores.lengths if reference is None else logps - reference
-    label = labels["label"] if "label" in labels else labels["reward"]
-    accuracy = order_accuracy(s, label, policy)
+    (label,) = needs_of(objective).labels
+    accuracy = order_accuracy(s, labels[label], policy)
     return {"rewards/accuracies": accuracy[~accuracy.isnan()], "logps/mean": logps}
 
 

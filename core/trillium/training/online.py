@@ -15,9 +15,11 @@ from peft import PeftModel
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from trillium.config import Seed
 from trillium.policies.adapters import POLICY_ADAPTER, adapter_parameters, copy_adapter
 from trillium.scoring.reference import LiveReference
 from trillium.training.adapter_loop import BatchRows
+from trillium.training.config import GradNorm
 from trillium.training.round_rows import Candidates
 from trillium.tree_batch import TreeBatch
 from trillium.trees import TokenTree
@@ -29,7 +31,7 @@ REFERENCE_ADAPTER = "reference"
 class OnlineConfig(BaseModel):
     """Choose how much is drawn, and how it is learned from."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     n_iterations: int = Field(default=100, gt=0, description="draws and updates, one by one")
     prompts_per_iteration: int = Field(default=32, gt=0, description="prompts of one draw")
@@ -37,12 +39,12 @@ class OnlineConfig(BaseModel):
     num_train_epochs: int = Field(default=1, gt=0, description="passes over what was drawn")
     trees_per_step: int = Field(default=8, gt=0, description="trees of one optimizer step")
     learning_rate: float = Field(default=1e-5, gt=0, description="of the policy, constant")
-    max_grad_norm: float = Field(default=1.0, gt=0, description="gradient norm to clip to")
+    max_grad_norm: GradNorm = Field(default=1.0, description="gradient norm to clip to")
     micro_tokens: int = Field(
         default=1024, gt=0, description="tokens in memory at once; changes no gradient"
     )
     save_steps: int = Field(default=1, gt=0, description="iterations between checkpoints")
-    seed: int = Field(default=0, ge=0, description="prompts, samples and order of the trees")
+    seed: Seed = Field(default=0, description="prompts, samples and order of the trees")
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,8 @@ class _Update:
             ],
             weight_decay=0.0,
         )
+        # A call that was cut short leaves its gradients on the model.
+        self._optimizer.zero_grad()
 
     def learn(self, number: int, candidates: Sequence[Candidates]) -> dict[str, float]:
         """Take the optimizer steps of one iteration; returns the means of what they record."""

@@ -19,6 +19,7 @@ import torch
 from peft import PeftModel
 from pydantic import BaseModel, ConfigDict, Field
 
+from trillium.config import Seed
 from trillium.deployment.provenance import warn_unservable
 from trillium.errors import ConfigError
 from trillium.files import hash_json
@@ -58,7 +59,7 @@ class RoundsConfig(BaseModel):
     train: TrainConfig = Field(
         default=TrainConfig(), description="of every round; its seed is drawn from `seed`"
     )
-    seed: int = Field(default=0, ge=0, description="sampling, selection and order of the trees")
+    seed: Seed = Field(default=0, description="sampling, selection and order of the trees")
 
 
 @dataclass(frozen=True)

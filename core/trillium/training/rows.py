@@ -1,14 +1,11 @@
 """From a preference file to token trees that fit an objective; every mistake has its line."""
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from transformers import PreTrainedTokenizerBase
 
@@ -26,7 +23,7 @@ from trillium.records import (
     Row,
     TrajectoryRow,
 )
-from trillium.rowfiles import load_rows
+from trillium.rowfiles import fields_of, load_rows
 from trillium.search_records import TreeRow
 from trillium.tokenize import (
     TokenizedDataset,
@@ -225,21 +222,3 @@ def _check_kind(path: Path, objective: ObjectiveConfig) -> None:
                 f"{path}: holds {_DESCRIBED[kind]} and objective {objective.name} needs "
                 f"{_DESCRIBED[wanted]}; set objective.name={_EXAMPLE[kind]}, or convert the rows"
             )
-
-
-def fields_of(path: Path) -> set[str]:
-    """Return the field names of the first row; nothing where the file cannot be read as rows."""
-    if not path.is_file():
-        return set()
-    if path.suffix == ".parquet":
-        try:
-            return set(pq.read_schema(path).names)
-        except (pa.ArrowException, OSError):
-            return set()
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        line = next((line for line in file if line.strip()), "")
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return set()
-    return set(record) if isinstance(record, dict) else set()

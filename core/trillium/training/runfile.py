@@ -80,12 +80,16 @@ def prepare(config: TrainRun, *, shards: bool = False) -> Prepared:
         _check_model_takes(path, found.trees, Path(source))
         return found
 
+    def check(path: Path, trees: Sequence[TokenTree]) -> None:
+        n_held_out = len(held_out)
+        check_fit(config.objective, trees, config.train, n_held_out=n_held_out, where=str(path))
+
     rows = read(config.data.path)
     held_out: tuple[TokenTree, ...] = ()
     if config.data.held_out is not None:
         held_out = read(config.data.held_out).trees
-        check_fit(config.objective, held_out, config.train, n_held_out=len(held_out))
-    check_fit(config.objective, rows.trees, config.train, n_held_out=len(held_out))
+        check(config.data.held_out, held_out)
+    check(config.data.path, rows.trees)
     return Prepared(rows.trees, held_out, rows.report, tokenizer, Path(source))
 
 

@@ -292,15 +292,15 @@ class PrefTrainer(Trainer):
     def _save(
         self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None
     ) -> None:
-        """Save the trained adapter alone; a policy without adapters is saved whole."""
+        """Save the trained adapter alone, or a policy without adapters whole; heads beside it."""
         if not self.args.should_save:
             return
         folder = Path(str(output_dir or self.args.output_dir))
         if isinstance(self.policy, PeftModel):
             save_adapter(self.policy, folder)
-            save_heads(heads_of(self.policy), folder)
         else:
             super()._save(output_dir, state_dict)
+        save_heads(heads_of(self.policy), folder)
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None

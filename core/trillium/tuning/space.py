@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from trillium.config import Seed
+
 Acquisition = Literal["expected_improvement", "knowledge_gradient", "entropy_search", "random"]
 
 
@@ -75,7 +77,7 @@ class SpaceConfig(BaseModel):
     n_initial: int | None = Field(
         default=None, gt=0, description="of them spread evenly at first; null: 2 d + 2"
     )
-    seeds: tuple[int, ...] = Field(
+    seeds: tuple[Seed, ...] = Field(
         default=(0,), min_length=1, description="train.seed of the repeats of each trial"
     )
     acquisition: Acquisition = Field(
@@ -90,7 +92,7 @@ class SpaceConfig(BaseModel):
         default=False,
         description="skip the further seeds of a trial whose first is worse than the median",
     )
-    seed: int = Field(default=0, ge=0, description="of the search itself")
+    seed: Seed = Field(default=0, description="of the search itself")
 
     @model_validator(mode="after")
     def _check_seeds(self) -> "SpaceConfig":

@@ -85,6 +85,15 @@ def test_a_server_samples_from_the_base_and_from_adapters_by_their_folder(
     there.close()  # the server is gone, and says so to nobody
 
 
+def test_an_adapter_that_takes_the_place_of_another_brings_its_own_scale(config, adapter, tmp_path):
+    louder = config.model_copy(update={"lora": LoraSettings(r=2, alpha=64)})
+    other = save_noisy_adapter(louder, tmp_path / "louder")
+    engine = TransformersEngine(RunPolicy(config, seed=0), max_rows=4)
+    first, second = (greedy(engine.trained(each)) for each in (adapter, other))
+    alone = TransformersEngine(RunPolicy(config, seed=0), max_rows=4)
+    assert second == greedy(alone.trained(other)) != first
+
+
 def test_the_name_of_a_server_is_what_its_samples_depend_on(config):
     def identity(**changes):
         asked = {"url": "http://one/v1", "model": "tiny", **changes}
@@ -92,6 +101,7 @@ def test_the_name_of_a_server_is_what_its_samples_depend_on(config):
 
     assert identity(url="http://two/v1", timeout_s=1, n_retries=0) == identity()
     assert identity(model="other") != identity()
+    assert identity(returns_token_ids=False) != identity(returns_token_ids=True) == identity()
 
 
 def test_a_server_that_is_not_there_is_said_before_anything_is_loaded(config):

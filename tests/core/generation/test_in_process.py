@@ -32,11 +32,7 @@ def ids_of(generated: list) -> list[list[tuple[int, ...]]]:
 def draw(source: TransformersGenerator, *, prompts=PROMPTS, n_samples=6, stop=(), seed=3):
     return source.generate(
         prompts,
-        n_samples=n_samples,
-        temperature=1.3,
-        top_p=0.95,
-        max_new_tokens=40,
-        stop=stop,
+        SamplingConfig(n_samples=n_samples, temperature=1.3, max_new_tokens=40, stop=stop),
         seed=seed,
     )
 
@@ -51,7 +47,9 @@ def test_greedy_output_equals_that_of_transformers(prompt):
         do_sample=False,
     )[0, len(prompt) :]
     generated = generator(model).generate(
-        PROMPTS, n_samples=2, temperature=0, top_p=1, max_new_tokens=150, stop=(), seed=0
+        PROMPTS,
+        SamplingConfig(n_samples=2, temperature=0, top_p=1, max_new_tokens=150),
+        seed=0,
     )
     for completion in generated[PROMPTS.index(prompt)]:
         assert list(completion.ids) == expected.tolist()
@@ -90,7 +88,7 @@ def test_greedy_rows_that_end_early_and_are_refilled_equal_those_of_transformers
         for length in (3, 40, 1, 9, 9, 22, 150, 2, 17, 5, 5, 31)
     ]
     generated = generator(model, max_rows=max_rows, batch_rows=64).generate(
-        prompts, n_samples=1, temperature=0, top_p=1, max_new_tokens=25, stop=(), seed=0
+        prompts, SamplingConfig(temperature=0, top_p=1, max_new_tokens=25), seed=0
     )
     for prompt, (completion,) in zip(prompts, generated, strict=True):
         alone = model.generate(

@@ -2,7 +2,17 @@
 
 import pytest
 import torch
-from transformers import MistralConfig, MistralForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    Lfm2Config,
+    MambaConfig,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedConfig,
+    Qwen3NextConfig,
+    RwkvConfig,
+)
+from trillium.errors import BackendError
 from trillium.generation import SamplingConfig
 from trillium.generation.in_process import TransformersGenerator
 from trillium.generation.pool import SlotPool, WholePool, open_pool, read_prompts
@@ -32,6 +42,29 @@ def windowed_policy() -> MistralForCausalLM:
             if parameter.ndim == 2:
                 parameter.data.normal_(0.0, 0.15)
     return model
+
+
+SMALL = {"vocab_size": 260, "hidden_size": 32, "num_hidden_layers": 2, "eos_token_id": 2}
+HEADS = {"intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+GATED = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "num_experts": 2,
+    "num_experts_per_tok": 1,
+    "moe_intermediate_size": 32,
+    "shared_expert_intermediate_size": 32,
+}
+RECURRENT = {
+    "mamba": MambaConfig(**SMALL, state_size=8),
+    "lfm2": Lfm2Config(
+        **SMALL, **HEADS, layer_types=["conv", "full_attention"], full_attn_idxs=[1]
+    ),
+    "qwen3_next": Qwen3NextConfig(
+        **SMALL, **HEADS, **GATED, head_dim=8, layer_types=["linear_attention", "full_attention"]
+    ),
+}
 
 
 def next_logits(model, ids: list[int]) -> torch.Tensor:
@@ -78,7 +111,9 @@ def test_greedy_output_of_a_windowed_model_equals_that_of_transformers():
     for max_rows in (3, 64):
         source = TransformersGenerator(model, tiny_tokenizer(), max_rows=max_rows, batch_rows=64)
         generated = source.generate(
-            PROMPTS, n_samples=2, temperature=0, top_p=1, max_new_tokens=30, stop=(), seed=0
+            PROMPTS,
+            SamplingConfig(n_samples=2, temperature=0, top_p=1, max_new_tokens=30),
+            seed=0,
         )
         for prompt, completions in zip(PROMPTS, generated, strict=True):
             alone = model.generate(
@@ -103,3 +138,31 @@ def test_both_pools_draw_the_same(monkeypatch):
     together = source.generate_batch(batch, sampling)
     ids = [[[one.ids for one in group] for group in groups] for groups in (in_slots, together)]
     assert ids[0] == ids[1]
+
+
+@pytest.mark.parametrize("config", RECURRENT.values(), ids=RECURRENT)
+def test_a_recurrent_model_tells_the_log_probabilities_of_what_it_draws(config: PreTrainedConfig):
+    """Rows are padded, copied for their samples, and leave while others go on."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config).eval()
+    model.generation_config.eos_token_id = list(range(2, 20))
+    source = TransformersGenerator(model, tiny_tokenizer())
+    (batch,) = source.plan(PROMPTS, n_samples=3, seed=0)
+    drawn = source.generate_batch(batch, SamplingConfig(temperature=1.0, max_new_tokens=12))
+    assert len({len(one.ids) for group in drawn for one in group}) > 2
+    for prompt, group in zip(batch.prompts, drawn, strict=True):
+        for one in group:
+            with torch.inference_mode():
+                logits = model(torch.tensor([[*prompt, *one.ids]]), use_cache=False).logits[0]
+            logps = torch.log_softmax(logits[len(prompt) - 1 : -1], -1)
+            forced = logps[torch.arange(len(one.ids)), torch.tensor(one.ids)].sum().item()
+            assert one.logp == pytest.approx(forced, abs=1e-4)
+
+
+def test_a_model_that_keeps_its_past_in_an_unknown_way_is_refused():
+    config = RwkvConfig(**SMALL, attention_hidden_size=32)
+    source = TransformersGenerator(AutoModelForCausalLM.from_config(config), tiny_tokenizer())
+    (batch,) = source.plan(PROMPTS, n_samples=1, seed=0)
+    with pytest.raises(BackendError, match="RwkvForCausalLM: takes neither past_key_values nor"):
+        source.generate_batch(batch, SamplingConfig())

@@ -3,6 +3,7 @@
 import importlib.util
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
@@ -34,9 +35,8 @@ def client(url: str, **settings) -> ServerGenerator:
 
 
 def draw(source, *, stop=()):
-    return source.generate(
-        PROMPTS, n_samples=3, temperature=1.0, top_p=0.9, max_new_tokens=12, stop=stop, seed=1
-    )
+    sampling = SamplingConfig(n_samples=3, temperature=1.0, top_p=0.9, max_new_tokens=12, stop=stop)
+    return source.generate(PROMPTS, sampling, seed=1)
 
 
 def test_a_server_gives_the_completions_of_the_policy_behind_it(server):
@@ -132,6 +132,38 @@ def test_a_missing_key_is_named_before_anything_is_sent(server):
     assert server.requests == []
 
 
+@pytest.mark.parametrize("key", ["sk-secret\n", " sk-secret "])
+def test_white_space_around_a_key_is_left_out(server, monkeypatch, key):
+    monkeypatch.setenv("TINY_KEY", key)
+    draw(client(server.url, api_key_variable="TINY_KEY"))
+    assert server.keys == ["Bearer sk-secret"]
+
+
+@pytest.mark.parametrize("key", ["sk-sec\nret", "sk-\u201csecret\u201d"])
+def test_a_key_that_no_request_can_carry_is_refused_without_being_shown(server, monkeypatch, key):
+    monkeypatch.setenv("TINY_KEY", key)
+    with pytest.raises(ConfigError, match="api_key_variable=TINY_KEY: holds other") as raised:
+        client(server.url, api_key_variable="TINY_KEY")
+    assert "sec" not in str(raised.value)
+    assert server.requests == []
+
+
+@pytest.mark.security
+def test_the_key_does_not_follow_a_redirect(server, monkeypatch):
+    monkeypatch.setenv("TINY_KEY", "secret-key")
+    config = ServerConfig(url=server.url, model="tiny", api_key_variable="TINY_KEY")
+    with openai_server.serving(tiny_policy(), tiny_tokenizer()) as other:
+        server.elsewhere = f"{other.url}/models"
+        for ask in (
+            lambda: ServerConnection(config).models(),
+            lambda: draw(client(server.url, api_key_variable="TINY_KEY")),
+        ):
+            with pytest.raises(BackendError, match=rf"status 30[27]: is elsewhere, at {other.url}"):
+                ask()
+        assert server.keys == ["Bearer secret-key"] * 2
+        assert other.keys == []
+
+
 def test_stop_strings_travel_and_are_cut(server):
     free = draw(client(server.url))
     limited = draw(client(server.url), stop=("e",))
@@ -141,10 +173,33 @@ def test_stop_strings_travel_and_are_cut(server):
             assert short.text == long.text.split("e")[0]
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000/v1", "file:///etc/passwd", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:8000/v1",
+        "file:///etc/passwd",
+        "",
+        "http://127.0.0.1:9/v\u00e9",
+        "http://127.0.0.1:9/v 1",
+        "http://127.0.0.1:port/v1",
+        "http://127.0.0.1:99999/v1",
+        "http://[::1/v1",
+        "http://a..b/v1",
+        f"http://{'a' * 70}.com/v1",
+        "http://:8000/v1",
+    ],
+)
 def test_only_web_addresses_are_taken(url):
     with pytest.raises(ValidationError):
         client(url)
+
+
+@pytest.mark.parametrize(
+    "patience", [{"timeout_s": 1e300}, {"timeout_s": float("inf")}, {"backoff_s": 1e300}]
+)
+def test_more_patience_than_a_clock_can_count_is_refused(patience):
+    with pytest.raises(ValidationError, match="less than or equal to"):
+        ServerConfig(url="http://127.0.0.1:9/v1", model="tiny", **patience)
 
 
 def test_a_page_that_is_no_completions_server_is_reported(server):
@@ -176,6 +231,22 @@ def test_tokens_of_another_model_are_refused(server):
         [[foreign] * batch.n_samples] * len(batch.prompts)
     )
     with pytest.raises(BackendError, match=r"sampled token 99999 \(the policy's tokenizer has"):
+        draw(client(server.url))
+
+
+@pytest.mark.parametrize(
+    ("ids", "text", "finish", "message"),
+    [
+        ((-1, 10), "ab", "stop", r"token_ids\.0: Input should be greater than or equal to 0"),
+        ((), "ab", "stop", r"sends 0 token_ids for a text of 2 characters \(1 to 12 were"),
+        (tuple(range(13)), "ab", "length", r"sends 13 token_ids .* returns_token_ids = false"),
+        ((), "", "abort", r"ended a completion with abort \(stop or length was expected\)"),
+    ],
+)
+def test_what_no_server_can_have_sampled_is_refused(server, ids, text, finish, message):
+    one = SimpleNamespace(ids=ids, text=text, finish=finish)
+    server.policy.generate_batch = lambda batch, _: [[one] * batch.n_samples] * len(batch.prompts)
+    with pytest.raises(BackendError, match=message):
         draw(client(server.url))
 
 

@@ -1,10 +1,12 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
 from trillium.errors import DataError
 from trillium.objectives.cases import check_case, load_cases
 
+GOLDEN = Path(__file__).parent / "golden"
 INPUTS = {
     "policy_chosen_logps": [-1.0],
     "policy_rejected_logps": [-2.0],
@@ -67,6 +69,12 @@ def test_a_case_without_expectations_computes_what_the_first_one_expects(tmp_pat
         ({"cases": []}, "not a case file"),
         ({"cases": [{"name": "one"}]}, "'expected'"),
         ({"cases": 3}, "not a case file"),
+        ({"grads_of": "mean"}, r'"grads_of" is "mean" \(needs sum\(losses\) or loss\)'),
+        ({"cases": [{**CASE, "hparams": None}]}, 'case one: "hparams" is null'),
+        ({"cases": [{**CASE, "inputs": [1]}]}, r'case one: "inputs" is \[1\]'),
+        ({"cases": [{**CASE, "expected": None}]}, 'case one: "expected" is null'),
+        ({"cases": [CASE, {**CASE, "expected": 3}]}, 'case one: "expected" is 3'),
+        ({"cases": [{**CASE, "expected": {"grads": [1]}}]}, r'"expected.grads" is \[1\]'),
     ],
 )
 def test_a_file_that_is_no_case_file_is_refused(
@@ -90,6 +98,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         ),
         ({"inputs": {}}, 'case one has no input "policy_chosen_logps"'),
         ({"inputs": {**INPUTS, "policy_chosen_logps": ["x"]}}, "policy_chosen_logps.*not numbers"),
+        ({"expected": {"grads": {"perplexity": [1.0]}}}, "dpo.json: case one cannot be computed"),
         ({"expected": {"perplexity": 3.0}}, 'expects "perplexity", which dpo does not compute'),
     ],
 )
@@ -113,4 +122,27 @@ def test_an_option_that_only_files_have_is_checked(
 ) -> None:
     (case,) = load_cases(write(tmp_path, {**CASE, "hparams": hparams}, method=method))
     with pytest.raises(DataError, match=message):
+        check_case(case)
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "value"),
+    [
+        ("gpo", "score_chosen", [0.5, 0.5]),
+        ("lipo", "policy_logps", [-1.0]),
+        ("kto", "policy_logps", -1.0),
+        ("spo_degree", "degree_logits", [[0.0]]),
+        ("orpo", "chosen_lens", [3, 4, 5, 6, 7]),
+    ],
+)
+def test_whatever_torch_says_of_inputs_names_file_and_case(
+    tmp_path: Path, name: str, raw: str, value: object
+) -> None:
+    file = f"{name}.json"
+    content = json.loads((GOLDEN / file).read_text(encoding="utf-8"))
+    content["cases"][0]["inputs"][raw] = value
+    path = tmp_path / file
+    path.write_text(json.dumps(content), encoding="utf-8")
+    case, named = load_cases(path)[0], re.escape(f"{file}: case {content['cases'][0]['name']}")
+    with pytest.raises(DataError, match=f"^{named} cannot be computed"):
         check_case(case)

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +73,30 @@ def test_check_of_a_missing_file_exits_with_2(tmp_path: Path) -> None:
     assert result.exception is not None
     assert exit_code(result.exception) == 2
     assert "cannot be read" in str(result.exception)
+
+
+def test_a_case_that_cannot_be_computed_hides_no_other(tmp_path: Path) -> None:
+    """In a process of its own, because the tests check shapes where a user has none checked."""
+    content = json.loads((GOLDEN / "dpo.json").read_text(encoding="utf-8"))
+    content["cases"][1]["inputs"]["ref_rejected_logps"].pop()
+    (tmp_path / "bad.json").write_text(json.dumps(content), encoding="utf-8")
+    files = [tmp_path / "bad.json", tmp_path / "none.json", GOLDEN / "gpo.json"]
+    script = "from trillium.cli import main; main()"
+    result = subprocess.run(
+        [sys.executable, "-c", script, "objectives", "check", *files],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert [line.split()[:2] for line in result.stdout.splitlines()] == [
+        *[["ok", "bad.json"]] * 3,
+        *[["ok", "gpo.json"]] * 2,
+    ]
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        "5 cases in 3 files: 5 agree, 0 differ, 0 have nothing to compare with",
+        "trillium: bad.json: case smoothed: pairs: 4 chosen and 3 rejected responses (needs one "
+        "rejected for each chosen); pass both sides of every pair",
+        f"{tmp_path}/none.json: cannot be read (No such file or directory); check the path",
+    ]

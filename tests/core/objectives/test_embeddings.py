@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from trillium.errors import ShapeError
 from trillium.objectives.batch import PairLogps
 from trillium.objectives.embeddings import gpm, gpm_scores, oppo, oppo_norm, spo_degree
 from trillium.objectives.pairwise import dpo
@@ -52,3 +53,9 @@ def test_oppo_of_a_satisfied_triplet_on_the_sphere_is_the_reconstruction() -> No
 def test_the_norm_is_taken_on_both_kinds_and_added() -> None:
     """(2 - 1)^2 for the preferred, mean of (3 - 1)^2 and 0 for the others."""
     assert oppo_norm(rows([2.0, 0.0], [0.0, 2.0]), rows([3.0, 0.0], [1.0, 0.0])).item() == 3.0
+
+
+def test_an_embedding_without_planes_is_refused() -> None:
+    odd = rows([1.0, 2.0, 3.0])
+    with pytest.raises(ShapeError, match=r"gpm: an embedding has 3 numbers \(needs an even count"):
+        gpm(odd, odd)

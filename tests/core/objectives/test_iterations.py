@@ -34,6 +34,14 @@ def test_a_response_rated_like_the_best_makes_no_pair() -> None:
     assert curry_dpo(column(5.0, 5.0)) == ()
 
 
+@pytest.mark.parametrize("rating", [float("nan"), float("inf"), -float("inf")])
+def test_a_rating_that_is_not_finite_is_refused(rating: float) -> None:
+    with pytest.raises(
+        DataError, match=r"curry_dpo: the ratings are \[2.0, .*needs finite numbers"
+    ):
+        curry_dpo(column(2.0, rating, 1.0))
+
+
 def test_the_best_candidate_is_accepted_at_first_sight() -> None:
     assert rso(column(0.0, 7.0, 1.0), column(0.9, 0.9999, 0.9), n_samples=1) == (1,)
 

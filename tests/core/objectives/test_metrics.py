@@ -2,9 +2,11 @@ import math
 
 import pytest
 import torch
-from trillium.objectives import configs
+from torch.nn.functional import logsigmoid
+from trillium.objectives import configs, recipe_configs
 from trillium.objectives.batch import PairLogps, SingleLogps
-from trillium.objectives.metrics import pair_rewards, single_rewards
+from trillium.objectives.evaluate import evaluate
+from trillium.objectives.metrics import RewardedPairs, pair_rewards, single_rewards
 
 POLICY = PairLogps(
     torch.tensor([-10.0, -20.0], dtype=torch.float64, requires_grad=True),
@@ -75,3 +77,42 @@ def test_rewards_carry_no_gradient() -> None:
     reward = single_rewards(configs.KTOConfig(beta=0.5), policy, SingleLogps(torch.tensor([-5.0])))
     assert reward.tolist() == [1.0]
     assert not reward.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("config", "saturates"),
+    [
+        (configs.DPOConfig(), True),
+        (configs.DPOConfig(reference_free=True), True),
+        (configs.DPOConfig(label_smoothing=0.1), False),
+        (configs.IPOConfig(), False),
+        (configs.HingeConfig(), False),
+        (configs.RDPOConfig(), False),
+        (configs.FDPOConfig(divergence="js"), True),
+        (configs.LNDPOConfig(), True),
+        (configs.RPOConfig(), False),
+        (configs.SimPOConfig(), False),
+        (configs.ORPOConfig(), False),
+        (configs.CPOConfig(), False),
+        (configs.CPOConfig(alpha=0.0), True),
+        (configs.CPOConfig(alpha=0.0, loss_type="hinge"), False),
+        (configs.ASFTConfig(), False),
+        (configs.FlexDPOConfig(), True),
+        (configs.FlexDPOConfig(sft_coef=0.1), False),
+        (recipe_configs.DegreeConfig(), False),
+    ],
+    ids=str,
+)
+def test_an_objective_that_saturates_is_the_logistic_loss_of_its_margin(
+    config: RewardedPairs, saturates: bool
+) -> None:
+    assert config.saturates == saturates
+    computed = {"degree_logits": torch.zeros(2, 3, dtype=torch.float64)}
+    columns = {"degree_label": torch.tensor([0, 2])}
+    losses = evaluate(config, POLICY, REFERENCE, columns=columns, computed=computed)
+    logistic = -logsigmoid(pair_rewards(config, POLICY, REFERENCE).margins)
+    assert torch.allclose(losses, logistic, rtol=1e-12, atol=0) == saturates
+
+
+def test_a_smoothing_that_each_row_brings_does_not_saturate() -> None:
+    assert not configs.DPOConfig(smoothing_from="row").saturates

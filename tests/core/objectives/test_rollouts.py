@@ -1,5 +1,6 @@
 import pytest
 import torch
+from trillium.errors import ShapeError
 from trillium.objectives.batch import PairLogps
 from trillium.objectives.pairwise import dpo
 from trillium.objectives.rollouts import gae, hypo, p3o, rto
@@ -61,17 +62,22 @@ def test_on_policy_the_gradient_is_half_the_reward_difference(variant: str) -> N
 
 @pytest.mark.parametrize("variant", ["v1", "v2"])
 @pytest.mark.parametrize("distance", [200.0, 10_000.0])
-def test_p3o_is_finite_in_float32_far_from_the_old_policy(variant: str, distance: float) -> None:
-    first = torch.tensor([-1.0, -1.0 - distance], requires_grad=True)
-    second = torch.tensor([-1.0 - distance, -1.0], requires_grad=True)
-    old = torch.full((2,), -1.0 - distance / 2)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("is_nearer", [False, True])
+def test_p3o_is_finite_far_from_the_old_policy(
+    variant: str, distance: float, dtype: torch.dtype, is_nearer: bool
+) -> None:
+    """The old policy lies between both samples, or further away than either."""
+    first = torch.tensor([-1.0, -1.0 - distance], dtype=dtype, requires_grad=True)
+    second = torch.tensor([-1.0 - distance, -1.0], dtype=dtype, requires_grad=True)
+    old = torch.full((2,), -1.0 - distance * (2.0 if is_nearer else 0.5), dtype=dtype)
     losses = p3o(
         first,
         second,
         old_first=old,
         old_second=old,
-        reward_first=torch.tensor([1.0, 1.0]),
-        reward_second=torch.tensor([0.0, 3.0]),
+        reward_first=torch.tensor([1.0, 1.0], dtype=dtype),
+        reward_second=torch.tensor([0.0, 3.0], dtype=dtype),
         variant=variant,
     )
     assert losses.isfinite().all()
@@ -110,3 +116,9 @@ def test_gae_skips_tokens_in_the_middle_that_are_not_scored() -> None:
     dense = gae(rewards[:, [0, 2]], values[:, [0, 2]], torch.ones(1, 2, dtype=torch.bool))
     assert hole.advantages[:, [0, 2]].tolist() == dense.advantages.tolist()
     assert hole.advantages[0, 1].item() == 0.0
+
+
+def test_leaving_out_the_only_sample_is_refused() -> None:
+    one = torch.tensor([[-3.0], [-4.0]], dtype=torch.float64)
+    with pytest.raises(ShapeError, match="hypo: 1 sample per prompt and rloo subtracts"):
+        hypo(PAIR, PAIR, policy_sample=one, reference_sample=one - 1, rloo=True)

@@ -103,6 +103,13 @@ def test_a_difference_from_trl_is_explained(objective: Objective) -> None:
         ({"name": "kto", "lambda_d": 1.0}, "Extra inputs are not permitted"),
         ({"name": "ppo"}, "does not match any of the expected tags"),
         ({"name": "modpo", "w": [0.5, 0.4]}, "these sum to 0.9"),
+        (
+            {"name": "simpo", "loss_type": "hinge", "label_smoothing": 0.1},
+            "label_smoothing is 0.1 and loss_type hinge has none; set label_smoothing=0",
+        ),
+        ({"name": ["dpo"]}, r"Input tag '\['dpo'\]' .* does not match any of the expected tags"),
+        ({"name": {"dpo": 1}}, "does not match any of the expected tags"),
+        ({"name": None}, "does not match any of the expected tags"),
         ({"name": "modpo", "w": [0.0, 1.0]}, "the first above 0"),
         (
             {"name": "rso"},

@@ -75,3 +75,22 @@ def test_the_released_ranking_counts_its_diagonal() -> None:
         beta=1.0,
     )
     assert losses.item() == pytest.approx(math.log1p(math.exp(-1.5 * math.log(2))))
+
+
+def test_a_list_of_one_teaches_the_released_ranking_nothing() -> None:
+    """Its only term is its diagonal, ln 2; a list beside it costs what it costs alone."""
+    z = torch.tensor([[1.0], [0.5], [2.0]], dtype=torch.float64, requires_grad=True)
+    label, group = torch.tensor([1.0, 0.0, 0.5], dtype=torch.float64), torch.tensor([0, 0, 1])
+
+    def cost(n: int) -> torch.Tensor:
+        policy, fixed = ListSteps(z[:n], group[:n]), ListSteps(torch.zeros_like(z)[:n], group[:n])
+        weight = torch.ones_like(z)[:n]
+        return tree_tpo(policy, fixed, label=label[:n], step_weight=weight, variant="official")
+
+    losses = cost(3)
+    assert losses[0].item() == cost(2)[0].item()
+    assert math.isfinite(losses[1].item())
+    (gradient,) = torch.autograd.grad(losses.sum(), z)
+    assert gradient[2].item() == 0.0
+    assert (gradient[:2] != 0).all()
+    assert gradient.isfinite().all()

@@ -49,3 +49,8 @@ def test_the_reference_point_is_a_mean_clamped_at_zero_without_gradient() -> Non
 def test_batches_of_different_sizes_are_refused() -> None:
     with pytest.raises(ShapeError, match="policy has 2 responses, reference has 3"):
         kto(rows(-1.0, -2.0), rows(-1.0, -2.0, -3.0), label=LABELS, kl=scalar(0.0))
+
+
+def test_a_reference_point_of_no_response_is_refused() -> None:
+    with pytest.raises(ShapeError, match="kto: no mismatched response to estimate"):
+        kto_reference_point(rows(), rows())

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,29 @@ def test_switching_adapters_changes_nothing_for_good() -> None:
     assert policy.active_adapter == "default"
 
 
+@pytest.mark.parametrize("outer", [None, "other"])
+@pytest.mark.parametrize("inner", [None, "other", "default"])
+def test_one_switch_inside_another_leaves_the_outer_one_as_it_was(
+    outer: str | None, inner: str | None
+) -> None:
+    policy = build()
+    copy_adapter(policy, "default", "other")
+    for name, parameter in policy.named_parameters():
+        if "lora_B.other" in name:
+            parameter.data.mul_(-1)
+    alone = {}
+    for name in (None, "other", "default"):
+        with using_adapter(policy, name):
+            alone[name] = logits(policy)
+    flags = [parameter.requires_grad for parameter in policy.parameters()]
+    with using_adapter(policy, outer):
+        with using_adapter(policy, inner):
+            assert torch.equal(logits(policy), alone[inner])
+        assert torch.equal(logits(policy), alone[outer])
+    assert torch.equal(logits(policy), alone["default"])
+    assert [parameter.requires_grad for parameter in policy.parameters()] == flags
+
+
 def test_second_adapter_costs_no_more_than_itself(tmp_path: Path) -> None:
     """T17: a reference adapter sits on the same base; the base is not copied."""
     save_adapter(build(seed=5), tmp_path)
@@ -173,7 +197,23 @@ def test_folder_without_adapter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no adapter"):
         load_adapter(tiny_policy(), tmp_path, base_name="tiny")
     (tmp_path / "adapter_config.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"needs adapter_config\.json and adapter_model\.safe"):
+        load_adapter(tiny_policy(), tmp_path, base_name="tiny")
+    (tmp_path / "adapter_model.safetensors").touch()
     with pytest.raises(ConfigError, match="is no PEFT configuration"):
+        load_adapter(tiny_policy(), tmp_path, base_name="tiny")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"r": None}, {"r": "x"}, {"r": 0}, {"modules_to_save": ["norm"]}]
+)
+def test_a_configuration_that_peft_cannot_follow_is_refused_in_one_line(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    save_adapter(build(), tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(ConfigError, match=r"does not fit the base tiny .* give the base that"):
         load_adapter(tiny_policy(), tmp_path, base_name="tiny")
 
 

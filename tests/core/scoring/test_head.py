@@ -231,6 +231,41 @@ def test_adapted_head_uses_its_adapter() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in adapted)
 
 
+def test_an_adapted_head_learns_through_the_adapter_and_the_dropout_that_it_was_scored_with() -> (
+    None
+):
+    """The chunk is computed again when "default" is active and the generator has moved on."""
+    config = LoraConfig(r=2, target_modules=["lm_head"], lora_dropout=0.5)
+    base = tiny_policy()
+    base.config.tie_word_embeddings = False
+    model = get_peft_model(base, config).train()
+    model.add_adapter("second", config)
+    linear = open_model(model).head.linear
+
+    def switch(name: str) -> None:
+        linear.set_adapter(name)
+        for matrix in (*linear.lora_A.parameters(), *linear.lora_B.parameters()):
+            matrix.requires_grad_()
+
+    switch("second")
+    weights = [linear.lora_A["second"].weight, linear.lora_B["second"].weight]
+    for weight in weights:
+        nn.init.normal_(weight)
+    hidden = torch.randn(9, 32, generator=torch.Generator().manual_seed(1))
+    target = torch.arange(5, 14)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        logps = token_statistics(Head(linear), hidden, target).values["logp"]
+        torch.manual_seed(3)
+        plain = torch.log_softmax(linear(hidden), -1).gather(-1, target[:, None])[:, 0]
+        expected = torch.autograd.grad(plain.sum(), weights)
+        switch("default")
+        found = torch.autograd.grad(logps.sum(), weights)
+    assert linear.active_adapters == ["default"]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_wrong_requests_are_named() -> None:
     linear, hidden, _, target = draw()
     with pytest.raises(ShapeError, match="needs reference hidden states of shape"):

@@ -58,6 +58,26 @@ def test_a_gradient_that_is_not_finite_ends_the_run_with_a_sentence(pairs, polic
         train(pairs(4), model, tmp_path)
 
 
+def test_gradients_that_a_call_cut_short_left_behind_are_not_learned_from(pairs, policy, tmp_path):
+    """The same model is trained again after Ctrl-C before its first step."""
+    trees = pairs(8)
+    train(trees, policy(spread=0.0), tmp_path / "whole")
+    model = policy(spread=0.0)
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    hook = register_optimizer_step_pre_hook(die)
+    with pytest.raises(KeyboardInterrupt):
+        train(trees, model, tmp_path / "again")
+    hook.remove()
+    assert any(each.grad is not None for each in model.parameters())
+    train(trees, model, tmp_path / "again")
+    for role in ("fast", "slow"):
+        name = f"{role}/adapter_model.safetensors"
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 def test_nothing_to_train_on_is_refused(policy, tmp_path):
     with pytest.raises(DataError, match="ofs_dpo: no tree to train on"):
         train([], policy(), tmp_path)

@@ -189,6 +189,22 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("objective", "sentence"),
+    [
+        (DPOConfig(), "held out: tree row-0: has 1 responses"),
+        (KTOConfig(), "held out: 1 row .objective kto pairs each prompt with"),
+    ],
+)
+def test_held_out_trees_that_do_not_fit_are_named(
+    objective, sentence, pairs, singles, policy, tmp_path
+):
+    trees = pairs(4) if objective.name == "dpo" else singles(4)
+    model, config = policy(), configure(objective)
+    with pytest.raises(DataError, match=sentence):
+        align(config, trees, model, BaseReference(model), tmp_path, held_out=singles(1))
+
+
 def test_beta_must_be_positive():
     with pytest.raises(ValueError, match="greater than 0"):
         DPOConfig(beta=0.0)

@@ -289,9 +289,14 @@ def test_a_dry_run_counts_shows_a_tree_and_starts_nothing(workplace, capsys):
         (
             ["data.path=same.jsonl", "objective={name: kto}"],
             DataError,
-            "training: all 4 rows have the same response",
+            "same.jsonl: all 4 rows have the same response",
         ),
         (["data.held_out=rows.jsonl"], DataError, "rows.jsonl: holds labelled rows"),
+        (
+            ["data.path=rows.jsonl", "data.held_out=same.jsonl", "objective={name: kto}"],
+            DataError,
+            "same.jsonl: all 4 rows have the same response",
+        ),
         (["policy.adapter=none"], ConfigError, "none: holds no adapter"),
         (["reference=adapter:none"], ConfigError, "none: holds no adapter"),
         (["train.learning_rate=.inf"], ConfigError, "learning_rate = inf: must be a finite"),

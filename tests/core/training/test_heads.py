@@ -1,9 +1,11 @@
 import pytest
 import torch
+from transformers import TrainerCallback
 from trillium.errors import ConfigError
 from trillium.objectives.configs import DPOConfig
 from trillium.objectives.recipe_configs import DegreeConfig, OREOConfig, SparsePOConfig
 from trillium.policies.adapters import adapter_digest
+from trillium.policies.tiny import tiny_policy
 from trillium.scoring.reference import BaseReference
 from trillium.training.align import AlignConfig, align
 from trillium.training.config import TrainConfig
@@ -123,3 +125,24 @@ def test_a_common_mask_is_one_mask_under_dropout_too(masks, trees_for, policy):
         model.train()
         found = gather(objective, model, BaseReference(model), rows, tokens_per_path=(5.0,))
     assert found.computed["mask_u"] is found.computed["mask_d"]
+
+
+def test_a_policy_without_adapters_goes_on_with_its_heads(trees_for, policy, tmp_path):
+    """Stopped after its second step and called again, it ends in the same bytes, heads included."""
+
+    class Stop(TrainerCallback):
+        def on_step_begin(self, args, state, control, **_):
+            if state.global_step == 2:
+                raise KeyboardInterrupt
+
+    objective = OREOConfig(divergence="sampled")
+    train = TrainConfig(per_device_train_batch_size=2, save_steps=1, learning_rate=1e-3)
+    config, trees = AlignConfig(objective=objective, train=train), trees_for(objective, 8)
+    reference, broken = BaseReference(policy()), tmp_path / "broken"
+    whole = align(config, trees, tiny_policy(), reference, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        align(config, trees, tiny_policy(), reference, broken, callbacks=[Stop()])
+    resumed = align(config, trees, tiny_policy(), reference, broken)
+    assert resumed.metrics == whole.metrics
+    for name in (HEADS_FILE, "model.safetensors"):
+        assert (resumed.adapter / name).read_bytes() == (whole.adapter / name).read_bytes()

@@ -2,7 +2,7 @@ import pytest
 import torch
 from trillium.objectives.batch import ListLogps, PairLogps, PairTokens, SingleLogps
 from trillium.objectives.configs import DPOConfig, KTOConfig
-from trillium.objectives.recipe_configs import LiPOConfig, TDPOConfig
+from trillium.objectives.recipe_configs import LiPOConfig, PROConfig, TDPOConfig
 from trillium.scoring.scores import Scores
 from trillium.training.inputs import Inputs
 from trillium.training.metrics import Meter, average, measure
@@ -62,6 +62,16 @@ def test_lists_are_measured_by_the_order_of_their_pairs():
     )
     assert found["rewards/accuracies"].tolist() == pytest.approx([1 / 3])
     assert found["logps/mean"].tolist() == logps
+
+
+def test_the_order_of_a_list_is_that_of_the_label_its_objective_reads():
+    """PRO reads rewards; labels that the rows also hold say the opposite here."""
+    lists = ListLogps(torch.tensor([-1.0, -3.0]), torch.tensor([0, 0]))
+    labels = {"label": torch.tensor([0.1, 0.9]), "reward": torch.tensor([2.0, 1.0])}
+    found = inputs(lists, None, logps=[-1.0, -3.0])
+    assert measure(PROConfig(), found, labels)["rewards/accuracies"].tolist() == [1.0]
+    found = inputs(lists, lists, logps=[-1.0, -3.0], fixed=[0.0, 0.0])
+    assert measure(LiPOConfig(), found, labels)["rewards/accuracies"].tolist() == [0.0]
 
 
 def test_an_average_weighs_every_response_the_same_however_it_was_cut():

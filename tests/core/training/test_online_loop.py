@@ -171,3 +171,18 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(tmp_path):
         assert (broken / name).read_bytes() == (whole / name).read_bytes(), name
     assert list(read_manifest(broken).stages) == ["start", "align", "ppo"]
     assert not read_manifest(broken).attempts
+
+
+def test_gradients_that_a_call_cut_short_left_behind_are_not_learned_from(tmp_path):
+    whole = play(tmp_path / "whole", model=make_small_policy())
+    model = make_small_policy()
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    hook = register_optimizer_step_pre_hook(die)
+    with pytest.raises(KeyboardInterrupt):
+        play(tmp_path / "again", model=model)
+    hook.remove()
+    assert any(each.grad is not None for each in model.parameters())
+    assert weights(play(tmp_path / "again", model=model)) == weights(whole)

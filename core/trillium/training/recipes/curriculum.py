@@ -41,7 +41,8 @@ def curriculum(
     prompt makes the first stage. A prompt with fewer pairs, because of ties, is not in the last
     stages. Iterated, the reference of a stage is the policy that the stage before left; otherwise
     it is the base for all of them.
-    Raises DataError when a list has no such label, or no prompt has two different ratings.
+    Raises DataError when a list has no such label or one that is not finite, or no prompt has two
+    different ratings.
     """
     pairs = [_pairs_of(tree, rating, order) for tree in lists]
     n_stages = max(map(len, pairs), default=0)
@@ -71,11 +72,15 @@ def _pairs_of(tree: TokenTree, rating: str, config: CurryConfig) -> list[TokenTr
             "response); add it to every row"
         )
     ratings = torch.tensor(tree.labels[rating], dtype=torch.float64)
+    try:
+        pairs = curry_dpo(ratings, order=config.order)
+    except DataError as error:
+        raise DataError(f"tree {tree.id}: {error}") from error
     return [
         TokenTree.from_paths(
             f"{tree.id}/{pair.chosen}-{pair.rejected}",
             [tree.path(pair.chosen), tree.path(pair.rejected)],
             columns={"gap": pair.gap},
         )
-        for pair in curry_dpo(ratings, order=config.order)
+        for pair in pairs
     ]

@@ -9,6 +9,7 @@ import torch
 from peft import PeftModel
 from pydantic import BaseModel, ConfigDict, Field
 
+from trillium.config import Seed
 from trillium.deployment.provenance import warn_unservable
 from trillium.errors import DataError
 from trillium.files import hash_json
@@ -32,7 +33,7 @@ COMBINED_ADAPTER = "combined"
 class DomainsConfig(BaseModel):
     """Choose how each domain is trained and how the domains are combined."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     domain: FastSlowConfig = Field(default=FastSlowConfig(), description="of every domain")
     n_memory: int = Field(default=16, gt=0, description="pairs kept of each domain")
@@ -41,7 +42,7 @@ class DomainsConfig(BaseModel):
         min_length=1,
         description="tried for what there was and for what is new",
     )
-    seed: int = Field(default=0, ge=0, description="recorded with the run")
+    seed: Seed = Field(default=0, description="recorded with the run")
 
 
 @dataclass(frozen=True)

@@ -182,11 +182,7 @@ def _generate(
 ) -> list[str]:
     groups = generator.generate(
         tokenize_prompts(prompts, tokenizer),
-        n_samples=n_samples,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        max_new_tokens=sampling.max_new_tokens,
-        stop=sampling.stop,
+        sampling.model_copy(update={"n_samples": n_samples}),
         seed=seed,
     )
     return [completion.text for group in groups for completion in group]

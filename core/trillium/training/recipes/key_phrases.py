@@ -1,8 +1,10 @@
 """Key phrases of a text by RAKE: runs of words between stop words and punctuation, by weight."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 _STOP_WORDS = frozenset(
     re.findall(
@@ -19,7 +21,12 @@ _STOP_WORDS = frozenset(
     )
 )
 _MAX_WORDS = 3
-_WORD = re.compile(r"[^\W\d_]+")
+_LETTER = r"[^\W\d_]"
+# To `re` a vowel sign, or an accent of its own, is no part of a word. The planes between have none.
+_PLANES = (*range(0x20000), *range(0xE0000, 0xF0000))
+_MARKS = "".join(c for c in map(chr, _PLANES) if unicodedata.category(c).startswith("M"))
+_PART = rf"{_LETTER}(?:{_LETTER}|[{_MARKS}])*"
+_WORD = re.compile(rf"{_PART}(?:['\u2019]{_PART})*")
 
 
 def key_phrases(text: str) -> tuple[str, ...]:
@@ -49,8 +56,19 @@ def delete_phrases(text: str, phrases: Sequence[str]) -> str:
     """Return the text without some phrases, wherever they stand as whole words."""
     for phrase in phrases:
         words = r"\s+".join(map(re.escape, phrase.split()))
-        text = re.sub(rf"(?<![^\W\d_]){words}(?![^\W\d_])[^\S\n]?", "", text)
+        whole = rf"(?<!{_LETTER})({words})(?!{_LETTER})[^\S\n]?"
+        text = re.sub(whole, partial(_delete, _inner_places(text)), text)
     return text.strip()
+
+
+def _inner_places(text: str) -> set[int]:
+    """Return the places between two characters of one word."""
+    return {place for word in _WORD.finditer(text) for place in range(word.start() + 1, word.end())}
+
+
+def _delete(inner: set[int], found: re.Match[str]) -> str:
+    """Return nothing in place of what was found, unless it begins or ends within a word."""
+    return found.group() if inner & {found.start(1), found.end(1)} else ""
 
 
 def _candidates(text: str) -> list[list[str]]:
@@ -60,7 +78,7 @@ def _candidates(text: str) -> list[list[str]]:
     for found in _WORD.finditer(text):
         is_next = end >= 0 and text[end : found.start()].isspace() and len(runs[-1]) < _MAX_WORDS
         end = -1
-        if found.group().lower() in _STOP_WORDS:
+        if _is_stop_word(found.group()):
             continue
         if is_next:
             runs[-1].append(found.group())
@@ -68,3 +86,9 @@ def _candidates(text: str) -> list[list[str]]:
             runs.append([found.group()])
         end = found.end()
     return runs
+
+
+def _is_stop_word(word: str) -> bool:
+    """Say whether a word, or what is contracted in it, is a stop word: it's, you'll, isn't."""
+    stem, _, rest = word.lower().replace("\u2019", "'").partition("'")
+    return stem in _STOP_WORDS or (rest == "t" and stem.removesuffix("n") in _STOP_WORDS)

@@ -61,11 +61,7 @@ def improve(
     def write(contexts: Sequence[Text], turn: int) -> list[str]:
         groups = generator.generate(
             tokenize_prompts(contexts, tokenizer),
-            n_samples=1,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_new_tokens=sampling.max_new_tokens,
-            stop=sampling.stop,
+            sampling.model_copy(update={"n_samples": 1}),
             seed=seed * 1_000_003 + turn,
         )
         return [completion.text for (completion,) in groups]

@@ -4,6 +4,7 @@ The critic is an adapter on the policy's own base with a value head, so learning
 log-probability. Both halves are learners of the online loop, saved and resumed with it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -61,7 +62,7 @@ class TokenPPO:
         assert isinstance(width, int)
         self._head = LinearHead(width, n_outputs=1).to(model.device)
         self._drawn: dict[str, list[Float[Tensor, "token 4"]]] = {}
-        self._distance = 0.0
+        self._distance, self._tokens_per_step = 0.0, 1.0
 
     def learners(self) -> tuple[Learner, ...]:
         """Return the policy, and the critic with its head."""
@@ -105,6 +106,8 @@ class TokenPPO:
         for tokens, part in zip(every, whitened.split_with_sizes([*map(len, every)]), strict=True):
             tokens[:, 2] = part
         self._distance = distance / len(every)
+        n_steps = math.ceil(len(trees) / self._config.trees_per_step)
+        self._tokens_per_step = sum(map(len, every)) / n_steps
         return trees
 
     def accumulate(self, trees: Sequence[TokenTree], batch_rows: BatchRows) -> Mapping[str, float]:
@@ -127,10 +130,11 @@ class TokenPPO:
             )
             value_loss = value_losses.sum() / n_paths
             torch.autograd.backward([value_loss])
-            outside = ((logps.detach() - old).expm1().abs() > config.clip).double().sum(1)
+            outside = ((logps.detach() - old).expm1().abs() > config.clip) & scored
             totals["loss_policy"] += loss.item()
             totals["loss_value"] += value_loss.item()
-            totals["clipped"] += (outside / scored.sum(1)).sum().item() / n_paths
+            # Steps differ in tokens; the mean over them is the share of the iteration's tokens.
+            totals["clipped"] += outside.sum().item() / self._tokens_per_step
         return {**totals, "kl": self._distance}
 
     def save(self, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import torch
 from peft import PeftModel
-from trillium.generation import Completion
+from trillium.generation import Completion, SamplingConfig
 from trillium.generation.in_process import TransformersGenerator
 from trillium.policies.adapters import add_adapter
 from trillium.policies.config import LoraSettings
@@ -32,11 +32,7 @@ def write(model: PeftModel, n_samples: int, n_tokens: int, seed: int) -> list[li
     """Return fresh samples of the policy for every prompt."""
     return make_generator(model).generate(
         [prompt.ids for prompt in PROMPTS],
-        n_samples=n_samples,
-        temperature=1.0,
-        top_p=1.0,
-        max_new_tokens=n_tokens,
-        stop=(),
+        SamplingConfig(n_samples=n_samples, temperature=1.0, top_p=1.0, max_new_tokens=n_tokens),
         seed=seed,
     )
 

@@ -47,6 +47,8 @@ def test_ties_make_no_pairs_and_end_a_curriculum_early() -> None:
         curriculum([rated(0, (5.0, 5.0))])
     with pytest.raises(DataError, match='field "score" is missing'):
         curriculum(LISTS, rating="score")
+    with pytest.raises(DataError, match="tree prompt 0: curry_dpo: the ratings are"):
+        curriculum([rated(0, (math.nan, 2.0, 1.0)), *LISTS])
 
 
 def test_each_stage_is_relative_to_the_model_of_the_stage_before(policy, tmp_path):

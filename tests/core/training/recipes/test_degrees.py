@@ -32,6 +32,30 @@ def test_a_phrase_is_deleted_as_whole_words_alone() -> None:
     assert delete_phrases("treeshade trees", ("trees",)) == "treeshade"
 
 
+def test_accents_vowel_signs_and_inner_apostrophes_are_parts_of_words() -> None:
+    """The second is written with an accent of its own; stop words are found in contractions."""
+    assert key_phrases("It's a fine day; isn't it? You\u2019ll see.") == ("fine day", "see")
+    assert key_phrases("cafe\u0301, \u0939\u093f\u0928\u094d\u0926\u0940") == (
+        "cafe\u0301",
+        "\u0939\u093f\u0928\u094d\u0926\u0940",
+    )
+    assert key_phrases("O'Neill said 'stop'") == ("O'Neill said", "stop")
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase", "left"),
+    [
+        ("it's fine", "s", "it's fine"),
+        ("it's fine", "it", "it's fine"),
+        ("cafe\u0301 cafe", "cafe", "cafe\u0301"),
+        ("\u0928\u0940 \u0928", "\u0928", "\u0928\u0940"),
+        ("say 'stop' now", "stop", "say '' now"),
+    ],
+)
+def test_a_part_of_a_word_is_not_deleted(text: str, phrase: str, left: str) -> None:
+    assert delete_phrases(text, (phrase,)) == left
+
+
 def test_text_without_words_has_no_phrase() -> None:
     assert key_phrases("... 42 -- the of") == ()
 

@@ -51,7 +51,7 @@ def test_what_is_to_stay_is_what_the_policy_answers(streams, policy, generator) 
         talk = f"<|im_start|>user\n{reply.prompt[0].text}<|im_end|>\n<|im_start|>assistant\n"
         ids = tuple(tokenizer.encode(talk, add_special_tokens=False))
         ((again,),) = writer.generate(
-            [ids], n_samples=1, temperature=0.0, top_p=1.0, max_new_tokens=6, stop=(), seed=1
+            [ids], SamplingConfig(temperature=0.0, top_p=1.0, max_new_tokens=6), seed=1
         )
         assert again.text == reply.completion[0].text
 

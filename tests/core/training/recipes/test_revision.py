@@ -115,3 +115,6 @@ def test_every_prompt_has_its_own_drafts_in_turn(policy, generator) -> None:
     alone = improve(["q: "], generator(model), tiny_tokenizer(), sampling, n_revisions=1)
     assert [len(each) for each in drafts] == [2, 2]
     assert drafts[1] == alone[0]
+    # The likeliest token alone is left at any temperature.
+    hot = SamplingConfig(temperature=5.0, top_p=1.0, top_k=1, max_new_tokens=2)
+    assert drafts == improve(["p: ", "q: "], generator(model), tiny_tokenizer(), hot, n_revisions=1)

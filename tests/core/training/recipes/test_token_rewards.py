@@ -1,9 +1,11 @@
 import pytest
 import torch
 from safetensors.torch import load_file
+from trillium.objectives.ppo import ppo_policy
 from trillium.objectives.recipe_configs import RTOConfig
 from trillium.training.config import TrainConfig
 from trillium.training.journal import read_metrics
+from trillium.training.recipes import token_ppo
 from trillium.training.recipes.rejection import Reward
 from trillium.training.recipes.token_rewards import TokenRewardsConfig, train_token_rewards
 
@@ -113,3 +115,22 @@ def test_cutting_a_step_into_rows_changes_no_gradient(tmp_path):
         found.append(load_file(result.adapter / "adapter_model.safetensors"))
     for key, value in found[0].items():
         torch.testing.assert_close(value, found[1][key], rtol=1e-3, atol=1e-5)
+
+
+def test_the_share_of_clipped_tokens_is_that_of_the_iteration(tmp_path, monkeypatch):
+    """Steps hold one prompt or three and completions of any length: tokens weigh alike."""
+    n_outside = n_scored = 0
+
+    def watch(policy, *, old, advantages, scored, clip):
+        nonlocal n_outside, n_scored
+        ratio = (policy.detach() - old).exp()
+        n_outside += int((((ratio - 1).abs() > clip) & scored).sum())
+        n_scored += int(scored.sum())
+        return ppo_policy(policy, old=old, advantages=advantages, scored=scored, clip=clip)
+
+    monkeypatch.setattr(token_ppo, "ppo_policy", watch)
+    changes = {"n_iterations": 1, "prompts_per_iteration": 4, "trees_per_step": 3}
+    fast = {"learning_rate": 3e-2, "max_new_tokens": 24}
+    _, result = train(tmp_path, judge=None, **changes, **fast)
+    assert n_outside > 0
+    assert result.metrics[0]["clipped"] == pytest.approx(n_outside / n_scored, rel=1e-12)
