@@ -110,9 +110,20 @@ def judge_stage(
         write_records(stage.work / output, results)
         flags = [flag for result in results for flag in result.passed]
         _check_losses(stage, [_LEDGER, output], flags.count(None), len(flags))
+        leaning = {
+            (task.id, job.program)
+            for task, group in zip(tasks, jobs, strict=True)
+            for job in group
+            if census.outcomes[job.id].passed_all and census.outcomes[job.id].has_leant
+        }
         judged = {
             "programs": len(flags),
             "passed": flags.count(True),
+            "passed_by_own_word": sum(
+                (result.task_id, program) in leaning
+                for result in results
+                for program in result.programs
+            ),
             "sandbox_failures": flags.count(None),
         }
         stage.finish([output], {**judged, **(counts or {}), **_count_doubts(census)})

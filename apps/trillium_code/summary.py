@@ -184,12 +184,20 @@ def cost_rows(gains: Gains, cost: Cost, stages: Mapping[str, StageRecord]) -> li
         ("training speed", f"{cost.trained_tokens_per_s:.0f} tokens/s"),
         ("peak memory", f"{cost.peak_memory_bytes / 2**30:.2f} GiB{on_gpu}"),
         ("sandbox failures", f"{lost} (excluded)"),
+        *_word_rows(stages),
         *([("unsteady programs", f"{unsteady} (excluded)")] if unsteady else []),
         *([("set aside", f"{too_long} tasks, their prompts too long")] if too_long else []),
         *_reading_rows(stages),
         *_kill_rows(stages),
         ("time", format_duration(sum(cost.seconds.values()))),
     ]
+
+
+def _word_rows(stages: Mapping[str, StageRecord]) -> list[tuple[str, str]]:
+    """Return what hidden tests had to take on a program's own word, which nobody can check."""
+    n = sum(int(record.counts.get("passed_by_own_word", 0)) for record in stages.values())
+    said = f"{n} passes of hidden tests rest on what a program says of its own objects"
+    return [("own word", said)] if n else []
 
 
 def _reading_rows(stages: Mapping[str, StageRecord]) -> list[tuple[str, str]]:

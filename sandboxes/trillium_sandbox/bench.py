@@ -13,7 +13,7 @@ import select
 import struct
 import time
 
-from trillium_sandbox.wire import RECORD
+from trillium_sandbox.wire import JUDGE_KILLED, RECORD
 
 _SIGKILL = 9
 _RECORD_BYTES = 1 << 17
@@ -23,7 +23,8 @@ _LOCK_S = 30.0
 """How long a pair may take to lock itself down; no limit of the request counts before."""
 
 _ANSWER_MS = 100
-"""How long it may take to notice that a candidate was stopped; else it was stuck itself."""
+"""How long a judge may take to notice that a candidate was stopped, else it was stuck itself; and a
+process that has hung up to end, else it did not die."""
 
 
 class Bench:
@@ -81,10 +82,13 @@ class Bench:
             return False
         return True
 
-    def await_verdicts(self, candidate: int, wall_s: float, n_left: int) -> tuple[bytes, bytes]:
-        """Wait until the judge is done, or a test overdue; return what stopped it and the records.
+    def await_verdicts(
+        self, candidate: int, wall_s: float, cpu_s: float, n_left: int
+    ) -> tuple[bytes, bytes]:
+        """Wait until the judge is done, or a limit reached; return what stopped it and the records.
 
-        `wall_s` bounds loading the candidate and then each of the `n_left` tests.
+        `wall_s` bounds loading the candidate and then each of the `n_left` tests, `cpu_s` the
+        candidate's process.
         """
         judge = self._judge
         assert judge is not None
@@ -98,22 +102,32 @@ class Bench:
         # dated in the future, and no number of them buys more time than all tests have together.
         locked_by = now + _LOCK_S
         last = locked_by + (n_left + 1) * wall_s
-        wake = now + wall_s
+        clock = ~candidate << 3 | 2  # see zygote.py
+        wake = now + min(wall_s, cpu_s)
         while not poll.poll(max(0.0, wake - now) * 1000 + 1):
             now = time.monotonic()
             records = (records + self.read_records())[:_RECORD_BYTES]
             times = [at for _, at in RECORD.iter_unpack(_whole(records)) if at <= now]
             due = min(max(times) + wall_s if times else locked_by, last)
-            if now >= due:
-                stopped = b"w"
+            used = time.clock_gettime(clock)
+            if now >= due or (times and used >= cpu_s):
+                stopped = b"w" if now >= due else b"c"
                 os.kill(candidate, _SIGKILL)
                 poll.poll(_ANSWER_MS)
                 break
-            wake = min(due, now + wall_s)
+            wake = min(due, now + wall_s, now + cpu_s - used)
         records = _whole((records + self.read_records())[:_RECORD_BYTES])
         if not _is_orderly(judge, records, n_left):
+            if stopped == b"-" and self._was_killed():
+                stopped = JUDGE_KILLED
             self.dismiss()
         return stopped, records
+
+    def _was_killed(self) -> bool:
+        if not has_ended(self._watch):
+            return False
+        ended = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return ended is not None and (ended.si_code, ended.si_status) == (os.CLD_KILLED, _SIGKILL)
 
     def read_records(self) -> bytes:
         """Return what children have written to the pipe since the last time."""
@@ -121,6 +135,13 @@ class Bench:
             return os.read(self.records_read, _RECORD_BYTES)
         except BlockingIOError:
             return b""
+
+
+def has_ended(watch: int) -> bool:
+    """Return whether a process that has hung up ends, after a moment if need be."""
+    poll = select.poll()
+    poll.register(watch, select.POLLIN)
+    return bool(poll.poll(_ANSWER_MS))
 
 
 def _is_orderly(judge: _socket.socket, records: bytes, n_left: int) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from operator import is_
+from sys import getrefcount
 
 from trillium_sandbox.codec import CodecError
 
@@ -15,8 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_MOST_KEPT = 10_000
+
+
 def contents_of(container: object) -> list[object] | bytes:
-    """Return what a container holds now, in order."""
+    """Return what a container holds now, in order; a NaN, kept for its identity, holds nothing."""
+    if isinstance(container, float):
+        return []
     if isinstance(container, dict):
         return [*container, *container.values()]
     return bytes(container) if isinstance(container, bytearray) else list(container)  # type: ignore[call-overload]
@@ -47,10 +53,46 @@ def apply_changes(sent: list[object], changes: object) -> None:
         if type(number) is not int or not 0 <= number < len(sent):
             raise CodecError("contents for a container that was not sent")
         container = sent[number]
-        if type(container) is not type(content):
+        if type(container) is not type(content) or isinstance(container, float):
             raise CodecError("contents of another type than their container")
         container.clear()  # type: ignore[attr-defined]
         if isinstance(container, list | deque | bytearray):
             container.extend(content)  # type: ignore[arg-type]
         else:
             container.update(content)  # type: ignore[attr-defined]
+
+
+class Kept:
+    """Containers that crossed and that both sides hold on to, as they were then."""
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self._kept: list[tuple[object, list[object] | bytes]] = []
+
+    def add(self, containers: list[object]) -> None:
+        """Remember containers."""
+        for container in containers[: _MOST_KEPT - len(self._kept)]:
+            self._kept.append((container, contents_of(container)))
+
+    def has_changed(self) -> bool:
+        """Return whether one of them holds something else now."""
+        return any(not _is_same(before, contents_of(held)) for held, before in self._kept)
+
+
+def still_held(containers: list[object]) -> list[object]:
+    """Return those that something refers to beside the list, the message and this look."""
+    # A message's own changes, and the copies in them, are held by nothing, one after the other.
+    for _ in range(2):
+        containers = _referred_to(containers, 2)
+    return _referred_to(containers, 3)
+
+
+def _referred_to(containers: list[object], n_known: int) -> list[object]:
+    """Return those that have more references than `n_known`, and take them out of the list."""
+    found = [
+        containers[number]
+        for number in range(len(containers))
+        if getrefcount(containers[number]) > n_known
+    ]
+    containers.clear()
+    return found

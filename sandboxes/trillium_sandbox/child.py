@@ -18,10 +18,13 @@ import sys
 
 from trillium_sandbox import landlock, linux, seccomp
 from trillium_sandbox.opcodes import COUNT, OpcodeCount
+from trillium_sandbox.syscalls import MODES_AND_TIMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
+
+    from trillium_sandbox.crowd import Crowd
 
     Numbers = tuple[int, int, int, int, int]
     """CPU seconds, memory, disk, threads, output: a request's limits as the kernel takes them."""
@@ -47,6 +50,7 @@ class Jail:
     __slots__ = (
         "base_memory",
         "box",
+        "crowd",
         "disk_bytes",
         "filter",
         "first_id",
@@ -62,9 +66,12 @@ class Jail:
         self.first_id = first_id
         self.disk_bytes = disk_bytes
         self.output_bytes = 65536
-        self.filter = seccomp.Filter() if level >= 1 else None
+        # At level 2 the only files of the caller's user in sight are read-only.
+        withheld = MODES_AND_TIMES if level == 1 and first_id is None else frozenset[str]()
+        self.filter = seccomp.Filter(withheld) if level >= 1 else None
         self.ruleset: int | None = None
         self.base_memory = 0
+        self.crowd: Crowd | None = None
 
 
 def prepare(jail: Jail) -> None:
@@ -195,10 +202,13 @@ def _set_limits(jail: Jail, numbers: Numbers) -> None:
     memory = jail.base_memory + memory_bytes
     size = max(disk_bytes, _pages(output_bytes))
     setrlimit(resource.RLIMIT_AS, (memory, memory))
-    setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    # At the first the program may end by a signal of its own name, at the second it must.
+    setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
     setrlimit(resource.RLIMIT_FSIZE, (size, size))
     if jail.first_id is not None:
         setrlimit(resource.RLIMIT_NPROC, (n_processes, n_processes))
+    elif jail.crowd is not None:
+        jail.crowd.admit(n_processes)
     elif jail.level == 2:
         # Users are shared with the zygote and its launcher: their processes count as well.
         setrlimit(resource.RLIMIT_NPROC, (n_processes + 4, n_processes + 4))

@@ -1,7 +1,8 @@
 """Plain values to bytes, by exact type: what crosses between judge and candidate.
 
-The way back is decode.py. Imported in the zygote: standard library only, and little of it (see
-zygote.py).
+Python's own classes cross by name (named.py), exceptions as their class and what it is called with;
+a NaN keeps its identity, as a container does. The way back is decode.py. Imported in the zygote:
+standard library only, and little of it (see zygote.py).
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import struct
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 
+from trillium_sandbox.named import listed_name
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Export = Callable[[object], tuple[int, int]]
+    Export = Callable[[object], tuple[int, int, object]]
 
 MAX_DEPTH = 150
 MAX_BYTES = 64 << 20
@@ -45,6 +48,17 @@ _HOMES = {
 }
 
 
+_PARTS: dict[str, tuple[str, Callable[..., tuple[object, ...]]]] = {
+    "slice": ("builtins", lambda value: (value.start, value.stop, value.step)),
+    "timezone": ("datetime", lambda value: value.__getinitargs__()),
+    "UUID": ("uuid", lambda value: (value.int,)),
+    "PurePosixPath": ("pathlib", lambda value: (str(value),)),
+    "PosixPath": ("pathlib", lambda value: (str(value),)),
+    "Pattern": ("re", lambda value: (value.pattern, value.flags)),
+}
+"""Classes, with their modules, whose objects never change and cross as what they are made of."""
+
+
 class CodecError(ValueError):
     """A value cannot cross, or the bytes are not a value."""
 
@@ -54,8 +68,8 @@ def encode(value: object, export: Export | None = None, known: list[object] | No
 
     Mutable containers met twice become references, so aliases and cycles survive; so do those in
     `known`, which the other side must have in the same order, and to which the new ones are added.
-    What is not of a listed type goes to `export`, which returns (owner, number) for a handle or
-    raises CodecError.
+    What is not of a listed type goes to `export`, which returns (owner, number, description) for a
+    handle or raises CodecError.
     """
     out: list[bytes] = []
     _Encoder(out, export, [] if known is None else known).write(value, 0)
@@ -84,7 +98,8 @@ class _Encoder:
         elif value is False:
             out.append(b"F")
         elif kind is float:
-            out.append(b"f" + F64.pack(value))
+            if value == value or not self._refer(value):
+                out.append(b"f" + F64.pack(value))
         elif kind in _SEQUENCES:
             self._container(value, kind, depth)
         elif kind is bytes:
@@ -99,7 +114,7 @@ class _Encoder:
         elif value is Ellipsis:
             out.append(b"E")
         elif not self._numeric_or_dated(value, kind):
-            self._handle(value)
+            self._other(value, kind, depth)
 
     def _integer(self, value: int) -> None:
         if -(1 << 63) <= value < 1 << 63:
@@ -118,6 +133,8 @@ class _Encoder:
             bound = -1 if value.maxlen is None else value.maxlen  # type: ignore[attr-defined]
             self.out.append(U32.pack(min(bound + 1, 2**32 - 1)))
         write = self.write
+        if kind is defaultdict:
+            write(value.default_factory, depth + 1)  # type: ignore[attr-defined]
         if kind in _MAPPINGS:
             for key, item in value.items():  # type: ignore[attr-defined]
                 write(key, depth + 1)
@@ -148,7 +165,8 @@ class _Encoder:
         elif name == "timedelta":
             self._parts(b"y", value.days, value.seconds, value.microseconds)  # type: ignore[attr-defined]
         else:
-            self._text(b"w", name + " " + value.isoformat())  # type: ignore[attr-defined]
+            kept = "" if name == "date" or not value.fold else " fold"  # type: ignore[attr-defined]
+            self._text(b"w", name + " " + value.isoformat() + kept)  # type: ignore[attr-defined]
         return True
 
     def _parts(self, tag: bytes, *parts: int) -> None:
@@ -160,8 +178,36 @@ class _Encoder:
         data = text.encode()
         self.out.append(tag + U32.pack(len(data)) + data)
 
-    def _handle(self, value: object) -> None:
+    def _other(self, value: object, kind: type, depth: int) -> None:
+        if depth >= MAX_DEPTH:
+            raise CodecError(f"a value nested deeper than {MAX_DEPTH}")
+        name = listed_name(value)
+        home, parts = _PARTS.get(kind.__name__, ("", tuple))
+        if name is not None:
+            self._text(b"j", name)
+        elif home and getattr(sys.modules.get(home), kind.__name__, slice) is kind:
+            self._text(b"B", kind.__name__)
+            self.write(parts(value), depth + 1)
+        elif issubclass(kind, BaseException):
+            self._exception(value, kind, depth)  # type: ignore[arg-type]
+        else:
+            self._handle(value, depth)
+
+    def _exception(self, error: BaseException, kind: type, depth: int) -> None:
+        """Write class, arguments, cause, attributes, and a handle where the class is one."""
+        is_listed = listed_name(kind) is not None
+        reduced = error.__reduce__() if is_listed else (kind, error.args)
+        self.out.append(b"X")
+        for part in (kind, reduced[1], error.__cause__, vars(error) or None if is_listed else None):
+            self.write(part, depth + 1)
+        if is_listed:
+            self.out.append(b"N")
+        else:
+            self._handle(error, depth)
+
+    def _handle(self, value: object, depth: int) -> None:
         if self.export is None:
             raise CodecError(f"a value of type {type(value).__name__} cannot cross")
-        owner, number = self.export(value)
+        owner, number, description = self.export(value)
         self.out.append(b"h" + bytes([owner]) + U32.pack(number))
+        self.write(description, depth + 1)

@@ -92,7 +92,8 @@ class Supervisor(EmbeddedBackend):
         complaint = None
         if self.n_lost:
             complaint = "a zygote died"
-        if reply.exit_code == -signal.SIGKILL and _count_oom_kills() > self._n_killed:
+        was_killed = reply.status == "killed" or reply.exit_code == -signal.SIGKILL
+        if was_killed and _count_oom_kills() > self._n_killed:
             complaint = "the memory of the container was not enough"
             reply = replace(reply, status="memory", limit_hit="memory_bytes")
         return frames.reply_frame(self._tickets.pop(ticket), reply, complaint)

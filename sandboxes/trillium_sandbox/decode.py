@@ -1,7 +1,7 @@
 """Bytes back to plain values: what codec.py wrote, or anything that a hostile process sends.
 
 Builds values of the listed types only, never a subclass, never code, so comparing what came out is
-comparing data. Nothing is ever unpickled.
+comparing data; handles are for the caller to resolve. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import struct
 from collections import Counter, OrderedDict, defaultdict, deque
 
+from trillium_sandbox import named, raised
 from trillium_sandbox.codec import F64, I64, MAX_BYTES, MAX_DEPTH, U32, CodecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Resolve = Callable[[int, int], object]
+    Resolve = Callable[[int, int, object], object]
 
 
 def decode(
@@ -116,10 +117,22 @@ class _Decoder:
             items.add(self.read(depth + 1))
         return items
 
+    def _fill_defaultdict(self, depth: int) -> dict[object, object]:
+        mapping: defaultdict[object, object] = defaultdict()
+        self.seen.append(mapping)
+        n_items = self._n_items(2)
+        mapping.default_factory = self.read(depth + 1)  # type: ignore[assignment]
+        return self._fill_items(mapping, n_items, depth)
+
     def _fill_mapping(self, mapping: dict[object, object], depth: int) -> dict[object, object]:
         self.seen.append(mapping)
+        return self._fill_items(mapping, self._n_items(2), depth)
+
+    def _fill_items(
+        self, mapping: dict[object, object], n_items: int, depth: int
+    ) -> dict[object, object]:
         read = self.read
-        for _ in range(self._n_items(2)):
+        for _ in range(n_items):
             key = read(depth + 1)
             mapping[key] = read(depth + 1)
         return mapping
@@ -130,15 +143,21 @@ class _Decoder:
             raise CodecError("a reference to nothing")
         return self.seen[number]
 
+    def _float(self) -> float:
+        (value,) = F64.unpack(self._take(8))
+        if value != value:
+            self.seen.append(value)
+        return float(value)
+
     def _dated(self) -> object:
         import datetime
 
-        name, _, text = self._blob().decode().partition(" ")
+        name, text, *kept = self._blob().decode().split(" ")
         if name == "datetime":
-            return datetime.datetime.fromisoformat(text)
+            return datetime.datetime.fromisoformat(text).replace(fold=len(kept))
         if name == "date":
             return datetime.date.fromisoformat(text)
-        return datetime.time.fromisoformat(text)
+        return datetime.time.fromisoformat(text).replace(fold=len(kept))
 
     def _timedelta(self) -> object:
         import datetime
@@ -155,12 +174,58 @@ class _Decoder:
 
         return fractions.Fraction(self._int(), self._int())
 
-    def _handle(self) -> object:
+    def _named(self) -> object:
+        name = self._blob().decode()
+        try:
+            return named.listed(name)
+        except (KeyError, ImportError) as error:
+            raise CodecError(f"{name!r} cannot cross by name") from error
+
+    def _built(self, depth: int) -> object:
+        name, parts = self._blob().decode(), self.read(depth + 1)
+        build = _BUILDERS.get(name)
+        if build is None or type(parts) is not tuple:
+            raise CodecError(f"{name!r} is not built from parts")
+        try:
+            return build(parts)
+        except Exception as error:
+            raise CodecError(f"malformed value: {error}") from error
+
+    def _exception(self, depth: int) -> object:
+        parts = [self.read(depth + 1) for _ in range(5)]
+        try:
+            return raised.rebuild(*parts)  # type: ignore[arg-type]
+        except Exception as error:
+            raise CodecError(f"malformed exception: {error}") from error
+
+    def _handle(self, depth: int) -> object:
         owner = self._take(1)[0]
         number = self._count()
+        description = self.read(depth + 1)
         if self.resolve is None:
             raise CodecError("a handle where only plain values may be")
-        return self.resolve(owner, number)
+        return self.resolve(owner, number, description)
+
+
+def _uuid(parts: tuple[object, ...]) -> object:
+    import uuid
+
+    (number,) = parts
+    return uuid.UUID(int=number)  # type: ignore[arg-type]
+
+
+def _maker(module: str, name: str) -> Callable[[tuple[object, ...]], object]:
+    return lambda parts: named.from_library(f"{module} {name}")(*parts)  # type: ignore[operator]
+
+
+_BUILDERS: dict[str, Callable[[tuple[object, ...]], object]] = {
+    "slice": lambda parts: slice(*parts),
+    "timezone": _maker("datetime", "timezone"),
+    "UUID": _uuid,
+    "PurePosixPath": _maker("pathlib", "PurePosixPath"),
+    "PosixPath": _maker("pathlib", "PosixPath"),
+    "Pattern": _maker("re", "compile"),
+}
 
 
 _READERS: dict[int, Callable[[_Decoder, int], object]] = {
@@ -170,7 +235,7 @@ _READERS: dict[int, Callable[[_Decoder, int], object]] = {
     ord("E"): lambda d, _: Ellipsis,
     ord("i"): lambda d, _: I64.unpack(d._take(8))[0],
     ord("I"): lambda d, _: int.from_bytes(d._blob(), "little", signed=True),
-    ord("f"): lambda d, _: F64.unpack(d._take(8))[0],
+    ord("f"): lambda d, _: d._float(),
     ord("c"): lambda d, _: complex(F64.unpack(d._take(8))[0], F64.unpack(d._take(8))[0]),
     ord("s"): lambda d, _: d._blob().decode("utf-8", "surrogatepass"),
     ord("b"): lambda d, _: d._blob(),
@@ -183,12 +248,15 @@ _READERS: dict[int, Callable[[_Decoder, int], object]] = {
     ord("z"): lambda d, depth: frozenset(d._sequence(depth)),
     ord("d"): lambda d, depth: d._fill_mapping({}, depth),
     ord("o"): lambda d, depth: d._fill_mapping(OrderedDict(), depth),
-    ord("g"): lambda d, depth: d._fill_mapping(defaultdict(), depth),
+    ord("g"): _Decoder._fill_defaultdict,
     ord("n"): lambda d, depth: d._fill_mapping(Counter(), depth),  # type: ignore[arg-type]
     ord("D"): lambda d, _: d._decimal(),
     ord("Q"): lambda d, _: d._fraction(),
     ord("w"): lambda d, _: d._dated(),
     ord("y"): lambda d, _: d._timedelta(),
     ord("@"): lambda d, _: d._reference(),
-    ord("h"): lambda d, _: d._handle(),
+    ord("h"): _Decoder._handle,
+    ord("j"): lambda d, _: d._named(),
+    ord("B"): _Decoder._built,
+    ord("X"): _Decoder._exception,
 }

@@ -9,7 +9,6 @@ one candidate after another, as long as they come with the same tests.
 from __future__ import annotations
 
 import _socket
-import builtins
 import os
 import struct
 import sys
@@ -21,6 +20,7 @@ from trillium_sandbox.child import Jail, finish, lock_down, new_module, report
 from trillium_sandbox.decode import decode
 from trillium_sandbox.opcodes import OpcodeCount
 from trillium_sandbox.peer import ConnectionLost, Peer
+from trillium_sandbox.scope import Names, Reading, origins_of, read_test
 from trillium_sandbox.wire import RECORD
 
 TYPE_CHECKING = False
@@ -36,57 +36,11 @@ COURT, RECORDS = 3, 4
 _CPU_S = 86400
 """The kernel's CPU limit for a judge: it serves many candidates, and the clock bounds each test."""
 
-# fmt: off
-_MODULES = frozenset({
-    "bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools",
-    "heapq", "itertools", "json", "math", "operator", "random", "re", "statistics", "string",
-    "typing",
-})
-# fmt: on
-_FROM_MODULES = {
-    "Counter": "collections",
-    "OrderedDict": "collections",
-    "defaultdict": "collections",
-    "deque": "collections",
-    "Decimal": "decimal",
-    "Fraction": "fractions",
-    "isclose": "math",
-    "sqrt": "math",
-}
+_LEANING = {b"P": b"p", b"f": b"g", b"e": b"d"}
 
 
 class _NotLoaded(Exception):
     pass
-
-
-class _Names(dict[str, object]):
-    """A test's global names: its own first, then Python's, then the candidate's."""
-
-    def __init__(self, peer: Peer, entry_point: str | None, candidate: object) -> None:
-        super().__init__(__name__="tests", __builtins__=builtins)
-        self.peer = peer
-        self.entry_point = entry_point
-        if entry_point is not None:
-            self[entry_point] = self["candidate"] = candidate
-
-    def __missing__(self, name: str) -> object:
-        # A candidate may not replace what a test takes from Python: it would judge itself.
-        if hasattr(builtins, name):
-            raise KeyError(name)
-        if name in _MODULES:
-            return __import__(name)
-        if name in _FROM_MODULES:
-            return getattr(__import__(_FROM_MODULES[name]), name)
-        try:
-            value = self.peer.ask("name", name)
-        except NameError:
-            raise KeyError(name) from None
-        if self.entry_point is None:
-            self.entry_point = name
-        elif name != self.entry_point:
-            self.peer.leant = True
-        self[name] = value
-        return value
 
 
 def run_judge(jail: Jail, numbers: Numbers, tests: bytes) -> None:
@@ -96,7 +50,7 @@ def run_judge(jail: Jail, numbers: Numbers, tests: bytes) -> None:
     entry_point, texts = decode(tests)  # type: ignore[misc]
     court = _socket.socket(fileno=COURT)
     lock_down(jail, (_CPU_S, *numbers[1:]), namespaces.JUDGE_ID)
-    codes: list[CodeType | SyntaxError | None] = [None] * len(texts)
+    codes: list[tuple[CodeType, Reading] | SyntaxError | None] = [None] * len(texts)
     n_judged = 0
     while True:
         message, rights, _, _ = court.recvmsg(4, _socket.CMSG_SPACE(8))
@@ -107,9 +61,9 @@ def run_judge(jail: Jail, numbers: Numbers, tests: bytes) -> None:
         os.close(said)
         peer = Peer(calls)
         try:
-            candidate = _await_loading(peer)
+            candidate, origins = _await_loading(peer)
             for number in range(struct.unpack("<I", message)[0], len(texts)):
-                names = _Names(peer, entry_point, candidate)
+                names = Names(peer, entry_point, candidate, origins)
                 _record(_judge_one(names, texts[number], codes, number, n_judged))
         except _NotLoaded:
             _record(b"l")
@@ -144,61 +98,66 @@ def run_candidate(
         os._exit(status)
     peer.names = module.__dict__
     try:
-        peer.send("ready", None if entry_point is None else module.__dict__[entry_point])
+        candidate = None if entry_point is None else module.__dict__[entry_point]
+        peer.send("ready", candidate, origins_of(module.__dict__))
         peer.serve_forever()
     except ConnectionLost:
         os._exit(finish(0))
 
 
-def _compile(test: str, number: int) -> CodeType | SyntaxError:
-    try:
-        return compile(test, f"test_{number}.py", "exec", dont_inherit=True)
-    except SyntaxError as error:
-        return error
-    except (ValueError, RecursionError, OverflowError) as error:
-        return SyntaxError(str(error))
-
-
-def _await_loading(peer: Peer) -> object:
-    """Wait for the candidate and return its entry point."""
+def _await_loading(peer: Peer) -> tuple[object, dict[str, object]]:
+    """Wait for the candidate and return its entry point and where its names come from."""
     peer.receive()
     _record(b"s")
-    word, candidate = peer.receive()
+    word, candidate, *origins = peer.receive()
     if word != "ready":
         raise _NotLoaded
     _record(b"r")
-    return candidate
+    return candidate, origins[0] if origins and type(origins[0]) is dict else {}
 
 
 def _judge_one(
-    names: _Names,
+    names: Names,
     text: str,
-    codes: list[CodeType | SyntaxError | None],
+    codes: list[tuple[CodeType, Reading] | SyntaxError | None],
     number: int,
     n_judged: int,
 ) -> bytes:
     letter = b"e"
+    peer = names.peer
     try:
         # Kept for the candidates that follow: what this one does to memory must not be.
-        code = codes[number] = codes[number] or _compile(text, number)
-        if not isinstance(code, CodeType):
-            raise code
-        exec(code, names)
-        letter = b"p" if names.peer.leant else b"P"
+        read = codes[number] = codes[number] or read_test(text, number)
+        if isinstance(read, SyntaxError):
+            raise read
+        code, reading = read
+        names.bind(reading.early)
+        try:
+            exec(code, names)
+            letter = b"P"
+        finally:
+            has_met_more = peer.n_met > 1  # than the entry point
+            peer.leant |= (
+                reading.is_of_its_process
+                or (reading.looks_inside and has_met_more)
+                or (letter != b"P" and (reading.prepares or peer.has_lent or names.have_replaced()))
+            )
     except AssertionError as error:
         _explain(number, error)
         letter = b"f"
     except MemoryError as error:
         letter = b"m"
-        if n_judged and error is not names.peer.raised:
+        if n_judged and error is not peer.raised:
             _record(b"a")
             os._exit(0)
     except BaseException as error:
-        if not names.peer.is_lost:
+        # A candidate may miss a name that the test has.
+        peer.leant |= isinstance(error, NameError) and error is peer.raised
+        if not peer.is_lost:
             _explain(number, error)
-    if names.peer.is_lost:
+    if peer.is_lost:
         raise ConnectionLost
-    return letter
+    return _LEANING.get(letter, letter) if peer.leant else letter
 
 
 def _record(letter: bytes) -> None:

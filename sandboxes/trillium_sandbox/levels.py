@@ -35,7 +35,9 @@ LEVELS = (
         1,
         "seccomp",
         "network, forking, executing, files outside the work folder",
-        "filling the disk with many files, kernel bugs",
+        "filling the disk with many files, kernel bugs; without root, where programs are the "
+        "caller's own user (and may change no modes and times): seeing names, sizes and dates of "
+        "its files, more threads than the limit by a few times what the user has",
     ),
     Level(
         2,

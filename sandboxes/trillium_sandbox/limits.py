@@ -20,8 +20,10 @@ class Limits:
     """Upper bounds for one program; every field must be positive.
 
     In function mode `wall_s` bounds loading the candidate and then each test; `cpu_s` bounds the
-    candidate's process. `memory_bytes` bounds the address space a program adds to the bare
-    interpreter's, thread stacks included. `n_processes` counts threads: no program may fork.
+    candidate's process, and tests that it leaves no time for run in another. `memory_bytes` bounds
+    the address space a program adds to the bare interpreter's, thread stacks included.
+    `n_processes` counts threads: no program may fork. It is loose where programs are the caller's
+    own user (crowd.py).
     """
 
     wall_s: float = 5.0

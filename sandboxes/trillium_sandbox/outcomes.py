@@ -10,7 +10,7 @@ import signal
 from dataclasses import dataclass, replace
 
 from trillium_sandbox.verdicts import Integrity, Reply, Request, Status, TestStatus
-from trillium_sandbox.wire import NO_JUDGE, RECORD
+from trillium_sandbox.wire import HUNG_UP, JUDGE_KILLED, LEANING, NO_JUDGE, RECORD
 from trillium_sandbox.worker import Job, Outcome
 
 N_BUDGETS = 3
@@ -21,7 +21,9 @@ _VERDICTS: dict[bytes, TestStatus] = {
     b"P": "pass",
     b"p": "pass",
     b"f": "fail",
+    b"g": "fail",
     b"e": "error",
+    b"d": "error",
     b"m": "error",
 }
 _STOPPED = {b"w": "wall_s", b"c": "cpu_s"}
@@ -36,6 +38,9 @@ class Turn:
     first_limit: str | None
     leant: bool
     loaded: bool
+    was_killed: bool
+    """Whether a process ended by SIGKILL that no limit explains, as when the machine is out of
+    memory."""
 
 
 def failed_to_start(job: Job, outcome: Outcome) -> bool:
@@ -72,9 +77,10 @@ def read_turn(job: Job, outcome: Outcome) -> Turn:
     """Return what a pair of processes decided before it ended."""
     letters = _letters(outcome)
     n_left = len(job.request.tests) - job.first_test
+    was_killed = _was_killed(job, outcome, letters)
     if b"r" not in letters:
         status, limit = _loading(job, outcome)
-        return Turn((status,) * n_left, limit, False, False)
+        return Turn((status,) * n_left, limit, False, False, was_killed)
     letters = letters[letters.index(b"r") + 1 :]
     verdicts: list[TestStatus] = []
     first_limit = None
@@ -89,16 +95,16 @@ def read_turn(job: Job, outcome: Outcome) -> Turn:
         verdict, limit = _cut_short(job, outcome, letters, is_first=not verdicts)
         verdicts += [verdict] if verdict is not None else []
         first_limit = first_limit or limit
-    return Turn(tuple(verdicts), first_limit, b"p" in letters, True)
+    return Turn(tuple(verdicts), first_limit, not LEANING.isdisjoint(letters), True, was_killed)
 
 
 def read_pair(job: Job, outcome: Outcome, turn: Turn, level: int, baseline_bytes: int) -> Reply:
     """Return the reply to a function request as far as this turn goes."""
     measured = _measured(job, outcome, level, baseline_bytes)
-    ended_by_itself = b"x" in _letters(outcome)
+    ended_by_itself = b"x" in _letters(outcome) and outcome.stopped != HUNG_UP
     return replace(
         measured,
-        status=_overall(turn.verdicts, turn.first_limit),
+        status="killed" if turn.was_killed else _overall(turn.verdicts, turn.first_limit),
         tests=turn.verdicts,
         exit_code=os.waitstatus_to_exitcode(outcome.status) if ended_by_itself else None,
         limit_hit=turn.first_limit,
@@ -110,9 +116,10 @@ def join_turns(first: Reply, second: Reply) -> Reply:
     """Return one reply for two turns of the same request."""
     tests = first.tests + second.tests
     limit = first.limit_hit or second.limit_hit
+    was_killed = "killed" in (first.status, second.status)
     return replace(
         first,
-        status=_overall(tests, limit),
+        status="killed" if was_killed else _overall(tests, limit),
         tests=tests,
         stdout=first.stdout + second.stdout,
         stderr=first.stderr + second.stderr,
@@ -137,7 +144,7 @@ def give_up(reply: Reply, request: Request) -> Reply:
     return replace(
         reply,
         tests=tests,
-        status=_overall(tests, limit),
+        status="killed" if reply.status == "killed" else _overall(tests, limit),
         limit_hit=limit,
         truncated=reply.truncated or len(reply.stdout) > most or len(reply.stderr) > most,
         stdout=reply.stdout[:most],
@@ -172,7 +179,9 @@ def _ending(
     """Read how a process ended: its status, and the limit that ended it."""
     if outcome.stopped in _STOPPED:
         return "timeout", _STOPPED[outcome.stopped]
-    if code == -signal.SIGXCPU:
+    # A program can ignore the first signal of the kernel's limit; the second is SIGKILL.
+    is_spent = outcome.cpu_s >= request.limits.cpu_rlimit_s
+    if code == -signal.SIGXCPU or (code == -signal.SIGKILL and is_spent):
         return "timeout", "cpu_s"
     last = outcome.outputs[1].rstrip().rpartition(b"\n")[2]
     peak = outcome.peak_bytes - baseline_bytes
@@ -197,19 +206,35 @@ def _cut_short(
     job: Job, outcome: Outcome, letters: list[bytes], *, is_first: bool
 ) -> tuple[TestStatus | None, str | None]:
     """Read the verdict on the test during which a process ended; None when it shall run again."""
-    if outcome.stopped in _STOPPED:
-        return "timeout", _STOPPED[outcome.stopped]
+    if outcome.stopped == b"w":
+        return "timeout", "wall_s"
+    code = os.waitstatus_to_exitcode(outcome.status)
+    status, limit = _ending(job.request, outcome, code, 0)
+    if status == "timeout":
+        # The process's CPU time is spent, but not always by this test.
+        is_own = is_first or _spent_last(outcome) >= _NEAR_LIMIT * job.request.limits.cpu_s
+        return ("timeout", limit) if is_own else (None, None)
     if b"a" in letters:
         return None, None
     if b"x" not in letters:
         # The test ended the judge's own process, or a candidate before this one left it so.
         return ("error", None) if job.brought_tests else (None, None)
+    return "error", limit
+
+
+def _spent_last(outcome: Outcome) -> float:
+    """Return the CPU seconds left for the last test, had all before it computed all the time."""
+    times = [at for letter, at in RECORD.iter_unpack(outcome.records) if letter != b"x"]
+    return float(outcome.cpu_s - (times[-1] - times[0]))
+
+
+def _was_killed(job: Job, outcome: Outcome, letters: list[bytes]) -> bool:
+    if outcome.stopped == JUDGE_KILLED:
+        return job.brought_tests  # else it all runs again
+    if outcome.stopped != b"-" or b"x" not in letters:
+        return False
     code = os.waitstatus_to_exitcode(outcome.status)
-    status, limit = _ending(job.request, outcome, code, 0)
-    if status != "timeout":
-        return "error", limit
-    # The process's CPU time is spent, by this test alone only if there was none before it.
-    return ("timeout", limit) if is_first else (None, None)
+    return code == -signal.SIGKILL and _ending(job.request, outcome, code, 0)[0] == "killed"
 
 
 def _overall(tests: tuple[TestStatus, ...], limit: str | None) -> Status:

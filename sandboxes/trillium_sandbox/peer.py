@@ -7,28 +7,37 @@ where it is and crosses as a handle; the other side sees a `Remote` (remote.py).
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import os
 import sys
 
-from trillium_sandbox.changes import apply_changes, changes_since, contents_of
+from trillium_sandbox import named, raised
+from trillium_sandbox.changes import Kept, apply_changes, changes_since, contents_of, still_held
 from trillium_sandbox.codec import CodecError, encode
 from trillium_sandbox.decode import decode
-from trillium_sandbox.remote import CandidateError, Remote
+from trillium_sandbox.operations import ITEMS, LEANING, OPEN, OPERATIONS
+from trillium_sandbox.remote import (
+    STAND_INS,
+    Remote,
+    describe,
+    is_plain,
+    number_of,
+    peer_of,
+    stand_in,
+)
 from trillium_sandbox.wire import LENGTH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import NoReturn
 
     from trillium_sandbox.opcodes import OpcodeCount
+    from trillium_sandbox.remote import Description
 
 MAX_FRAME_BYTES = 32 << 20
 _OPAQUE = frozenset({"module", "frame", "traceback", "code"})
-_LEANING = frozenset({"bool", "get", "set"})
-_ANSWERS = encode(("ok", None, None))[:-2], encode(("raise", None, None, None))[:-3]
+_ANSWERS = encode(("ok", None, None))[:-2], encode(("raise", None, None))[:-2]
 """How answers begin; no other message may refer to what the operation sent."""
 
 
@@ -49,33 +58,79 @@ class Peer:
         self.names = names
         self.is_lost = False
         self.leant = False
-        self.raised: Exception | None = None
+        self.raised: BaseException | None = None
         self.counted: OpcodeCount | None = None
         self._held = bytearray()
         self._exported: list[object] = []
+        self._kept = Kept()
+        self._numbers: dict[int, int] = {}
+        self._theirs: dict[int, object] = {}
+        self._descriptions: dict[type, Description] = {}
+        self._homes: dict[type, int] = {}
+        self._kinds = {**STAND_INS}
+        self.has_lent = False
+
+    @property
+    def n_met(self) -> int:
+        """Return how many of the other side's objects have come here."""
+        return len(self._theirs)
 
     def ask(self, *operation: object) -> object:
         """Have the other side do `operation` and return its answer, or raise what it raised.
 
         Containers that it was given and changed are changed here as well, and keep their identity
         wherever they turn up, in one another or in the answer. An operation in which an object
-        stands in for itself (its truth, an attribute, a method) sets `leant`, for good: what it was
-        told may serve it later.
+        speaks for itself (its truth, an attribute, a comparison) sets `leant`, for good: what it
+        was told may serve it later. So does whatever cannot cross.
         """
-        if operation[0] in _LEANING:
+        if operation[0] in LEANING or (operation[0] == "do" and operation[1] not in ITEMS):
             self.leant = True
+        try:
+            return self._ask(operation)
+        except CodecError:
+            self.leant = True
+            raise
+
+    def _ask(self, operation: tuple[object, ...]) -> object:
         sent: list[object] = []
-        self._send(encode(operation, self._export, sent))
+        is_kept = False
+        self.leant |= self._kept.has_changed()
+        self._send(self._fit(encode(operation, self._export, sent)))
         while True:
             message, containers = self._receive(sent)
             if message[0] == "ok" and len(message) == 3:
                 apply_changes(sent, message[2])
+                if is_kept:
+                    self._kept.add(containers)
                 return message[1]
-            if message[0] == "raise" and len(message) == 4:
-                apply_changes(sent, message[3])
-                self.raised = _rebuild(message[1], message[2])
-                raise self.raised
+            if message[0] == "raise" and len(message) == 3:
+                apply_changes(sent, message[2])
+                self._raise(message[1])
+            if message[0] in ("stale", "kept"):
+                # What crossed before is another one there now; or may become another one.
+                self.leant |= message[0] == "stale"
+                is_kept = True
+                continue
+            if message[0] == "stuck" and len(message) == 2:
+                raise CodecError(str(message[1])[:2000])
             self._serve(message, containers)
+
+    def _raise(self, error: object) -> NoReturn:
+        """Raise what the other side raised, as far as it may.
+
+        Nothing that would end a loop of a test as if all went well: a RuntimeError instead, as in
+        PEP 479.
+        """
+        if not isinstance(error, BaseException):
+            raise CodecError("what was raised is no exception")
+        if self.names is None:
+            if isinstance(error, StopIteration | StopAsyncIteration):
+                error = RuntimeError(f"it raised {type(error).__name__}")
+                self.leant = True
+            if not isinstance(error, Exception):
+                self.leant = True
+        self.raised = error
+        raise error
 
     def serve_forever(self) -> None:
         """Answer the other side until it hangs up."""
@@ -84,7 +139,7 @@ class Peer:
 
     def send(self, *message: object) -> None:
         """Send one message that needs no answer."""
-        self._send(encode(message, self._export))
+        self._send(self._fit(encode(message, self._export)))
 
     def receive(self) -> tuple[object, ...]:
         """Return the next message as it came."""
@@ -92,18 +147,33 @@ class Peer:
 
     def _serve(self, message: tuple[object, ...], containers: list[object]) -> None:
         operation = message[0]
-        action = _OPERATIONS.get(operation) if isinstance(operation, str) else None
+        action = OPERATIONS.get(operation) if isinstance(operation, str) else None
         before = [contents_of(container) for container in containers]
+        known = [*containers]
         try:
             if action is None:
                 raise CodecError("an unknown operation")
             answer = action(self, *message[1:])
+            if self._kept.has_changed():
+                self.send("stale")
             changes = changes_since(before, containers)
-            reply = encode(("ok", answer, changes), self._export, [*containers])
+            reply = self._fit(encode(("ok", answer, changes), self._export, known))
+            del known[: len(containers)]
+            if self.names is None:
+                # A container of a test's object: what becomes of the copy?
+                self.leant |= operation == "get" and bool(known)
+            else:
+                before.clear()
+                changes = None
+                held = still_held(known)
+                known.clear()
+                answer = None
+                self._keep(held + still_held(containers))
         except ConnectionLost:
             raise
         except BaseException as error:
-            reply = self._failure(error, before, containers)
+            # Its frames hold the half of an answer that did not fit into memory.
+            reply = self._failure(error.with_traceback(None), before, containers)
         if self.names is not None:
             # The candidate may be killed any time after its answer: all else goes out before.
             with contextlib.suppress(BaseException):
@@ -112,52 +182,87 @@ class Peer:
                 self.counted.save()
         self._send(reply)
 
+    def _keep(self, held: list[object]) -> None:
+        """Say when containers that crossed are still held here, as the other side holds copies."""
+        if held:
+            self._kept.add(held)
+            self.send("kept")
+
     def _failure(
         self, error: BaseException, before: Sequence[object], containers: Sequence[object]
     ) -> bytes:
-        """Return the answer that an operation raised, without changes that cannot cross."""
-        said = "raise", _exception_names(error), _describe(error)
+        """Return the answer that an operation raised, without what cannot cross."""
         try:
-            return encode((*said, changes_since(before, containers)), self._export, [*containers])
-        except (CodecError, MemoryError):
-            return encode((*said, None))
+            if type(error) is CodecError:
+                raise error
+            changes = changes_since(before, containers)
+            return self._fit(encode(("raise", error, changes), self._export, [*containers]))
+        except Exception as reason:
+            self.leant = True
+            return encode(("stuck", f"{type(reason).__name__}: {raised.text_of(reason)}"))
 
-    def _export(self, value: object) -> tuple[int, int]:
-        if isinstance(value, Remote) and value._peer is self:
-            return 1, value._number
-        if self.names is None and type(value).__name__ in _OPAQUE:
-            raise CodecError(f"a value of type {type(value).__name__} cannot cross")
-        self._exported.append(value)
-        return 0, len(self._exported) - 1
+    def was_handed(self, value: object) -> bool:
+        """Return whether the other side holds a handle to `value`."""
+        return id(value) in self._numbers
 
-    def _resolve(self, owner: int, number: int) -> object:
-        if owner == 0:
-            return Remote(self, number)
-        if number >= len(self._exported):
-            raise CodecError("a handle to nothing")
-        return self._exported[number]
+    def _export(self, value: object) -> tuple[int, int, object]:
+        kind = type(value)
+        if issubclass(kind, Remote) and peer_of(value) is self:
+            return 1, number_of(value), None
+        if issubclass(kind, type) and value in self._homes:
+            return 1, self._homes[value], None
+        if self.names is None:
+            name = named.library_name(value)
+            if name is not None:
+                return 2, 0, name
+            if kind.__name__ in _OPAQUE:
+                raise CodecError(f"a value of type {kind.__name__} cannot cross")
+        number = self._numbers.get(id(value))
+        if number is None:
+            number = self._numbers[id(value)] = len(self._exported)
+            self._exported.append(value)
+        if issubclass(kind, type) and issubclass(value, BaseException):  # type: ignore[arg-type]
+            return 0, number, raised.describe(value)  # type: ignore[arg-type]
+        if kind not in self._descriptions:
+            self._descriptions[kind] = describe(kind)
+        description = self._descriptions[kind]
+        # Of an object of a test's, a candidate may ask what does not reach it.
+        self.has_lent |= description[2] is None
+        self.leant |= not (is_plain(description) or description[2] in OPEN)
+        return 0, number, description
 
-    def _target(self, value: object) -> object:
-        """Return what an operation works on: a handle of ours, or one of our names."""
-        if isinstance(value, str) and self.names is not None:
-            if value not in self.names:
-                raise NameError(f"name {value!r} is not defined")
-            return self.names[value]
-        return value
+    def _resolve(self, owner: int, number: int, description: object) -> object:
+        if owner == 1:
+            if number >= len(self._exported):
+                raise CodecError("a handle to nothing")
+            return self._exported[number]
+        if owner == 2:
+            if self.names is None or type(description) is not str:
+                raise CodecError("a name of the candidate's for something of the judge's")
+            return named.from_library(description)
+        if number not in self._theirs:
+            self._theirs[number] = self._stand_in(number, description)
+        return self._theirs[number]
 
-    def _attribute(self, value: object, name: object) -> None:
-        allowed = self.names is not None or (
-            isinstance(name, str)
-            and not name.startswith("_")
-            and type(value).__module__ == "tests"
-            and type(value).__flags__ & 1 << 9  # a class made by a class statement
-        )
-        if not allowed:
-            raise AttributeError(f"{name!r} of the test's objects is out of reach")
+    def _stand_in(self, number: int, description: object) -> object:
+        if type(description) is not tuple:
+            raise CodecError("a handle to an object of no class")
+        if len(description) == 4:
+            kind = raised.stand_in(description)
+            self._homes[kind] = number
+            self.leant |= description[2] is True  # one of Python's, but not one of named.py's
+            return kind
+        if description not in self._kinds:
+            self._kinds[description] = stand_in(description)
+        self.leant |= not is_plain(description)
+        return self._kinds[description](self, number)
+
+    def _fit(self, data: bytes) -> bytes:
+        if len(data) <= MAX_FRAME_BYTES:
+            return data
+        raise CodecError(f"a message of {len(data)} bytes (at most {MAX_FRAME_BYTES})")
 
     def _send(self, data: bytes) -> None:
-        if len(data) > MAX_FRAME_BYTES:
-            raise CodecError(f"a message of {len(data)} bytes (at most {MAX_FRAME_BYTES})")
         view = memoryview(LENGTH.pack(len(data)) + data)
         try:
             while view:
@@ -195,99 +300,3 @@ class Peer:
         if not part:
             self._lose()
         self._held += part
-
-
-def _call(peer: Peer, target: object, arguments: object, named: object) -> object:
-    function = peer._target(target)
-    if type(arguments) is not tuple or type(named) is not dict or not callable(function):
-        raise TypeError(f"{type(function).__name__!r} object is not callable")
-    return function(*arguments, **named)
-
-
-def _get(peer: Peer, target: object, name: object) -> object:
-    peer._attribute(target, name)
-    return getattr(target, name)  # type: ignore[call-overload]
-
-
-def _name(peer: Peer, name: object) -> object:
-    if peer.names is None:
-        raise NameError("the test's names are out of reach")
-    return peer._target(name)
-
-
-def _set(peer: Peer, target: object, name: object, value: object) -> None:
-    peer._attribute(target, name)
-    if callable(value):
-        peer.leant = True  # a method of a test's object would be the other side's
-    setattr(target, name, value)  # type: ignore[arg-type]
-
-
-def _next(peer: Peer, target: object) -> object:
-    try:
-        return (next(target),)  # type: ignore[call-overload]
-    except StopIteration:
-        return ()
-
-
-def _put(peer: Peer, target: object, key: object, value: object) -> None:
-    target[key] = value  # type: ignore[index]
-
-
-_OPERATIONS: dict[str, Callable[..., object]] = {
-    "call": _call,
-    "get": _get,
-    "set": _set,
-    "next": _next,
-    "name": _name,
-    "iter": lambda peer, target: _Iterator(iter(target)),
-    "len": lambda peer, target: len(target),
-    "bool": lambda peer, target: bool(target),
-    "item": lambda peer, target, key: target[key],
-    "put": _put,
-    "has": lambda peer, target, value: value in target,
-    "str": lambda peer, target: str(target),
-}
-
-
-class _Iterator:
-    """Keeps an iterator from crossing as a copy, whatever its type."""
-
-    __slots__ = ("_items",)
-
-    def __init__(self, items: Iterator[object]) -> None:
-        self._items = items
-
-    def __iter__(self) -> Iterator[object]:
-        return self
-
-    def __next__(self) -> object:
-        return next(self._items)
-
-
-def _exception_names(error: BaseException) -> tuple[str, ...]:
-    return tuple(kind.__name__ for kind in type(error).__mro__)
-
-
-def _describe(error: BaseException) -> str:
-    try:
-        return str(error)[:2000]
-    except BaseException:
-        return ""
-
-
-def _rebuild(names: object, text: object) -> Exception:
-    """Return one of Python's own exceptions, the nearest to what was raised over there.
-
-    None that would end a loop of a test as if all went well: a RuntimeError instead, as in PEP 479.
-    """
-    words = text if type(text) is str else ""
-    for name in names if type(names) is tuple else ():
-        if name in ("StopIteration", "StopAsyncIteration"):
-            return RuntimeError(f"it raised {name}")
-        kind = getattr(builtins, name, None) if type(name) is str else None
-        if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception:
-            try:
-                return kind(words)
-            except TypeError:  # UnicodeDecodeError and its like need more than a text
-                break
-    return CandidateError(words)

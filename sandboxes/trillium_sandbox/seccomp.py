@@ -50,9 +50,12 @@ _ANSWERS = {
 class Filter:
     """The assembled filter, ready to be installed by a child under its own process id."""
 
-    def __init__(self) -> None:
-        """Assemble it for this machine's processor, in memory that the kernel can read it from."""
-        program = build()
+    def __init__(self, withheld: frozenset[str] = frozenset()) -> None:
+        """Assemble it for this machine's processor, in memory that the kernel can read it from.
+
+        `withheld` names calls of the list that these children may not make.
+        """
+        program = build(withheld)
         pattern = struct.pack("<I", _SELF)
         self._buffer = ctypes.create_string_buffer(program, len(program))
         self._places = [at for at in range(4, len(program), 8) if program[at : at + 4] == pattern]
@@ -68,14 +71,18 @@ class Filter:
         linux.set_seccomp(self._pointer)
 
 
-def build() -> bytes:
+def build(withheld: frozenset[str] = frozenset()) -> bytes:
     """Return the filter as BPF instructions, with a stand-in for the child's process id.
 
     The numbers are searched as a binary tree over ranges of equal answers, seven steps deep. Every
     child has the kernel compile this: the answers stand once, at the end, and all jump to them.
     """
     blocks = _conditional()
-    labels = {number: name if name in blocks else "allow" for name, number in linux.NUMBERS.items()}
+    labels = {
+        number: name if name in blocks else "allow"
+        for name, number in linux.NUMBERS.items()
+        if name not in withheld
+    }
     segments: list[tuple[int, str]] = []
     for number in range(_LAST_KNOWN):
         label = labels.get(number, "refuse")

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import _sitebuiltins
 import builtins
-import contextlib
 import fcntl
 import os
 import resource
 import sys
 
 from trillium_sandbox import landlock, linux, namespaces, walls
+from trillium_sandbox.box import rules
 from trillium_sandbox.child import Jail, prepare
+from trillium_sandbox.crowd import Crowd
 
 # fmt: off
 _PRELOADED = (
@@ -40,6 +41,8 @@ def build_jail(level: int, box: str, disk_bytes: int) -> Jail:
     os.chdir(box)
     jail = Jail(level, box, first_id, disk_bytes)
     jail.base_memory = memory
+    if level < 2 and first_id is None and os.geteuid() != 0:  # no limit of threads binds root
+        jail.crowd = Crowd()
     prepare(jail)
     if level == 1 and landlock.version() == 0:
         raise OSError("Landlock is missing (Linux 5.13 or newer, with it enabled)")
@@ -69,12 +72,6 @@ def _enter(level: int, box: str, disk_bytes: int) -> tuple[str, int | None]:
     return box, first_id
 
 
-def rules(jail: Jail) -> int:
-    """Return the Landlock rules for the jail's work folder as it is mounted now."""
-    readable = (*namespaces.library_paths(), "/dev/urandom", "/dev/zero")
-    return landlock.ruleset(readable, (jail.box, "/dev/null"))
-
-
 def clear_low_descriptors(*descriptors: int) -> list[int]:
     """Move descriptors out of the way of the numbers that children hand to programs."""
     moved = [fcntl.fcntl(number, fcntl.F_DUPFD, _FIRST_FREE) for number in descriptors]
@@ -83,58 +80,6 @@ def clear_low_descriptors(*descriptors: int) -> list[int]:
         if number != null:
             os.dup2(null, number)
     return moved
-
-
-def empty_folder(folder: str, users: tuple[int, ...] = ()) -> None:
-    """Empty a folder without recursion and without following links, whatever its modes.
-
-    With `users`, as each of them in turn, for a process that may become them but has no other
-    power over their files. Raises OSError when something stays.
-    """
-    n_steps = 1
-    while n_steps:
-        n_steps = 0
-        for user in users:
-            os.seteuid(user)
-            try:
-                n_steps += _dissolve(folder)
-            finally:
-                os.seteuid(0)
-        if not users:
-            n_steps = _dissolve(folder)
-    if os.listdir(folder):
-        raise OSError("the work folder cannot be emptied")
-
-
-def _dissolve(folder: str) -> int:
-    """Remove files and take one layer off every folder; return the number of changes.
-
-    What is inside moves up, so no path ever grows long, whatever was built here.
-    """
-    n_steps = 0
-    prefix = f"{folder}/.{os.urandom(8).hex()}-"
-    with os.scandir(folder) as entries:
-        found = list(entries)
-    for top in found:
-        if not top.is_dir(follow_symlinks=False):
-            os.unlink(top.path)
-            n_steps += 1
-            continue
-        with contextlib.suppress(PermissionError):  # another user's
-            os.chmod(top.path, 0o777)
-        with contextlib.suppress(PermissionError), os.scandir(top.path) as entries:
-            for entry in list(entries):
-                with contextlib.suppress(PermissionError):
-                    if entry.is_dir(follow_symlinks=False):
-                        os.chmod(entry.path, 0o777)  # it cannot change its parent otherwise
-                        os.rename(entry.path, f"{prefix}{n_steps}")
-                    else:
-                        os.unlink(entry.path)
-                    n_steps += 1
-        with contextlib.suppress(OSError):  # not empty yet
-            os.rmdir(top.path)
-            n_steps += 1
-    return n_steps
 
 
 def _check_readable(user: int) -> None:

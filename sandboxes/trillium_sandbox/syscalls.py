@@ -4,6 +4,14 @@ Source: Linux asm/unistd_64.h (x86_64) and asm-generic/unistd.h (aarch64). A cal
 table does not exist on that processor.
 """
 
+MODES_AND_TIMES = frozenset(
+    {
+        "chmod", "fchmod", "fchmodat", "utime", "utimes", "futimesat", "utimensat",
+    }
+)  # fmt: skip
+"""Of them, those that change a file of the caller's user which a program may not even open: no
+Landlock rule covers them."""
+
 # fmt: off
 X86_64: dict[str, int] = {
     "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7,

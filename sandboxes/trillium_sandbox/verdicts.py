@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -80,6 +81,9 @@ class Request:
             raise RequestError(f"run = {self.run!r} (a whole number, 0 or above)")
         if len(self.tests) > MAX_TESTS:
             raise RequestError(f"{len(self.tests)} tests (at most {MAX_TESTS}); split the request")
+        if self.entry_point is not None:  # as Python reads it in a source
+            name = unicodedata.normalize("NFKC", self.entry_point)
+            object.__setattr__(self, "entry_point", name)
         size = len(self.source) + len(self.stdin) + sum(map(len, self.tests))
         if size > MAX_REQUEST_BYTES:
             raise RequestError(f"{size} bytes of text (at most {MAX_REQUEST_BYTES})")
@@ -116,12 +120,13 @@ class Reply:
 
     `wall_s` and `cpu_s` are measured outside the program; `peak_memory_bytes` is its peak resident
     memory less that of an empty program. `isolation` is the level that held (levels.py).
-    `integrity` says whether the program could have written its own verdict: `split`, it could not;
-    `token`, the verdict rests on something the program's process said: an exit code, or what a test
-    took from the candidate beside the entry point's plain answers (another of its names, or the
-    truth, an attribute or a method of an object that stays over there). `opcode_count` is None
-    where it was not asked for, and where the program's process ended without saying; a program can
-    falsify it.
+    `integrity` says what the verdict rests on. `split`: on plain data alone, compared in the
+    judge's process; it is what program and test would give together, and the program could not have
+    written it. `token`: also on something the program's process said of itself (an exit code,
+    another of its names than the entry point, an object of its own that is compared, asked for an
+    attribute or printed), or on something that two processes cannot share (captured output, an
+    object that a copy would not stand for). `opcode_count` is None where it was not asked for, and
+    where the program's process ended without saying; a program can falsify it.
     """
 
     id: str

@@ -23,20 +23,35 @@ BEGIN = struct.Struct("<cddQQQII?")
 """Child to zygote: the request's letter, wall and CPU seconds, ticket, disk and output limits,
 number of tests, first test, whether opcodes are counted."""
 
+ALONE = b"J"
+"""Child to zygote, instead, while a judge sits whose tests are not those of the request: end it
+first; the same back when that is done. Then comes the record."""
+
 DONE = struct.Struct("<cQddqQcQQQQ")
 """Zygote to supervisor: D, ticket, elapsed and CPU seconds, wait status, peak resident bytes, what
-stopped it (w wall_s, c cpu_s, j no judge, - nothing), the number of opcodes (0 when not
-counted), the sizes of three outputs: the candidate's two, the judge's errors. The judge's records
-follow; outputs of non-zero size come as files."""
+stopped it (w wall_s, c cpu_s, j no judge, h it hung up and stayed, k its judge was killed, -
+nothing), the number of opcodes (0 when not counted), the sizes of three outputs: the candidate's
+two, the judge's errors. The judge's records follow; outputs of non-zero size come as files."""
 
 RECORD = struct.Struct("<cd")
 """Judge to zygote: a letter, the time at which the next test begins (monotonic, seconds).
 
 s both are locked down, r the candidate is loaded, then one of these for each test:
-P pass, p pass where this test or one before it leant on what the candidate's process says of itself
-(another of its names, an attribute or the truth of an object), f fail, e error, m out of memory.
+P pass, f fail, e error, m out of memory; p, g, d for the first three where this test or one before
+it leant on what the candidate's process says of itself (another of its names, an object of its own
+that is compared or asked for an attribute), or could not be settled from data.
 Instead: x the candidate's process ended, l it could not be loaded, a the judge itself is out of
 memory after other candidates and wants to start anew."""
+
+HUNG_UP = b"h"
+"""What stopped a candidate that closed its connection and went on: it did not end by itself."""
+
+JUDGE_KILLED = b"k"
+"""What stopped a candidate whose judge was killed, by a signal that no process but itself or the
+machine can have sent."""
+
+LEANING = frozenset({b"p", b"g", b"d"})
+"""The letters of verdicts that rest on the candidate's own word."""
 
 NO_JUDGE = b"j"
 """What stopped a candidate whose judge was gone: the supervisor sends the tests again."""

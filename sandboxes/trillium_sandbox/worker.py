@@ -153,6 +153,7 @@ class Worker:
             self.sizes, self.tests = sizes, None
         if request.mode != "function":
             self.unsent += _frame(b"P", job, request.source, request.stdin)
+            self.tests = None  # no judge stays beside the program of another
             return
         tests = (request.entry_point, request.tests)
         job.brought_tests = self.tests != (tests, request.limits) or self.n_judged >= _JUDGE_TURNS

@@ -5,7 +5,10 @@ page is a page to map for each child. It never reads a program: the child that w
 request reads it from the socket itself, and outputs go to the supervisor as sealed files, so no
 program finds another's source, tests or output in the memory it inherits.
 
-A judge stays for as long as requests bring the same tests, and at most a second without one.
+A judge stays for as long as requests bring the same tests, and at most a second without one. While
+a program runs, whatever else is alive of any request is the judge of its own tests, and the work
+folder holds nothing of requests with other tests: before it begins, a judge of others is ended and
+the folder looked at. The pipe on which that is agreed is never held by a program.
 """
 
 from __future__ import annotations
@@ -19,14 +22,16 @@ import struct
 import time
 
 from trillium_sandbox import landlock, namespaces
-from trillium_sandbox.bench import Bench
+from trillium_sandbox.bench import Bench, has_ended
+from trillium_sandbox.box import Box
 from trillium_sandbox.child import Jail, lock_down, new_output, new_tally, run_script
 from trillium_sandbox.codec import encode
 from trillium_sandbox.descriptors import hold, read_exactly, standard_input
 from trillium_sandbox.judge import run_candidate, run_judge
 from trillium_sandbox.opcodes import COUNT
-from trillium_sandbox.startup import build_jail, clear_low_descriptors, empty_folder, rules
-from trillium_sandbox.wire import BEGIN, DONE, NO_JUDGE, REQUEST
+from trillium_sandbox.startup import build_jail, clear_low_descriptors
+from trillium_sandbox.turnstile import Turnstile
+from trillium_sandbox.wire import ALONE, BEGIN, DONE, HUNG_UP, NO_JUDGE, RECORD, REQUEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,9 +84,8 @@ class Zygote:
         self.bench = Bench(replies)
         self.outputs = [new_output(jail.output_bytes) for _ in range(3)]
         self.tally = new_tally()
-        self.empty_box = _look(jail.box)
-        first_id = jail.first_id or 0
-        self.users = first_id + namespaces.CANDIDATE_ID, first_id + namespaces.JUDGE_ID
+        self.box = Box(jail)
+        self.turnstile = Turnstile()
 
     def serve(self) -> None:
         """Run requests until the supervisor hangs up."""
@@ -99,20 +103,22 @@ class Zygote:
         return usage.ru_maxrss * 1024
 
     def _serve_one(self) -> bool:
+        if self.jail.crowd is not None:
+            self.jail.crowd.look()
         child = os.fork()
         if child == 0:
             _guarded(self._next_child)
         watch = os.pidfd_open(child)
         record = self._await_begin(watch)
-        if not record:
+        if len(record) != BEGIN.size:
+            self.bench.dismiss()
+            os.kill(child, _SIGKILL)
             os.close(watch)
             os.waitpid(child, 0)
             return False
         (letter, wall_s, cpu_s, ticket, disk_bytes, output_bytes, n_tests, first, counts) = (
-            BEGIN.unpack_from(record)
+            BEGIN.unpack(record)
         )
-        if len(record) > BEGIN.size:
-            self.bench.dismiss()  # an idle judge has nothing to say
         if letter == b"T":
             self.bench.seat(child, watch)
             return True
@@ -123,17 +129,18 @@ class Zygote:
             return True
         started = time.monotonic()
         if letter == b"F":
-            result = self._run_pair(child, wall_s, n_tests - first, first)
+            result = self._run_pair(child, watch, wall_s, cpu_s, n_tests - first, first)
         else:
             result = self._run_alone(child, watch, wall_s, cpu_s)
         os.close(watch)
         elapsed = time.monotonic() - started
         self._answer(ticket, elapsed, result, self._count_opcodes() if counts else 0)
-        self._renew(letter == b"F")
+        self._renew_outputs(3 if letter == b"F" else 2)
+        self._clean_box()
         return True
 
     def _set_sizes(self, disk_bytes: int, output_bytes: int) -> None:
-        self.bench.dismiss()
+        self._clear_court()
         if self.jail.level == 2:
             namespaces.resize_box(disk_bytes)  # a container's is as large as it was made
         self.jail.disk_bytes = disk_bytes
@@ -146,13 +153,30 @@ class Zygote:
             self.outputs[at] = new_output(self.jail.output_bytes)
 
     def _await_begin(self, watch: int) -> bytes:
+        """Return what the waiting child announces, once it is alone where it must be."""
         poll = select.poll()
         poll.register(watch, select.POLLIN)
-        poll.register(self.bench.records_read, select.POLLIN)
+        poll.register(self.turnstile.announced, select.POLLIN)
         if self.bench.is_taken and not poll.poll(_IDLE_MS):
-            self.bench.dismiss()
+            self._clear_court()
         poll.poll()
-        return self.bench.read_records()
+        record = self.turnstile.hear()
+        if record == ALONE:
+            self._clear_court()
+            self.turnstile.open()
+            poll.poll()
+            record = self.turnstile.hear()
+        return record
+
+    def _clear_court(self) -> None:
+        """End the judge, and what it may have left in the folder since its last candidate."""
+        self.bench.dismiss()
+        self._clean_box()
+
+    def _clean_box(self) -> None:
+        if not self.box.is_empty():
+            self.bench.dismiss()  # nobody may change the folder while it is emptied
+            self.box.empty()
 
     def _run_alone(self, child: int, watch: int, wall_s: float, cpu_s: float) -> _Result:
         stopped = b"-"
@@ -176,16 +200,18 @@ class Zygote:
         self._sweep(child)
         return _account(status, usage, stopped, b"")
 
-    def _run_pair(self, candidate: int, wall_s: float, n_left: int, first: int) -> _Result:
-        calls, said = self.calls[0].fileno(), self.outputs[2]
+    def _run_pair(
+        self, candidate: int, watch: int, wall_s: float, cpu_s: float, n_left: int, first: int
+    ) -> _Result:
         stopped, records = NO_JUDGE, b""
-        if self.bench.hand_over(first, calls, said):
-            for end in self.calls:
-                end.close()
-            stopped, records = self.bench.await_verdicts(candidate, wall_s, n_left)
-        else:
-            for end in self.calls:
-                end.close()
+        has_judge = self.bench.hand_over(first, self.calls[0].fileno(), self.outputs[2])
+        for end in self.calls:
+            end.close()
+        self.calls = _socket.socketpair()
+        if has_judge:
+            stopped, records = self.bench.await_verdicts(candidate, wall_s, cpu_s, n_left)
+        if stopped == b"-" and b"x" in records[:: RECORD.size] and not has_ended(watch):
+            stopped = HUNG_UP
         os.kill(candidate, _SIGKILL)
         _, status, usage = os.wait4(candidate, 0)
         self._sweep(candidate)
@@ -214,28 +240,6 @@ class Zygote:
         rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, files)] if used else []
         self.replies.sendmsg([message], rights)
 
-    def _renew(self, was_pair: bool) -> None:
-        """Replace what the last program has touched."""
-        self._renew_outputs(3 if was_pair else 2)
-        if was_pair:
-            self.calls = _socket.socketpair()
-        if self.jail.level < 2:
-            empty_folder(self.jail.box)
-        elif _look(self.jail.box) == self.empty_box:
-            return
-        elif self.jail.level >= 3:
-            self.bench.dismiss()
-            empty_folder(self.jail.box, self.users)
-            self.empty_box = _look(self.jail.box)
-        else:
-            self.bench.dismiss()
-            namespaces.replace_box(self.jail.disk_bytes)
-            os.chdir(self.jail.box)
-            self.empty_box = _look(self.jail.box)
-            if self.jail.ruleset is not None:
-                os.close(self.jail.ruleset)
-                self.jail.ruleset = rules(self.jail)
-
     def _empty_child(self) -> None:
         lock_down(self.jail, _EMPTY, namespaces.CANDIDATE_ID)
         os._exit(0)
@@ -248,6 +252,9 @@ class Zygote:
         numbers, n_tests, first, counts = tuple(rest[:5]), rest[5], rest[6], rest[9]
         text = read_exactly(self.requests, rest[7]) or b""
         more = read_exactly(self.requests, rest[8]) or b""
+        if self.bench.is_taken and letter in b"PT":
+            self.turnstile.ask_to_be_alone()
+            self.box.enter()
         begin = BEGIN.pack(
             letter, wall_s, cpu_s, ticket, numbers[2], numbers[4], n_tests, first, counts
         )
@@ -257,13 +264,13 @@ class Zygote:
                 standard_input(more, self.null),
                 *self.outputs[:2],
                 tally,
-                self.bench.records_write,
+                self.turnstile.announce,
             )
             lock_down(self.jail, numbers, namespaces.CANDIDATE_ID)
             os.write(4, begin)
             os.closerange(4 if counts else 3, 5)
             os._exit(run_script(text, 3 if counts else None))
-        os.write(self.bench.records_write, begin)
+        os.write(self.turnstile.announce, begin)
         os.umask(0)  # the two of a pair have users of their own and share the work folder
         if letter == b"F":
             hold(self.null, *self.outputs[:2], self.calls[1].fileno(), tally)
@@ -278,15 +285,6 @@ class Zygote:
             )
             run_judge(self.jail, numbers, text)
         os._exit(0)
-
-
-def _look(box: str) -> tuple[int, int, int]:
-    """Return what differs when there is anything in a tmpfs folder, or its mode has changed.
-
-    The size of such a folder counts its entries; clocks may be too coarse to tell.
-    """
-    status = os.stat(box)
-    return status.st_size, status.st_nlink, status.st_mode
 
 
 def _guarded(body: Callable[[], None]) -> NoReturn:

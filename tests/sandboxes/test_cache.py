@@ -97,6 +97,16 @@ def test_what_depends_on_the_machine_is_never_kept(backend, open_cache, source, 
     assert cached.cache.n_hits == 0
 
 
+def test_a_verdict_on_a_candidate_that_was_killed_is_never_kept(backend, open_cache):
+    cached = CachedBackend(backend, open_cache())
+    source = b"import os\ndef f(): os.kill(os.getpid(), 9)"
+    tests = ("assert f() is None", "assert f() is None")
+    for _ in range(2):
+        (reply,) = cached.run([Request("a", "function", source, tests, "f")])
+        assert (reply.status, reply.tests) == ("killed", ("error", "error"))
+    assert cached.cache.n_hits == 0
+
+
 def test_a_verdict_with_a_timeout_among_its_tests_or_of_a_failed_sandbox_is_not_kept(open_cache):
     cache = open_cache()
     request = script("a")

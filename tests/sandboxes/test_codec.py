@@ -84,7 +84,7 @@ def test_any_bytes_decode_to_a_value_or_are_refused(data):
     assert same(decode(encode(value)), value)
 
 
-TAGS = st.sampled_from([bytes([tag]) for tag in b"NTFEiIfcsbarlketzdognDQwy@h"])
+TAGS = st.sampled_from([bytes([tag]) for tag in b"NTFEiIfcsbarlketzdognDQwy@hjBX"])
 COUNTS = st.sampled_from([0, 1, 2, 3, 7, 150, 1 << 16, 1 << 31, 0xFFFFFFFF]).map(
     struct.Struct("<I").pack
 )
@@ -220,12 +220,12 @@ def test_a_length_that_lies_is_refused_before_memory_is_spent():
 
 def test_handles_are_refused_where_only_values_may_be():
     with pytest.raises(CodecError, match="handle"):
-        decode(b"h\0\0\0\0\0")
+        decode(b"h\0\0\0\0\0N")
     with pytest.raises(CodecError, match="function"):
         encode(len.__class__ and (lambda: 0))
 
 
 def test_handles_go_through_the_given_functions():
     thing = object()
-    data = encode([1, thing], lambda value: (1, 7))
-    assert decode(data, lambda owner, number: (owner, number)) == [1, (1, 7)]
+    data = encode([1, thing], lambda value: (0, 7, ("object", 3, None)))
+    assert decode(data, lambda *handle: handle) == [1, (0, 7, ("object", 3, None))]

@@ -150,6 +150,73 @@ FAIR = {
     "the name candidate": ("def f(x): return x", "assert candidate(1) == 1"),
     "modules it does not import": ("def f(): return 4.0", "assert math.sqrt(16) == f()"),
     "recursion": ("def f(n): return n and n + f(n - 1)", "assert f(500) == 125250"),
+    "types as arguments": (
+        "def f(xs, kind): return [x for x in xs if not isinstance(x, kind)]",
+        "assert f((4, 'a', 7.5), int) == ['a', 7.5] and f((1, 2.5, 'a'), (int, float)) == ['a']",
+    ),
+    "types as keys": (
+        "def f(xs, key):\n    seen = {}\n    for x in xs: seen.setdefault(key(x), x)\n"
+        "    return list(seen.values())",
+        "assert f([1, 'a', 2], key=type) == [1, 'a']",
+    ),
+    "types as results": (
+        "def f(x): return type(x)",
+        "assert f(3) is int and f('a') == str and f('a') != int and f(ValueError()) is ValueError",
+    ),
+    "functions of the library by name": (
+        "import math\ndef f(g): return g is math.sqrt and g(16)",
+        "import math\nassert f(math.sqrt) == 4",
+    ),
+    "slices": ("def f(x, s): return x[s], s", "assert f([1, 2], slice(1)) == ([1], slice(1))"),
+    "patterns, zones and paths": (
+        "def f(p, z, u, q): return p.findall('aba'), z, u, q",
+        "import datetime, pathlib, re, uuid\nz, u = datetime.timezone.utc, uuid.UUID(int=7)\n"
+        "q = pathlib.PurePosixPath('a/b')\n"
+        "assert f(re.compile('a'), z, u, q) == (['a', 'a'], z, u, q)",
+    ),
+    "the second of two equal hours": (
+        "import datetime\ndef f(): return datetime.datetime(2020, 1, 1, fold=1)",
+        "assert f().fold == 1",
+    ),
+    "a nan that stays itself": (
+        "def f(x): return list(x)",
+        "n = float('nan')\nassert f([n]) == [n] and f([n]) != [float('nan')]",
+    ),
+    "defaults that are made": (
+        "from collections import defaultdict\n"
+        "def f(d):\n    d['k'].append(1)\n    return d, defaultdict(lambda: 5)",
+        "from collections import defaultdict\nd, made = f(defaultdict(list))\n"
+        "assert d == {'k': [1]} and d['z'] == [] and made['y'] == 5",
+    ),
+    "objects that stay themselves": (
+        "def g(): pass\ndef f(*same): return g if not same else same[0] is same[1]",
+        "assert f() is f() and f() == f() and len({f(), f()}) == 1 and f(len, len)\n"
+        "class A: pass\na = A()\nassert f(a, a) and not f(a, A())",
+    ),
+    "answers that it keeps as they are": (
+        "from functools import lru_cache\n@lru_cache\ndef f(n): return [n, {n}]",
+        "assert f(1) == [1, {1}] and f(2) == [2, {2}] and f(1) == [1, {1}]",
+    ),
+    "containers that nobody else holds": (
+        "def f(rows):\n    rows.append([1])\n    return rows, [rows[0]], {'a': [2]}",
+        "a, b, c = f([[0]])\na.append(5)\nb[0].append(6)\nc['a'].append(7)\n"
+        "assert f([[3]]) == ([[3], [1]], [[3]], {'a': [2]})",
+    ),
+    "what its results can do": (
+        "def f(n): return object() if n == 0 else iter([1]) if n == 1 else lambda: 1",
+        "from collections.abc import Callable, Iterator, Sized\n"
+        "assert not callable(f(0)) and not isinstance(f(0), (Iterator, Sized, Callable))\n"
+        "assert not hasattr(f(0), '__len__') and isinstance(f(1), Iterator) and callable(f(2))",
+    ),
+    "its name in a class, in a text and among the globals": (
+        "def f(x): return x",
+        "class T:\n    v = f(3)\ndef g(): return eval('f(4)')\n"
+        "assert (T.v, g(), 'f' in globals()) == (3, 4, True)",
+    ),
+    "names of the library that both import": (
+        "from collections import *\nfrom math import *\nimport os\ndef f(x): return sqrt(x)",
+        "assert f(16) == sqrt(16) and Counter('a') == {'a': 1} and os.sep == '/'",
+    ),
     "what it prints, ignored": ("def f(): print('noise'); return 1", "assert f() == 1"),
     "a long argument": ("def f(x): return len(x)", "assert f('x' * 3000000) == 3000000"),
 }
@@ -159,67 +226,6 @@ FAIR = {
 def test_a_test_may_use(judge, source, test):
     reply = judge(source, test, entry_point="f")
     assert (reply.status, reply.integrity) == ("pass", "split"), reply.stderr
-
-
-STACK = (
-    "class Stack:\n    def __init__(self): self.items = []\n"
-    "    def push(self, x): self.items.append(x)\n    def pop(self): return self.items.pop()\n"
-    "    def __len__(self): return len(self.items)"
-)
-
-
-@pytest.mark.parametrize(
-    "test",
-    [
-        "s = Stack()\ns.push(4)\nassert len(s) == 1 and s.pop() == 4",
-        "assert Stack().items == []",
-        "s = Stack()\ns.items = [4]\nassert len(s) == 1",
-        "assert not Stack()",
-    ],
-)
-def test_what_an_instance_says_of_itself_is_a_token(judge, test):
-    reply = judge(STACK, test, entry_point="Stack")
-    assert (reply.status, reply.integrity) == ("pass", "token"), reply.stderr
-
-
-def test_an_answer_that_takes_the_place_of_a_text_says_so(judge):
-    source = "class S:\n    def startswith(self, start): return True\ndef f(x): return S()"
-    reply = judge(source, "assert f('a').startswith('ab')", entry_point="f")
-    assert (reply.status, reply.integrity) == ("pass", "token")
-    assert judge("def f(x): return x", "assert f('a').startswith('a')").integrity == "split"
-
-
-@pytest.mark.parametrize("method", ["lambda other: True", "n.twin"])
-def test_a_method_that_the_candidate_gives_to_a_tests_object_is_a_token(judge, method):
-    test = (
-        "class Node:\n    def __init__(self, v): self.v = v\n"
-        "    def same(self, other): return self.v == other.v\n    def twin(self, other): return 1\n"
-        "n = Node(1)\nf(n)\nassert n.same(Node(42))"
-    )
-    reply = judge(f"def f(n): n.same = {method}", test, entry_point="f")
-    assert (reply.status, reply.integrity) == ("pass", "token"), reply.stderr
-
-
-def test_what_a_candidate_was_told_in_one_test_is_no_verdict_of_its_own_in_the_next(judge):
-    source = (
-        "told = []\nclass S:\n    def startswith(self, start): told.append(start)\n"
-        "def f(x): return told[-1] if told else S()"
-    )
-    tests = ("assert f(1).startswith('ab')", "assert f(2) == 'ab'")
-    reply = judge(source, *tests, entry_point="f")
-    assert (reply.tests, reply.integrity) == (("fail", "pass"), "token")
-
-
-def test_a_candidate_is_neither_asked_nor_told_what_it_should_hold(judge):
-    source = (
-        "told = []\nclass Yes:\n"
-        "    def __contains__(self, x):\n        told.append(x)\n        return True\n"
-        "    def __iter__(self): return iter((7,))\n"
-        "def f(x): return told[-1] if told else Yes()"
-    )
-    tests = ("assert 42 in f(1)", "assert f(2) == 42", "assert 7 in f(3)")
-    reply = judge(source, *tests, entry_point="f")
-    assert (reply.tests, reply.integrity) == (("fail", "fail", "pass"), "split")
 
 
 @pytest.mark.parametrize("error", ["StopIteration", "StopAsyncIteration", "Odd"])
@@ -239,7 +245,7 @@ def test_a_candidate_cannot_end_the_loops_of_a_test(judge, test, error):
         f"    def __call__(self, *x): raise {error}\n    __iter__ = __call__\nf = F()"
     )
     reply = judge(source, test, entry_point="f")
-    assert (reply.tests, reply.integrity) == (("error",), "split")
+    assert (reply.tests, reply.integrity) == (("error",), "token")
 
 
 def test_a_wrong_change_of_an_argument_is_no_change_of_what_was_expected(judge):
@@ -324,9 +330,3 @@ def test_a_stuck_candidate_does_not_cost_the_judge(backend):
         for n in range(6)
     ]
     assert [reply.status for reply in backend.run(requests)] == ["pass", "timeout"] * 3
-
-
-def test_two_answers_that_are_no_data_are_never_equal(judge):
-    source = "class A:\n    def __eq__(self, other): return True\ndef f(): return A()"
-    reply = judge(source, "assert f() == f()", "x = f()\nassert x == x", entry_point="f")
-    assert reply.tests == ("fail", "pass")

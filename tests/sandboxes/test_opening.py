@@ -142,12 +142,77 @@ def test_level_1_stops_what_it_says(unprivileged, source):
         WITHOUT_NAMESPACES + "with open_backend('embedded', min_level=1, n_workers=1) as backend:\n"
         f"    attack = Request('a', 'script', {source!r}.encode())\n"
         "    look = Request('b', 'script', b'import os; print(os.listdir())')\n"
-        '    mess = b\'import os; os.makedirs("d/e"); os.chmod("d", 0)\'\n'
+        '    mess = b\'import os; os.makedirs("d/e"); os.mkdir("d/e/f", 0); os.mkdir("g", 0)\'\n'
         "    mess = Request('c', 'script', mess)\n"
         "    a, _, b = backend.run([attack, mess, look])\n"
         "    print(a.status, b.stdout.decode().strip(), backend.n_restarts)"
     )
     assert printed == "error [] 0\n"
+
+
+@pytest.mark.security
+def test_level_1_without_root_leaves_the_files_of_its_user_alone(unprivileged):
+    printed = unprivileged(
+        WITHOUT_NAMESPACES + "import tempfile\n"
+        "folder = tempfile.mkdtemp()\n"
+        "open(f'{folder}/file', 'w').close()\n"
+        "os.utime(f'{folder}/file', (9, 9))\n"
+        "calls = ['chmod(folder, 0o777)', 'chmod(file, 0)', 'utime(file, (0, 0))', 'utime(file)',\n"
+        "    'fchmod(os.open(os.__file__, os.O_RDONLY), 0o777)', 'chmod(\"own\", 0o777)']\n"
+        'source = \'import os\\nfolder, file = %r, %r\\nopen("own", "w")\\n\'\n'
+        "source = source % (folder, f'{folder}/file')\n"
+        "for call in calls:\n"
+        "    source += f'try: os.{call}\\nexcept PermissionError: print(\"refused\")\\n'\n"
+        "with open_backend('embedded', min_level=1, n_workers=1) as backend:\n"
+        "    (reply,) = backend.run([Request('a', 'script', source.encode())])\n"
+        "print(reply.isolation, reply.status, reply.stdout.decode().split().count('refused'))\n"
+        "for path in (folder, f'{folder}/file'):\n"
+        "    status = os.stat(path)\n"
+        "    print(oct(status.st_mode & 0o777), int(status.st_mtime) == 9)\n"
+        "os.unlink(f'{folder}/file')\nos.rmdir(folder)"
+    )
+    assert printed.splitlines() == ["1 ok 6", "0o700 False", "0o644 True"]
+
+
+@pytest.mark.security
+def test_level_1_without_root_bounds_the_threads_of_a_program(unprivileged):
+    spawn = (
+        "import threading\nthreading.stack_size(32768)\nevent, n = threading.Event(), 0\n"
+        "def start(): threading.Thread(target=event.wait, daemon=True).start()\n"
+        "try:\n    for n in range(3000): start()\nexcept RuntimeError: pass\n"
+        "print(n)\nevent.set()"
+    )
+    printed = unprivileged(
+        WITHOUT_NAMESPACES + "from trillium_sandbox import Limits\n"
+        "with open_backend('embedded', min_level=1, n_workers=1) as backend:\n"
+        f"    source = {spawn!r}.encode()\n"
+        "    for n in (4, 400):\n"
+        "        request = Request('a', 'script', source, limits=Limits(n_processes=n))\n"
+        "        print(next(backend.run([request])).stdout.decode().strip())"
+    )
+    few, many = map(int, printed.split())
+    assert few >= 4
+    assert few + 300 <= many < 2999
+
+
+@pytest.mark.security
+def test_a_judge_at_level_1_leaves_nothing_to_other_requests(unprivileged):
+    hostile = (
+        "import os, struct, time\nassert f() == 1\n"
+        "os.write(4, struct.pack('<cd', b'P', time.monotonic()))\nos.write(3, b'd')\n"
+        "end = time.monotonic() + 20\n"
+        "while time.monotonic() < end:\n    for n in range(99):\n"
+        "        try: os.mkdir(str(n))\n        except OSError: pass"
+    )
+    printed = unprivileged(
+        WITHOUT_NAMESPACES + "with open_backend('embedded', min_level=1, n_workers=1) as backend:\n"
+        f"    hostile = Request('a', 'function', b'def f(): return 1', ({hostile!r},), 'f')\n"
+        "    look = b'import os, time; time.sleep(0.02); print(os.listdir())'\n"
+        "    looks = [Request(str(n), 'script', look) for n in range(9)]\n"
+        "    first, *others = backend.run([hostile, *looks])\n"
+        "    print(first.status, {reply.stdout for reply in others}, backend.n_restarts)"
+    )
+    assert printed == "pass {b'[]\\n'} 0\n"
 
 
 def _is_public(folder):

@@ -22,10 +22,13 @@ KILLED = int(signal.SIGKILL)
 TESTS = ("assert f(1)", "assert f(2)", "assert f(3)")
 
 
-def outcome(letters="", *, status=KILLED, stopped=b"-", peak=0, outputs=(b"", b"", b"")):
-    records = b"".join(RECORD.pack(letter.encode(), 0.0) for letter in letters)
+def outcome(
+    letters="", *, status=KILLED, stopped=b"-", peak=0, outputs=(b"", b"", b""), cpu=0.25, took=0.0
+):
+    """Return what was measured; `took` is how long each record's test was before it."""
+    records = b"".join(RECORD.pack(letter.encode(), took * n) for n, letter in enumerate(letters))
     sizes = tuple(map(len, outputs))
-    return Outcome(7, 0.5, status, 0.25, peak, stopped, records, outputs, sizes)
+    return Outcome(7, 0.5, status, cpu, peak, stopped, records, outputs, sizes)
 
 
 def job(first_test=0, **limits):
@@ -52,6 +55,23 @@ def judged(letters, *, brought_tests=True, **measured):
         ("srPx", {"status": 256}, ["pass", "error"], "error", None),
         ("srx", {"status": int(signal.SIGXCPU)}, ["timeout"], "timeout", "cpu_s"),
         ("srPx", {"status": int(signal.SIGXCPU)}, ["pass"], "pass", None),
+        ("srPx", {"stopped": b"c", "cpu": 5.0, "took": 1.0}, ["pass"], "pass", None),
+        (
+            "srPx",
+            {"stopped": b"c", "cpu": 5.0, "took": 0.1},
+            ["pass", "timeout"],
+            "timeout",
+            "cpu_s",
+        ),
+        ("srx", {"stopped": b"c", "cpu": 5.0, "took": 2.0}, ["timeout"], "timeout", "cpu_s"),
+        ("sx", {"stopped": b"c", "cpu": 5.0}, ["timeout"] * 3, "timeout", "cpu_s"),
+        ("srPx", {"cpu": 7.0}, ["pass", "timeout"], "timeout", "cpu_s"),
+        ("srPx", {"cpu": 5.9}, ["pass", "error"], "killed", None),
+        ("sx", {}, ["error"] * 3, "killed", None),
+        ("srfx", {}, ["fail", "error"], "killed", None),
+        ("srPx", {"peak": 250 << 20}, ["pass", "error"], "memory", "memory_bytes"),
+        ("srPx", {"stopped": b"h"}, ["pass", "error"], "error", None),
+        ("srP", {"stopped": b"k"}, ["pass", "error"], "killed", None),
         ("srP", {}, ["pass", "error"], "error", None),
         ("srPa", {}, ["pass"], "pass", None),
         ("sl", {"status": 256}, ["error"] * 3, "error", None),
@@ -90,6 +110,22 @@ def test_a_lost_judge_is_to_blame_only_where_its_tests_were_fresh():
 def test_a_judge_that_ended_is_held_against_a_candidate_only_where_it_was_fresh():
     assert judged("srP").tests == ("pass", "error")
     assert judged("srP", brought_tests=False).tests == ("pass",)
+    killed = judged("srP", brought_tests=False, stopped=b"k")
+    assert (killed.tests, killed.status) == (("pass",), "pass")
+
+
+def test_what_was_killed_in_one_turn_was_killed_in_the_end():
+    first, second = judged("srPx"), judged("srP")
+    assert [join_turns(*turns).status for turns in ((first, second), (second, first))] == (
+        ["killed"] * 2
+    )
+    assert give_up(first, job().request).status == "killed"
+
+
+def test_only_a_candidate_that_ended_by_itself_has_an_exit_code():
+    assert judged("srPx").exit_code == -9
+    assert judged("srPx", stopped=b"h").exit_code is None
+    assert judged("srPPP").exit_code is None
 
 
 def test_turns_join_in_order_and_sum_what_they_cost():
@@ -113,6 +149,7 @@ def test_tests_without_a_turn_are_timeouts_in_the_end():
         ({"status": KILLED, "peak": 250 << 20}, "memory", "memory_bytes"),
         ({"status": KILLED, "stopped": b"w"}, "timeout", "wall_s"),
         ({"status": KILLED, "stopped": b"c"}, "timeout", "cpu_s"),
+        ({"status": KILLED, "cpu": 7.0}, "timeout", "cpu_s"),
         ({"status": int(signal.SIGXCPU)}, "timeout", "cpu_s"),
         ({"status": 256, "outputs": (b"", b"...\nMemoryError\n", b"")}, "memory", "memory_bytes"),
         ({"status": 0, "outputs": (b"x" * 70000, b"", b"")}, "output_limit", "output_bytes"),
@@ -138,7 +175,7 @@ ENDINGS = st.sampled_from([0, 256, KILLED, int(signal.SIGXCPU), int(signal.SIGSE
 
 
 @pytest.mark.property
-@given(LETTERS, ENDINGS, st.sampled_from([b"-", b"w", b"c"]))
+@given(LETTERS, ENDINGS, st.sampled_from([b"-", b"w", b"c", b"h", b"k"]))
 def test_whatever_a_judge_records_is_read_as_verdicts_that_it_owed(letters, status, stopped):
     reply = judged(letters, status=status, stopped=stopped)
     assert len(reply.tests) <= len(TESTS)

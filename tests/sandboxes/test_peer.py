@@ -2,6 +2,7 @@ import os
 import socket
 import struct
 import threading
+from collections.abc import Iterator, Sized
 from contextlib import suppress
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trillium_sandbox.codec import CodecError, encode
 from trillium_sandbox.peer import ConnectionLost, Peer
-from trillium_sandbox.remote import CandidateError, Remote
+from trillium_sandbox.remote import Remote
 
 
 @pytest.fixture
@@ -58,15 +59,112 @@ def test_a_remote_keeps_its_identity_there_and_back(connect):
     remote = peer.ask("name", "shared")
     assert isinstance(remote, Remote)
     assert peer.ask("call", "same", (remote,), {}) is True
-    assert remote == peer.ask("name", "shared") or remote != 5
+    assert remote is peer.ask("name", "shared")
+    assert remote != 5
+    assert not peer.leant
 
 
-def test_exit_and_unknown_exceptions_become_candidate_errors(connect):
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_what_is_no_ordinary_exception_crosses_and_leans(connect, error):
     def leave():
-        raise SystemExit(0)
+        raise error
 
-    with pytest.raises(CandidateError):
-        connect({"f": leave}).ask("call", "f", (), {})
+    peer = connect({"f": leave})
+    with pytest.raises(type(error)) as caught:
+        peer.ask("call", "f", (), {})
+    assert caught.value.args == error.args
+    assert peer.leant
+
+
+def test_an_unknown_exception_is_one_of_a_class_of_its_name_and_bases(connect):
+    class Odd(KeyError):
+        code = 5
+
+    def fail():
+        raise Odd("k", 1)
+
+    peer = connect({"f": fail, "Odd": Odd})
+    with pytest.raises(KeyError) as caught:
+        peer.ask("call", "f", (), {})
+    assert (type(caught.value).__name__, caught.value.args) == ("Odd", ("k", 1))
+    assert not peer.leant
+    assert type(caught.value) is peer.ask("name", "Odd")
+    assert caught.value.code == 5
+    assert peer.leant
+
+
+def test_what_cannot_cross_leans(connect):
+    deep = []
+    for _ in range(200):
+        deep = [deep]
+    peer = connect({"f": lambda: deep})
+    with pytest.raises(CodecError, match="nested deeper"):
+        peer.ask("call", "f", (), {})
+    assert peer.leant
+
+
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+    def __eq__(self, other):
+        return isinstance(other, Point) and self.x == other.x
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, key):
+        return (self.x, key)
+
+    def __str__(self):
+        return "point"
+
+
+@pytest.mark.parametrize(
+    ("look", "answer"),
+    [
+        (lambda p: p == p, True),
+        (lambda p: p != 5, True),
+        (str, "point"),
+        (lambda p: p.x, 1),
+        (bool, True),
+        (lambda p: p.__dict__, {"x": 1}),
+        (lambda p: hasattr(p, "y"), False),
+    ],
+)
+def test_what_an_object_says_of_itself_leans(connect, look, answer):
+    peer = connect({"p": Point(1)})
+    remote = peer.ask("name", "p")
+    assert not peer.leant
+    assert look(remote) == answer
+    assert peer.leant
+
+
+@pytest.mark.parametrize(
+    ("look", "answer"),
+    [
+        (len, 3),
+        (lambda p: p["k"], (1, "k")),
+        (callable, False),
+        (lambda p: hasattr(p, "__len__"), True),
+        (lambda p: hasattr(p, "__contains__"), False),
+        (lambda p: isinstance(p, Sized), True),
+        (lambda p: isinstance(p, Iterator), False),
+        (lambda p: type(p).__name__, "Point"),
+    ],
+)
+def test_what_is_data_or_known_of_its_class_does_not(connect, look, answer):
+    peer = connect({"p": Point(1)})
+    assert look(peer.ask("name", "p")) == answer
+    assert not peer.leant
+
+
+@pytest.mark.parametrize("kind", [int, str, list, dict, OSError.__base__])
+def test_an_object_that_inherits_from_a_class_of_pythons_leans_when_it_comes(connect, kind):
+    value = type("Lying", (kind,), {})()
+    peer = connect({"p": value})
+    assert isinstance(peer.ask("name", "p"), kind)
+    assert peer.leant is not issubclass(kind, BaseException)
 
 
 def test_a_stop_of_an_iteration_does_not_cross_as_one(connect):

@@ -12,12 +12,14 @@ ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}[linux.MACHINE]
 OWN = 4242
 
 
-def decide(name, *arguments, arch=ARCH):
+def decide(name, *arguments, arch=ARCH, withheld=frozenset()):
     """Interpret the filter as the kernel does: only the six instructions that it uses."""
     number = name if isinstance(name, int) else linux.NUMBERS[name]
     words = [*arguments, *[0] * (6 - len(arguments))]
     context = struct.pack("<IIQ6Q", number, arch, 0, *words)
-    program = seccomp.build().replace(struct.pack("<I", seccomp._SELF), struct.pack("<I", OWN))
+    program = seccomp.build(withheld).replace(
+        struct.pack("<I", seccomp._SELF), struct.pack("<I", OWN)
+    )
     steps = list(struct.iter_unpack("<HBBI", program))
     at = accumulator = 0
     while True:
@@ -52,6 +54,14 @@ def test_every_other_number_is_refused():
         assert decide(number) == EPERM, number
     for number in (450, 9999, 0x40000000, 0x40000039, 0xFFFFFFFF):
         assert decide(number) == ENOSYS, number
+
+
+def test_calls_that_are_withheld_are_refused_and_no_others():
+    withheld = syscalls.MODES_AND_TIMES
+    for name in linux.NUMBERS.keys() - CONDITIONAL:
+        expected = EPERM if name in withheld else ALLOW
+        assert decide(name, withheld=withheld) == expected, name
+    assert withheld == syscalls.X86_64.keys() & withheld
 
 
 def test_another_processors_calls_kill():

@@ -1,4 +1,8 @@
-"""Wrong solutions that try to be judged right. None may pass, whatever it does to its process."""
+"""Wrong solutions that try to be judged right, whatever they do to their process.
+
+None may pass; those whose answers say yes to every question pass as in plain execution, and their
+verdict says that it is their own word.
+"""
 
 import pytest
 from trillium_sandbox import Request, open_backend
@@ -25,27 +29,6 @@ FORGERIES = {
         "def f(x):\n    while True: pass"
     ),
     "kills itself": "import os, signal\ndef f(x): os.kill(os.getpid(), signal.SIGKILL)",
-    "equals everything": (
-        "class E:\n    def __eq__(self, o): return True\n    def __ne__(self, o): return False\n"
-        "    __hash__ = None\ndef f(x): return E()"
-    ),
-    "an int that equals everything": (
-        "class I(int):\n    def __eq__(self, o): return True\n    __hash__ = int.__hash__\n"
-        "def f(x): return I(0)"
-    ),
-    "a list that equals everything": (
-        "class L(list):\n    def __eq__(self, o): return True\ndef f(x): return L()"
-    ),
-    "a float that equals everything": (
-        "class F(float):\n    def __eq__(self, o): return True\ndef f(x): return F(0)"
-    ),
-    "a list of things that equal everything": (
-        "class E:\n    def __eq__(self, o): return True\ndef f(x): return [E(), E()]"
-    ),
-    "a metaclass that equals everything": (
-        "class M(type):\n    def __eq__(c, o): return True\n    __hash__ = type.__hash__\n"
-        "class C(metaclass=M): pass\ndef f(x): return C"
-    ),
     "prints success": (
         "print('passed', 'PASS', 'all tests passed', flush=True)\nimport os\n"
         "os.write(1, b'OK\\n')\ndef f(x): return 0"
@@ -117,6 +100,40 @@ FORGERIES = {
 }
 
 
+YES_SAYERS = {
+    "equals everything": (
+        "class E:\n    def __eq__(self, o): return True\n    def __ne__(self, o): return False\n"
+        "    __hash__ = None\ndef f(x): return E()"
+    ),
+    "an int that equals everything": (
+        "class I(int):\n    def __eq__(self, o): return True\n    __hash__ = int.__hash__\n"
+        "def f(x): return I(0)"
+    ),
+    "a list that equals everything": (
+        "class L(list):\n    def __eq__(self, o): return True\ndef f(x): return L()"
+    ),
+    "a float that equals everything": (
+        "class F(float):\n    def __eq__(self, o): return True\ndef f(x): return F(0)"
+    ),
+    "a list of things that equal everything": (
+        "class E:\n    def __eq__(self, o): return True\ndef f(x): return [E(), E()]"
+    ),
+    "a metaclass that equals everything": (
+        "class M(type):\n    def __eq__(c, o): return True\n    __hash__ = type.__hash__\n"
+        "class C(metaclass=M): pass\ndef f(x): return C"
+    ),
+    "says yes to all": (
+        "class Y:\n    pass\ndef yes(self, *a): return True\n"
+        "for name in 'eq ne lt le gt ge contains bool instancecheck exit'.split():\n"
+        "    setattr(Y, f'__{name}__', yes)\ndef f(x): return Y()"
+    ),
+    "a class made by the key function": (
+        "def f(x, key=type):\n"
+        "    return key('X', (), {'__module__': 'tests', '__eq__': lambda *a: True})()"
+    ),
+}
+
+
 @pytest.mark.parametrize("source", FORGERIES.values(), ids=FORGERIES)
 def test_a_wrong_solution_does_not_pass(attack, source):
     reply = attack(source, tests=TESTS, entry_point="f")
@@ -126,14 +143,59 @@ def test_a_wrong_solution_does_not_pass(attack, source):
     assert not reply.sandbox_failure
 
 
-def test_a_candidate_cannot_lend_the_test_a_lying_function(attack):
+@pytest.mark.parametrize("source", YES_SAYERS.values(), ids=YES_SAYERS)
+def test_an_answer_that_says_yes_itself_is_never_called_split(attack, source):
+    assert attack(source, tests=TESTS, entry_point="f").integrity == "token"
+
+
+def test_a_function_that_a_candidate_lends_to_the_test_is_never_called_split(attack):
     source = (
         "import math\nclass math:\n    isclose = lambda *a, **k: True\n"
         "abs = round = len = sorted = lambda *a: 4\ndef f(x): return 0"
     )
-    tests = ("assert math.isclose(f(2), 4)", "assert abs(f(2)) == 4", "assert isclose(f(2), 4)")
-    reply = attack(source, tests=tests, entry_point="f")
-    assert reply.tests == ("fail", "fail", "fail")
+    for test in ("assert math.isclose(f(2), 4)", "assert abs(f(2)) == 4", "assert len(f(2)) == 4"):
+        assert attack(source, tests=(test,), entry_point="f").integrity == "token"
+    reply = attack(source, tests=("assert isclose(f(2), 4)",), entry_point="f")
+    assert (reply.tests, reply.integrity) == (("fail",), "split")
+
+
+@pytest.mark.parametrize(
+    ("imports", "test"),
+    [
+        ("from math import isinf as isclose", "assert not isclose(f(2), 4)"),
+        ("from operator import ne as pow", "assert pow(f(2), 4)"),
+        ("import cmath as math", "assert math.isclose(f(2), 0j)"),
+    ],
+)
+def test_a_function_of_the_library_under_another_name_is_the_candidates(attack, imports, test):
+    reply = attack(f"{imports}\ndef f(x): return 0", tests=(test,), entry_point="f")
+    assert reply.integrity == "token"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "key = type",
+        "class key(type): pass",
+        "from functools import partial\nkey = partial(type, 'X')",
+        "key = type[int]",
+        "import enum\nclass key(enum.Enum): pass",
+        "from dataclasses import make_dataclass as key",
+        "key = getattr",
+        "key = eval",
+    ],
+)
+def test_what_a_test_hands_over_makes_no_class_and_runs_no_code_of_the_judge(attack, given):
+    source = (
+        "yes = {'__module__': 'tests', '__eq__': lambda *a: True}\ndef f(key):\n"
+        "    for arguments in (('X', (), yes), ((), yes), ('X', yes), ('X', [], ()),\n"
+        "        (f, '__globals__'), ('[].append.__self__.__class__',)):\n"
+        "        try:\n            made = key(*arguments)\n"
+        "            return made() if callable(made) else made\n"
+        "        except Exception: pass\n    return 0"
+    )
+    reply = attack(source, tests=(f"{given}\nassert f(key) == 4",), entry_point="f")
+    assert "pass" not in reply.tests or reply.integrity == "token"
 
 
 def test_a_verdict_that_leans_on_other_names_of_the_candidate_says_so(attack):
@@ -154,9 +216,9 @@ def test_a_candidate_cannot_reach_through_a_function_of_the_test(attack):
 
 def test_a_candidate_reaches_public_attributes_of_the_tests_objects_only(attack):
     source = (
-        "from operator import attrgetter\ndef f(node):\n    found = [node.value]\n"
+        "from trillium_sandbox.remote import peer_of\ndef f(node):\n    found = [node.value]\n"
         "    for name in ('__class__', '_hidden', '__init__', '__dict__'):\n"
-        "        try: node._peer.ask('get', node, name)\n"
+        "        try: peer_of(node).ask('get', node, name)\n"
         "        except AttributeError: found.append('refused')\n    return found"
     )
     test = (
@@ -247,8 +309,9 @@ def ask(body):
         (
             'def hold(n): ask(b"t" + u(2) + word(b"iter") + b"b" + u(n) + bytes(n))\n'
             "def has_room(n):\n"
-            '    body = b"t" + u(3) + word(b"item") + b"d" + u(0) + b"b" + u(n) + bytes(n)\n'
-            "    return len(ask(body)) > 500\n"
+            '    body = b"t" + u(4) + word(b"do") + word(b"__mod__") + word(b"%.0s")\n'
+            '    body += b"b" + u(n) + bytes(n)  # as a text four times as long\n'
+            '    return b"ok" in ask(body)\n'
             "while has_room(4_000_000): hold(3_000_000)\n"
             "while has_room(600_000): hold(400_000)",
             30_000,

@@ -14,10 +14,10 @@ LABEL = "trillium.sources"
 
 # fmt: off
 INSIDE = (
-    "bench", "changes", "child", "codec", "container", "decode", "descriptors", "embedded",
-    "engine", "errors", "frames", "judge", "landlock", "limits", "linux", "namespaces", "opcodes",
-    "outcomes", "peer", "remote", "seccomp", "startup", "syscalls", "verdicts", "walls", "wire",
-    "worker", "zygote",
+    "bench", "box", "changes", "child", "codec", "container", "crowd", "decode", "descriptors",
+    "embedded", "engine", "errors", "frames", "judge", "landlock", "limits", "linux",
+    "named", "namespaces", "opcodes", "operations", "outcomes", "peer", "raised", "remote", "scope",
+    "seccomp", "startup", "syscalls", "turnstile", "verdicts", "walls", "wire", "worker", "zygote",
 )
 # fmt: on
 """Modules of trillium_sandbox that the Dockerfile copies."""

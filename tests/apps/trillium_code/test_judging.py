@@ -45,6 +45,16 @@ def test_each_sample_is_judged_by_all_hidden_tests_and_equal_ones_alike(run):
     assert judge_stage(again, "results.jsonl", [TASK], programs, SANDBOX) == [result]
 
 
+def test_passes_by_a_programs_own_word_are_counted(run):
+    class_of_its_own = "class Yes:\n    def __eq__(self, other):\n        return True\n"
+    programs = [[READINGS[0].program, f"{class_of_its_own}\ndef inc(n):\n    return Yes()\n"]]
+    stage = run.stage("judge", {})
+    (result,) = judge_stage(stage, "results.jsonl", [TASK], programs, SANDBOX)
+    assert result.passed == (True, True)
+    counts = run.manifest.stages["judge"].counts
+    assert (counts["passed"], counts["passed_by_own_word"]) == (2, 1)
+
+
 def test_a_failing_sandbox_gives_no_results_and_the_next_start_tries_again(run):
     programs = [[READINGS[0].program]]
     stage = run.stage("judge", {})

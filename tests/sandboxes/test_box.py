@@ -1,10 +1,11 @@
+import ctypes
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
-from trillium_sandbox.startup import empty_folder
+from trillium_sandbox.box import empty_folder
 
 USERS = (0x6A001, 0x6A002)
 
@@ -63,6 +64,31 @@ def test_a_tree_deeper_than_any_path_is_removed(tmp_path):
     os.close(here)
     empty_folder(str(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.security
+def test_a_folder_that_becomes_a_link_after_it_was_looked_at_is_not_followed(tmp_path, monkeypatch):
+    box, host = tmp_path / "box", tmp_path / "host"
+    for place in (box / "swapped" / "inner", box / "d" / "swapped", host / "inner"):
+        place.mkdir(parents=True)
+    (host / "file").touch()
+    host.chmod(0o700)
+    libc, list_folder = ctypes.CDLL(None), os.listdir
+
+    def swap(folder):
+        names = list_folder(folder)
+        if "swapped" in names:
+            os.symlink(host, "link", dir_fd=folder)
+            # renameat2 with RENAME_EXCHANGE
+            assert libc.renameat2(folder, b"link", folder, b"swapped", 2) == 0
+        return names
+
+    monkeypatch.setattr(os, "listdir", swap)
+    empty_folder(str(box))
+    monkeypatch.undo()
+    assert not list(box.iterdir())
+    assert sorted(path.name for path in host.iterdir()) == ["file", "inner"]
+    assert host.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.security
