@@ -1,8 +1,10 @@
 """The memory that a dry run foretells is counted on the model that will train."""
 
 import pytest
+import torch
 from trillium.policies.adapters import add_adapter
 from trillium.policies.config import LoraSettings, PolicyConfig
+from trillium.policies.load import load_base
 from trillium.policies.tiny import tiny_policy
 from trillium.training import memory
 from trillium.training.config import TrainConfig
@@ -31,7 +33,8 @@ def test_what_autograd_keeps_is_counted_to_the_byte(layout, base, pairs):
     """
     trees = pairs(9)
     plan = plan_of(base, trees, layout=layout, micro_tokens=96)
-    model = add_adapter(tiny_policy(), LORA, base_name="tiny", seed=0)
+    loaded = load_base(str(base), torch.float32, "none", torch.device("cpu"))
+    model = add_adapter(loaded, LORA, base_name="tiny", seed=0)
     rows = memory._largest_rows(
         TrainConfig(order="sequential", per_device_train_batch_size=4, micro_tokens=96),
         trees,
