@@ -9,7 +9,7 @@ from collections import deque
 from operator import is_
 from sys import getrefcount
 
-from trillium_sandbox.codec import CodecError
+from trillium_sandbox.codec import MUTABLE, CodecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,16 +63,22 @@ def apply_changes(sent: list[object], changes: object) -> None:
 
 
 class Kept:
-    """Containers that crossed and that both sides hold on to, as they were then."""
+    """Containers that crossed and are held on to, as they were then."""
 
     def __init__(self) -> None:
         """Hold nothing yet."""
         self._kept: list[tuple[object, list[object] | bytes]] = []
+        self._ids: set[int] = set()
 
     def add(self, containers: list[object]) -> None:
         """Remember containers."""
         for container in containers[: _MOST_KEPT - len(self._kept)]:
             self._kept.append((container, contents_of(container)))
+            self._ids.add(id(container))
+
+    def holds(self, ids: set[int]) -> bool:
+        """Return whether a container of one of these ids is among them."""
+        return not ids.isdisjoint(self._ids)
 
     def has_changed(self) -> bool:
         """Return whether one of them holds something else now."""
@@ -84,7 +90,14 @@ def still_held(containers: list[object]) -> list[object]:
     # A message's own changes, and the copies in them, are held by nothing, one after the other.
     for _ in range(2):
         containers = _referred_to(containers, 2)
-    return _referred_to(containers, 3)
+    held = _referred_to(containers, 3)
+    seen = {id(container) for container in held}
+    for container in held:  # grows: what a held one holds is held
+        for item in contents_of(container):
+            if type(item) in MUTABLE and id(item) not in seen:
+                seen.add(id(item))
+                held.append(item)
+    return held
 
 
 def _referred_to(containers: list[object], n_known: int) -> list[object]:

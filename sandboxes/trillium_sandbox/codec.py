@@ -36,7 +36,7 @@ _SEQUENCES: dict[type, bytes] = {
     defaultdict: b"g",
     Counter: b"n",
 }
-_MUTABLE = frozenset({list, set, deque, dict, OrderedDict, defaultdict, Counter})
+MUTABLE = frozenset({list, set, deque, dict, OrderedDict, defaultdict, Counter})
 _MAPPINGS = frozenset({dict, OrderedDict, defaultdict, Counter})
 _HOMES = {
     "Decimal": "decimal",
@@ -126,7 +126,7 @@ class _Encoder:
     def _container(self, value: object, kind: type, depth: int) -> None:
         if depth >= MAX_DEPTH:
             raise CodecError(f"a value nested deeper than {MAX_DEPTH}")
-        if kind in _MUTABLE and self._refer(value):
+        if kind in MUTABLE and self._refer(value):
             return
         self.out.append(_SEQUENCES[kind] + U32.pack(len(value)))  # type: ignore[arg-type]
         if kind is deque:

@@ -8,6 +8,7 @@ one candidate after another, as long as they come with the same tests.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import _socket
 import os
 import struct
@@ -16,10 +17,11 @@ import time
 from types import CodeType
 
 from trillium_sandbox import namespaces
+from trillium_sandbox.channel import ConnectionLost
 from trillium_sandbox.child import Jail, finish, lock_down, new_module, report
 from trillium_sandbox.decode import decode
 from trillium_sandbox.opcodes import OpcodeCount
-from trillium_sandbox.peer import ConnectionLost, Peer
+from trillium_sandbox.peer import Peer
 from trillium_sandbox.scope import Names, Reading, origins_of, read_test
 from trillium_sandbox.wire import RECORD
 
@@ -35,6 +37,8 @@ COURT, RECORDS = 3, 4
 
 _CPU_S = 86400
 """The kernel's CPU limit for a judge: it serves many candidates, and the clock bounds each test."""
+
+_TIMERS = _signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF
 
 _LEANING = {b"P": b"p", b"f": b"g", b"e": b"d"}
 
@@ -72,8 +76,8 @@ def run_judge(jail: Jail, numbers: Numbers, tests: bytes) -> None:
         os.close(calls)
         os.write(COURT, b"d")
         n_judged += 1
-        if len(sys._current_frames()) > 1:
-            os._exit(0)  # a test has left a thread behind
+        if len(sys._current_frames()) > 1 or any(_signal.getitimer(timer)[0] for timer in _TIMERS):
+            os._exit(0)  # a test has left a thread behind, or an alarm that would end the next one
 
 
 def run_candidate(
@@ -136,7 +140,8 @@ def _judge_one(
             exec(code, names)
             letter = b"P"
         finally:
-            has_met_more = peer.n_met > 1  # than the entry point
+            peer.look_back()
+            has_met_more = peer.n_met > 1 or peer.has_twins  # than the entry point
             peer.leant |= (
                 reading.is_of_its_process
                 or (reading.looks_inside and has_met_more)

@@ -28,6 +28,12 @@ _BY_STATEMENT = 1 << 9
 """The flag of classes that a class statement made."""
 
 
+def target_of(message: tuple[object, ...]) -> object:
+    """Return what an operation works on."""
+    place = 2 if message[0] == "do" else 1
+    return message[place] if len(message) > place else None
+
+
 def _call(peer: Peer, target: object, arguments: object, named: object) -> object:
     function = _target(peer, target)
     if type(arguments) is not tuple or type(named) is not dict or not callable(function):

@@ -8,14 +8,14 @@ where it is and crosses as a handle; the other side sees a `Remote` (remote.py).
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 
 from trillium_sandbox import named, raised
 from trillium_sandbox.changes import Kept, apply_changes, changes_since, contents_of, still_held
+from trillium_sandbox.channel import MAX_FRAME_BYTES, Channel, ConnectionLost
 from trillium_sandbox.codec import CodecError, encode
 from trillium_sandbox.decode import decode
-from trillium_sandbox.operations import ITEMS, LEANING, OPEN, OPERATIONS
+from trillium_sandbox.operations import ITEMS, LEANING, OPEN, OPERATIONS, target_of
 from trillium_sandbox.remote import (
     STAND_INS,
     Remote,
@@ -25,7 +25,6 @@ from trillium_sandbox.remote import (
     peer_of,
     stand_in,
 )
-from trillium_sandbox.wire import LENGTH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,14 +34,10 @@ if TYPE_CHECKING:
     from trillium_sandbox.opcodes import OpcodeCount
     from trillium_sandbox.remote import Description
 
-MAX_FRAME_BYTES = 32 << 20
 _OPAQUE = frozenset({"module", "frame", "traceback", "code"})
 _ANSWERS = encode(("ok", None, None))[:-2], encode(("raise", None, None))[:-2]
 """How answers begin; no other message may refer to what the operation sent."""
-
-
-class ConnectionLost(BaseException):
-    """The other side is gone; not an Exception, so that nothing in between swallows it."""
+_STUCK = encode(("stuck", None))[:-1]
 
 
 class Peer:
@@ -54,21 +49,28 @@ class Peer:
         Without, it may only use what it was handed: call functions, advance iterators, and touch
         the public attributes of instances. That is the judge's side.
         """
-        self.descriptor = descriptor
         self.names = names
-        self.is_lost = False
         self.leant = False
         self.raised: BaseException | None = None
         self.counted: OpcodeCount | None = None
-        self._held = bytearray()
+        self._channel = Channel(descriptor)
+        self._n_late = 0
         self._exported: list[object] = []
+        self.has_twins = False
         self._kept = Kept()
+        self._crossed = Kept()
+        self._under_way: list[tuple[Sequence[object], list[object]]] = []
         self._numbers: dict[int, int] = {}
         self._theirs: dict[int, object] = {}
         self._descriptions: dict[type, Description] = {}
         self._homes: dict[type, int] = {}
         self._kinds = {**STAND_INS}
         self.has_lent = False
+
+    @property
+    def is_lost(self) -> bool:
+        """Return whether the other side is gone."""
+        return self._channel.is_lost
 
     @property
     def n_met(self) -> int:
@@ -93,27 +95,71 @@ class Peer:
 
     def _ask(self, operation: tuple[object, ...]) -> object:
         sent: list[object] = []
-        is_kept = False
         self.leant |= self._kept.has_changed()
-        self._send(self._fit(encode(operation, self._export, sent)))
+        data = self._fit(encode(operation, self._export, sent))
+        if self.names is not None:
+            if any(changes_since(before, given) for before, given in self._under_way):
+                self.send("stale")
+            self._say_again(sent)
+        self._channel.send(data)
+        before = [contents_of(container) for container in sent]
+        message = self._await_answer(sent, before)
+        if message[0] == "stuck":
+            raise CodecError(str(message[1])[:2000])
+        if message[0] == "raise":
+            self._raise(message[1])
+        return message[1]
+
+    def _await_answer(self, sent: list[object], before: Sequence[object]) -> tuple[object, ...]:
+        """Serve the other side until it answers; return the answer."""
+        is_kept = False
         while True:
-            message, containers = self._receive(sent)
-            if message[0] == "ok" and len(message) == 3:
+            try:
+                data = self._next_frame()
+            except Exception:
+                # A test's alarm: the answer will come when nobody waits for it any more.
+                self._n_late += 1
+                self.leant = True
+                raise
+            message, containers = self._read(data, sent)
+            kind = message[0]
+            if kind in ("ok", "raise") and len(message) == 3:
                 apply_changes(sent, message[2])
                 if is_kept:
                     self._kept.add(containers)
-                return message[1]
-            if message[0] == "raise" and len(message) == 3:
-                apply_changes(sent, message[2])
-                self._raise(message[1])
-            if message[0] in ("stale", "kept"):
-                # What crossed before is another one there now; or may become another one.
-                self.leant |= message[0] == "stale"
+                elif self.names is not None:
+                    self._crossed.add(containers)  # the judge's: they may be handed back
+                return message
+            if kind == "stuck" and len(message) == 2:
+                return message
+            if kind in ("stale", "again", "kept"):
+                # What crossed before is another one there now, crosses as a second copy, or may
+                # become another one.
+                self.leant |= kind == "stale"
+                self.has_twins |= kind == "again"
                 is_kept = True
                 continue
-            if message[0] == "stuck" and len(message) == 2:
-                raise CodecError(str(message[1])[:2000])
             self._serve(message, containers)
+            # Neither side sees what the other does to an argument before the call is over.
+            self.leant |= changes_since(before, sent) is not None
+
+    def _look_at_kept(self, answered: list[object]) -> None:
+        """Say when the copies that the other side has, or gets, are not what they would be here."""
+        if self._kept.has_changed():
+            self.send("stale")
+        self._say_again(answered)
+
+    def _say_again(self, containers: list[object]) -> None:
+        """Say when one of `containers` has crossed before: the other side will have two copies."""
+        ids = {id(container) for container in containers}
+        is_given = any(not ids.isdisjoint(map(id, given)) for _, given in self._under_way)
+        if is_given or self._kept.holds(ids) or self._crossed.holds(ids):
+            self.send("again")
+
+    def look_back(self) -> None:
+        """At the end of a test: of two copies of one container, was one changed alone?"""
+        if self.has_twins:
+            self.leant |= self._kept.has_changed() or self._crossed.has_changed()
 
     def _raise(self, error: object) -> NoReturn:
         """Raise what the other side raised, as far as it may.
@@ -135,15 +181,15 @@ class Peer:
     def serve_forever(self) -> None:
         """Answer the other side until it hangs up."""
         while True:
-            self._serve(*self._receive())
+            self._serve(*self._read(self._next_frame()))
 
     def send(self, *message: object) -> None:
         """Send one message that needs no answer."""
-        self._send(self._fit(encode(message, self._export)))
+        self._channel.send(self._fit(encode(message, self._export)))
 
     def receive(self) -> tuple[object, ...]:
         """Return the next message as it came."""
-        return self._receive()[0]
+        return self._read(self._next_frame())[0]
 
     def _serve(self, message: tuple[object, ...], containers: list[object]) -> None:
         operation = message[0]
@@ -153,22 +199,28 @@ class Peer:
         try:
             if action is None:
                 raise CodecError("an unknown operation")
-            answer = action(self, *message[1:])
-            if self._kept.has_changed():
-                self.send("stale")
+            if self.names is None and not self.was_handed(target_of(message)):
+                raise TypeError("the test's side works on what it handed over, and on nothing else")
+            self._under_way.append((before, containers))
+            try:
+                answer = action(self, *message[1:])
+            finally:
+                self._under_way.pop()
             changes = changes_since(before, containers)
             reply = self._fit(encode(("ok", answer, changes), self._export, known))
             del known[: len(containers)]
             if self.names is None:
-                # A container of a test's object: what becomes of the copy?
+                # A container of a test's object: what becomes of the copy? And of an argument's?
                 self.leant |= operation == "get" and bool(known)
+                self.leant |= self.has_twins and changes is not None
             else:
-                before.clear()
-                changes = None
-                held = still_held(known)
-                known.clear()
-                answer = None
-                self._keep(held + still_held(containers))
+                self._look_at_kept(known)
+            before.clear()
+            changes = None
+            held = still_held(known)
+            known.clear()
+            answer = None
+            self._keep(held + still_held(containers))
         except ConnectionLost:
             raise
         except BaseException as error:
@@ -180,12 +232,12 @@ class Peer:
                 sys.stdout.flush()
             if self.counted is not None:
                 self.counted.save()
-        self._send(reply)
+        self._channel.send(reply)
 
     def _keep(self, held: list[object]) -> None:
         """Say when containers that crossed are still held here, as the other side holds copies."""
         if held:
-            self._kept.add(held)
+            (self._crossed if self.names is None else self._kept).add(held)
             self.send("kept")
 
     def _failure(
@@ -196,7 +248,13 @@ class Peer:
             if type(error) is CodecError:
                 raise error
             changes = changes_since(before, containers)
-            return self._fit(encode(("raise", error, changes), self._export, [*containers]))
+            known = [*containers]
+            reply = self._fit(encode(("raise", error, changes), self._export, known))
+            if self.names is not None:
+                del known[: len(containers)]
+                self._look_at_kept(known)
+                self._keep(known)
+            return reply
         except Exception as reason:
             self.leant = True
             return encode(("stuck", f"{type(reason).__name__}: {raised.text_of(reason)}"))
@@ -262,41 +320,20 @@ class Peer:
             return data
         raise CodecError(f"a message of {len(data)} bytes (at most {MAX_FRAME_BYTES})")
 
-    def _send(self, data: bytes) -> None:
-        view = memoryview(LENGTH.pack(len(data)) + data)
-        try:
-            while view:
-                view = view[os.write(self.descriptor, view) :]
-        except OSError:
-            self._lose()
+    def _next_frame(self) -> bytes:
+        """Return the next message's bytes; answers that nobody waits for are dropped."""
+        data = self._channel.receive()
+        while self._n_late and data.startswith((*_ANSWERS, _STUCK)):
+            self._n_late -= 1
+            data = self._channel.receive()
+        return data
 
-    def _lose(self) -> NoReturn:
-        self.is_lost = True
-        raise ConnectionLost
-
-    def _receive(self, sent: Sequence[object] = ()) -> tuple[tuple[object, ...], list[object]]:
-        """Return the next message and its containers; those `sent` come first in an answer's."""
-        held = self._held
-        while len(held) < 4:
-            self._fill()
-        (size,) = LENGTH.unpack_from(held)
-        if size > MAX_FRAME_BYTES:
-            self._lose()
-        while len(held) < size + 4:
-            self._fill()
-        data = bytes(held[4 : size + 4])
-        del held[: size + 4]
+    def _read(
+        self, data: bytes, sent: Sequence[object] = ()
+    ) -> tuple[tuple[object, ...], list[object]]:
+        """Return a message and its containers; those `sent` come first in an answer's."""
         containers = [*sent] if data.startswith(_ANSWERS) else []
         message = decode(data, self._resolve, containers)
         if type(message) is not tuple or not message:
-            self._lose()
+            self._channel.lose()
         return message, containers
-
-    def _fill(self) -> None:
-        try:
-            part = os.read(self.descriptor, 1 << 18)
-        except OSError:
-            part = b""
-        if not part:
-            self._lose()
-        self._held += part

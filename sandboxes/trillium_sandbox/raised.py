@@ -43,10 +43,16 @@ def rebuild(
     if isinstance(cause, BaseException):
         error.__cause__ = cause
     if type(attributes) is dict:
-        error.__dict__.update(attributes)
+        error.__dict__.update({n: v for n, v in attributes.items() if _is_harmless(n)})
     if remote is not None:
         error.__dict__[_HOME] = remote
     return error
+
+
+def _is_harmless(name: object) -> bool:
+    """Return whether nothing looks an attribute of this name up to act on it."""
+    is_special = type(name) is not str or name.startswith("__") or name == _HOME
+    return not is_special or name == "__notes__"
 
 
 def text_of(error: BaseException) -> str:

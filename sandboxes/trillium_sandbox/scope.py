@@ -12,6 +12,7 @@ import contextlib
 import re
 from types import CodeType
 
+from trillium_sandbox.codec import MUTABLE
 from trillium_sandbox.named import from_library, library_name
 from trillium_sandbox.remote import Remote
 
@@ -99,8 +100,11 @@ class Names(dict[str, object]):
 
     def _is(self, left: object, right: object) -> bool:
         """Compare identities, which a value loses that has crossed and come back as a copy."""
-        if left is not right and type(left) is type(right) and issubclass(type(left), _COPIED):
-            self.peer.leant |= left == right
+        if left is not right and type(left) is type(right):
+            if issubclass(type(left), _COPIED):
+                self.peer.leant |= left == right
+            elif type(left) in MUTABLE:
+                self.peer.leant |= self.peer.has_twins
         return left is right
 
     def have_replaced(self) -> bool:

@@ -8,8 +8,9 @@ from contextlib import suppress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trillium_sandbox.channel import ConnectionLost
 from trillium_sandbox.codec import CodecError, encode
-from trillium_sandbox.peer import ConnectionLost, Peer
+from trillium_sandbox.peer import Peer
 from trillium_sandbox.remote import Remote
 
 

@@ -14,8 +14,8 @@ LABEL = "trillium.sources"
 
 # fmt: off
 INSIDE = (
-    "bench", "box", "changes", "child", "codec", "container", "crowd", "decode", "descriptors",
-    "embedded", "engine", "errors", "frames", "judge", "landlock", "limits", "linux",
+    "bench", "box", "changes", "channel", "child", "codec", "container", "crowd", "decode",
+    "descriptors", "embedded", "engine", "errors", "frames", "judge", "landlock", "limits", "linux",
     "named", "namespaces", "opcodes", "operations", "outcomes", "peer", "raised", "remote", "scope",
     "seccomp", "startup", "syscalls", "turnstile", "verdicts", "walls", "wire", "worker", "zygote",
 )
