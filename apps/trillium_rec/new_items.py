@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from trillium.errors import DataError
+from trillium.strict_json import read_json
 
 from trillium_rec.dataset import show_problems
 from trillium_rec.item_vectors import Vectors
-from trillium_rec.strict_json import read_json
 
 _KEYS = {"id", "title", "text", "vector"}
 _LARGEST = float(np.finfo(np.float32).max)
@@ -61,7 +61,7 @@ def _read_item(line: str) -> NewItem | str:
     except json.JSONDecodeError as error:
         return f"is not JSON ({error}); correct it"
     except DataError as error:
-        return str(error)
+        return f"{error}; correct it"
     if not isinstance(entry, dict):
         return f"holds {line[:40]} (needs an object with id and text); correct it"
     unknown = sorted(set(entry) - _KEYS)

@@ -19,10 +19,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from trillium.errors import ConfigError, DataError
 from trillium.files import hash_json, write_atomically
+from trillium.strict_json import read_json
 
 from trillium_rec.item_vectors import VectorSpace
 from trillium_rec.residual_kmeans import Quantised
-from trillium_rec.strict_json import read_json
 
 Ints = NDArray[np.int64]
 State = Literal["active", "hidden", "retired"]

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trillium.errors import DataError
+from trillium.strict_json import read_json
 
 from trillium_rec.dataset import Catalogue, RawLog, show_problems
-from trillium_rec.strict_json import read_json
 
 _TITLES = ("title", "name")
 
@@ -107,7 +107,7 @@ def _load_object(path: Path) -> dict[str, object]:
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: is not JSON ({error.msg}); correct it") from None
     except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+        raise DataError(f"{path}: {error}; correct it") from None
     if not isinstance(entries, dict) or not entries:
         raise DataError(f"{path}: holds no entries (needs a JSON object of ids); give another file")
     return entries

@@ -20,6 +20,7 @@ from trillium.fields import Fields
 from trillium.files import write_atomically
 from trillium.problems import Place, Problem, describe_problems
 from trillium.records import Row
+from trillium.strict_json import read_json
 
 _MAX_SHOWN = 100
 # No JSON text holds a zero byte; UTF-16 and binary files show one early.
@@ -153,38 +154,16 @@ def read_lines(path: Path) -> Iterator[tuple[int, object]]:
                 yield number, _parse_line(line)
 
 
-class _RepeatedError(ValueError):
-    """A field is in an object twice; which one was meant nobody knows."""
-
-
-def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _RepeatedError(next(name for name in names if names.count(name) > 1))
-    return record
-
-
 def _parse_line(line: bytes) -> object:
     try:
         # Bytes would be decoded with halves of characters let through.
-        record: object = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_without_repeats)
-        if b"\\u" in line:
-            json.dumps(record, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(error.object[error.start]):04x}"
-        return Broken(f"holds {half}, half of a character; correct or drop the line")
+        return read_json(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         return Broken(f"is not UTF-8 ({error.reason}, byte {error.start}); save the file as UTF-8")
-    except _RepeatedError as error:
-        return Broken(f"has the field {error.args[0]!r} twice; keep one of them")
     except json.JSONDecodeError as error:
         return Broken(f"is not JSON ({error.msg}, column {error.colno}); correct or drop the line")
-    except RecursionError:
-        return Broken("is nested too deeply to be read; correct or drop the line")
-    except ValueError:
-        return Broken("holds a number of thousands of digits; correct or drop the line")
-    return record
+    except DataError as error:
+        return Broken(f"{error}; correct or drop the line")
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[int, object]]:

@@ -115,8 +115,8 @@ def test_colliding_ids_of_a_file_are_refused_with_their_number(shared_rec):
         ("[1]", r"holds \[1\] \(needs an object of items\)"),
         ('{"a": ["<a_²>"], "b": ["<a_1>"]}', r"item a has the code '<a_²>' \(expected <a_171>\)"),
         ('{"a": ["<a_9999999999>"], "b": ["<a_1>"]}', "item a has the code '<a_9999999999>'"),
-        ('{"a": ["<a_1>"], "a": ["<a_2>"], "b": ["<a_1>"]}', "names a twice"),
-        ("[" * 100_000, "nests its lists too deeply"),
+        ('{"a": ["<a_1>"], "a": ["<a_2>"], "b": ["<a_1>"]}', "has the field 'a' twice"),
+        ("[" * 100_000, "is nested too deeply to be read"),
     ],
 )
 def test_an_index_file_that_holds_no_codes_is_one_sentence(tmp_path, body, sentence):

@@ -45,13 +45,13 @@ def test_json_sequences_map_users_to_items(tmp_path):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ('{"0": [1], "0": [2]}', "names 0 twice"),
+        ('{"0": [1], "0": [2]}', "has the field '0' twice"),
         ('{"0": []}', "user 0 holds '[]' (needs a list of item ids)"),
         ('{"0": [1}', ":1: is not JSON"),
         ("{}", "holds no entries"),
-        ("[" * 100_000, "x.json: nests its lists too deeply"),
-        ('{"0": ["half \\ud83d"]}', "x.json: holds \\ud83d, one half of a surrogate pair"),
-        ('{"0": [1' + "0" * 5000 + "]}", "x.json: holds a number that cannot be read"),
+        ("[" * 100_000, "x.json: is nested too deeply to be read"),
+        ('{"0": ["half \\ud83d"]}', "x.json: holds \\ud83d, half of a character"),
+        ('{"0": [1' + "0" * 5000 + "]}", "x.json: holds a number of thousands of digits"),
     ],
 )
 def test_bad_json_is_refused_in_one_sentence(tmp_path, content, sentence):

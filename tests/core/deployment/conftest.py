@@ -1,9 +1,11 @@
-"""Tiny bases of two architectures with byte-level BPE tokenizers, and adapters trained on them."""
+"""Tiny bases with byte-level BPE tokenizers, adapters trained on them, and an adapters.yaml."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     LlamaConfig,
@@ -12,6 +14,7 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
+from trillium.deployment.registry import read_registry, register
 from trillium.policies.adapters import add_adapter, save_adapter
 from trillium.policies.config import LoraSettings
 from trillium.policies.tiny import CHATML
@@ -116,3 +119,30 @@ def make_base():
 @pytest.fixture(scope="session")
 def make_adapter():
     return write_adapter
+
+
+@pytest.fixture
+def base():
+    """What adapters.yaml says of the base."""
+    return {"name": "smollm2", "source": "org/base", "revision": "abc123"}
+
+
+@pytest.fixture
+def folder(tmp_path, adapter, base):
+    """A folder with adapters.yaml of two adapters, uploaded, with a template and GGUF files."""
+    for name in ("code", "math"):
+        shutil.copytree(adapter, tmp_path / "my adapters" / name)
+        register(tmp_path / "adapters.yaml", name, tmp_path / "my adapters" / name, base=base)
+    values = yaml.safe_load((tmp_path / "adapters.yaml").read_text())
+    for entry in values["adapters"]:
+        entry |= {"uri": f"s3://bucket/adapters/{entry['name']}", "gguf": f"{entry['name']}.gguf"}
+    (tmp_path / "template.jinja").write_text("{{ messages }}\n")
+    values["base"] |= {"gguf": "base.gguf", "chat_template": "template.jinja"}
+    values["serving"]["cpu_image"] = "registry.example/trillium:1"
+    (tmp_path / "adapters.yaml").write_text(yaml.safe_dump(values))
+    return tmp_path
+
+
+@pytest.fixture
+def registry(folder):
+    return read_registry(folder / "adapters.yaml")

@@ -2,7 +2,7 @@ import json
 
 import pytest
 from trillium.errors import DataError
-from trillium_rec.strict_json import read_json
+from trillium.strict_json import read_json
 
 
 def test_json_is_read_as_json_loads_reads_it():
@@ -13,12 +13,12 @@ def test_json_is_read_as_json_loads_reads_it():
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('{"a": {"b": 1, "b": 2}}', "names b twice"),
-        ('{"a": ["\\udc00"]}', r"holds \udc00, one half of a surrogate pair"),
-        ('{"\\ud83d": 1}', r"holds \ud83d, one half of a surrogate pair"),
-        ('{"\\ud83d": 1, "\\ud83d": 1}', r"holds \ud83d, one half of a surrogate pair"),
-        ("[" * 100_000, "nests its lists too deeply"),
-        ("9" * 5000, "holds a number that cannot be read"),
+        ('{"a": {"b": 1, "b": 2}}', "has the field 'b' twice"),
+        ('{"a": ["\\udc00"]}', r"holds \udc00, half of a character"),
+        ('{"\\ud83d": 1}', r"holds \ud83d, half of a character"),
+        ('{"\\ud83d": 1, "\\ud83d": 1}', r"holds \ud83d, half of a character"),
+        ("[" * 100_000, "is nested too deeply to be read"),
+        ("9" * 5000, "holds a number of thousands of digits"),
     ],
 )
 def test_what_json_loads_passes_over_or_dies_of_is_refused(text, sentence):
