@@ -23,7 +23,7 @@ from trillium_rec.recommenders import CodeBeams
 from trillium_rec.semantic_ids import SemanticIds
 from trillium_rec.session_examples import session_examples
 from trillium_rec.sessions import SessionConfig
-from trillium_rec.splits import Sequences
+from trillium_rec.splits import LeaveOneOut, Sequences
 from trillium_rec.trie import Trie
 
 Model = LazyRecommender | OneRec
@@ -70,6 +70,13 @@ def load_model(config: RecConfig, folder: Path, ids: SemanticIds) -> Model:
     return place_on(choose_device(config.device), model)
 
 
+def load_to_train(config: RecConfig, folder: Path, ids: SemanticIds, split: LeaveOneOut) -> Model:
+    """Return the model that a run saved as its training left it, to train it further on `split`."""
+    model = load_model(config, folder, ids)
+    _mark_warm(model, split)
+    return model
+
+
 def train_model(
     config: RecConfig, model: Model, found: RunData, judge: Judge, ids: SemanticIds, work: Path
 ) -> list[Mapping[str, float]]:
@@ -81,10 +88,9 @@ def train_model(
     if isinstance(config.model, OneRecModel) and config.sessions is not None:
         make_batches = _sessions(config, config.model.n_session, config.sessions, found)
     trie = Trie.build(ids).to(model.device)
+    _mark_warm(model, found.split)
     judges: list[Recommender] = [CodeBeams("codes", model, trie, width=_VALID_WIDTH)]
     if isinstance(model, LazyRecommender):
-        warm = np.flatnonzero(found.split.popularity())
-        model.warm = torch.from_numpy(warm).to(model.device)
         judges.append(ScoreRecommender("dense", model))
     return fit(
         model,
@@ -155,3 +161,10 @@ def _mean_ndcg(judge: Judge, recommenders: list[Recommender]) -> Callable[[], fl
         return sum(found) / len(found)
 
     return validate
+
+
+def _mark_warm(model: Model, split: LeaveOneOut) -> None:
+    """Tell a lazy model which items its training shows; what is saved does not say it."""
+    if isinstance(model, LazyRecommender):
+        warm = np.flatnonzero(split.popularity())
+        model.warm = torch.from_numpy(warm).to(model.device)

@@ -37,6 +37,7 @@ from trillium_rec.modelling import (
     build_model,
     load_model,
     load_sasrec,
+    load_to_train,
     train_model,
     train_sasrec,
 )
@@ -237,7 +238,7 @@ class _Journey:
             needed_parts(self._config),
             self._data,
             train,
-            load_model(self._config, train.path("model"), ids),
+            load_to_train(self._config, train.path("model"), ids, self._data.split),
             ids,
             load_space(self._run.folder / "ids").vectors,
         )

@@ -26,7 +26,7 @@ from trillium_rec.config import Parts, check_align, needed_parts
 from trillium_rec.device import choose_device
 from trillium_rec.fit import write_log
 from trillium_rec.id_fitting import content_stage, ids_stage
-from trillium_rec.modelling import build_model, load_model, train_model
+from trillium_rec.modelling import build_model, load_to_train, train_model
 from trillium_rec.reward.examples import RewardExamples, check_log, reward_examples
 from trillium_rec.reward.quality import RewardQuality
 from trillium_rec.semantic_ids import SemanticIds, load_ids, load_space
@@ -88,7 +88,7 @@ class _SeedRun:
             fitted = ids_stage(*given, content_stage(*given))
             ids = load_ids(self._folder / "ids")
             train = self._train(run, fitted, ids)
-            model = load_model(self._config, train.path("model"), ids)
+            model = load_to_train(self._config, train.path("model"), ids, self._trial.found.split)
             reward, judge = self._rewards(run)
             check_reward(self._parts.reward, reward.quality)
             panel = self._panel(reward, judge, load_space(self._folder / "ids").vectors)

@@ -1,8 +1,8 @@
 """The cache of reference log-probabilities: one record per path, named by content, in SQLite.
 
-A record's key is sha256 over the reference's identity and the path's digest; its value is the
-float32 log-probability of every scored token, with a checksum. One transaction per batch, so a kill
-loses at most the batch in work. A damaged record is dropped and computed again; a damaged file is
+A record's key is sha256 over what the reference computes with, and how, and the path's digest; its
+value is the float32 log-probability of every scored token, with a checksum. One transaction per
+batch, so a kill loses at most the batch in work. A damaged record is dropped and computed again; a damaged file is
 set aside. Hashes of weight files are kept here too, by path, size and time of change.
 """
 
@@ -44,7 +44,7 @@ _KEYS_PER_QUERY = 500
 
 
 def record_key(identity: str, path_digest: str) -> bytes:
-    """Name a record by what the reference computes with and what the path holds."""
+    """Name a record by what the reference computes with, and how, and what the path holds."""
     return hashlib.sha256(f"{identity}\n{path_digest}".encode()).digest()
 
 

@@ -100,6 +100,13 @@ class LiveReference:
         digest = "base" if name is None else adapter_digest(self._policy, name)
         return hash_json({"base": self._weights(), "adapter": digest})
 
+    def arithmetic(self, batch: TreeBatch) -> str:
+        """Name what moves last bits: device, threads, attention, layout and version of torch."""
+        device = batch.input_ids.device.type
+        threads = torch.get_num_threads() if device == "cpu" else None
+        attention = open_model(self._policy).attention
+        return hash_json([device, threads, attention, batch.layout, torch.__version__])
+
     def describe(self) -> str:
         """Say which model this is."""
         return self._description
@@ -226,7 +233,7 @@ class CachedReference:
         return self._live.layers(batch)
 
     def _keys(self, batch: TreeBatch) -> list[bytes]:
-        identity = self._live.identity
+        identity = hash_json([self._live.identity, self._live.arithmetic(batch)])
         return [record_key(identity, digest) for digest in batch.path_digests]
 
     def _read(

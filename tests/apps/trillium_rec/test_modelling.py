@@ -5,7 +5,9 @@ import pytest
 import torch
 from trillium.errors import DataError
 from trillium_rec.config import LazyModel, OneRecModel, RecConfig
-from trillium_rec.modelling import build_model, load_model
+from trillium_rec.modelling import build_model, load_model, load_to_train
+from trillium_rec.models.batches import next_item_batches
+from trillium_rec.splits import Judged, LeaveOneOut, Sequences
 
 MODELS = (
     LazyModel(d_model=16, d_ff=16),
@@ -37,3 +39,21 @@ def test_a_model_trained_on_other_ids_is_refused(model, make_ids, tmp_path):
     assert load_model(config, tmp_path, ids).config.ids_version == ids.version
     with pytest.raises(DataError, match="was trained on semantic ids of version v, these are of"):
         load_model(config, tmp_path, dataclasses.replace(ids, version="w"))
+
+
+def test_a_saved_model_goes_on_training_without_the_items_that_training_never_shows(
+    make_ids, tmp_path
+):
+    """Items 10 and 11 are cold: the dense loss must not push them down as negatives."""
+    ids = make_ids(12, (4, 4))
+    config = RecConfig(model=LazyModel(d_model=16, d_ff=16))
+    build_model(config, ids, None).save_pretrained(tmp_path)
+    train = Sequences(np.arange(10), np.array([0, 5, 10]))
+    nobody = Judged(np.zeros(0, np.int64), train, np.zeros(0, np.int64))
+    split = LeaveOneOut(train, nobody, nobody, 12, 2)
+    model = load_to_train(config, tmp_path, ids, split).eval()
+    (batch,) = next_item_batches(train, batch_size=2, max_items=8, seed=0)
+    model.losses(batch).total.backward()
+    is_moved = (model.own.weight.grad != 0).any(dim=1)
+    assert is_moved[:10].all()
+    assert not is_moved[10:].any()
