@@ -1,7 +1,8 @@
 """Sampling from a server that speaks OpenAI's completions protocol, such as vLLM.
 
 Prompts travel as token ids, so that what the server continues is what was rendered here. The
-server draws the samples: equal seeds give equal samples only as far as the server keeps that.
+server draws the samples: equal seeds give equal samples only as far as the server keeps that, and
+vLLM draws the i-th samples of all prompts of one request from one seed.
 """
 
 from collections.abc import Iterator, Sequence

@@ -124,7 +124,7 @@ class VllmGenerator(BatchedGenerator):
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt  # type: ignore[import-not-found]
 
-        # Prompts of a batch share its seed in vLLM's eyes, so each has one of its own.
+        # vLLM draws sample i of a prompt with seed + i; no two of a batch may share their noise.
         params = [
             SamplingParams(
                 n=batch.n_samples,
@@ -134,7 +134,7 @@ class VllmGenerator(BatchedGenerator):
                 max_tokens=sampling.max_new_tokens,
                 stop=list(sampling.stop),
                 include_stop_str_in_output=sampling.keep_stop,
-                seed=(batch.seed + place) % 2**31,
+                seed=(batch.seed + place * batch.n_samples) % 2**31,
             )
             for place in range(len(batch.prompts))
         ]

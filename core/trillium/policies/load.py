@@ -137,7 +137,7 @@ def resolve_dtype(wanted: Precision, device: torch.device) -> torch.dtype:
     if device.type == "cpu":
         has_bfloat16 = bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
     else:
-        has_bfloat16 = torch.cuda.is_bf16_supported()
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if has_bfloat16 else torch.float32
 
 

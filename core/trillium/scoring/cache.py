@@ -2,8 +2,9 @@
 
 A record's key is sha256 over what the reference computes with, and how, and the path's digest; its
 value is the float32 log-probability of every scored token, with a checksum. One transaction per
-batch, so a kill loses at most the batch in work. A damaged record is dropped and computed again; a damaged file is
-set aside. Hashes of weight files are kept here too, by path, size and time of change.
+batch, so a kill loses at most the batch in work. A damaged record is dropped and computed again; a
+damaged file is set aside. Hashes of weight files are kept here too, by path, size and time of
+change.
 """
 
 import hashlib

@@ -4,15 +4,16 @@ Applications and `trillium train` call this one function. It owns a folder: chec
 of steps, and at the end `adapter/`. A second call with the same inputs does only what is missing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from torch import nn
-from transformers import TrainerCallback, TrainerState
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from trillium.deployment.provenance import record_provenance, warn_of
 from trillium.diagnostics.watch import StopOnOveroptimisation, is_past_optimum
@@ -32,6 +33,8 @@ from trillium.training.fit import check_fit
 from trillium.training.heads import HEADS_FILE, attached, build_heads, load_heads
 from trillium.training.inputs import reads_cache
 from trillium.training.journal import read_evaluations, read_metrics
+from trillium.training.processes import ALONE, Processes
+from trillium.training.sharding import is_sharded
 from trillium.training.steps import Sample, StepCollator
 from trillium.training.task import Task, plan_task
 from trillium.training.trainer import PrefTrainer
@@ -78,11 +81,18 @@ def align(
     parts = {"training": trees, **({"held out": held_out} if held_out else {})}
     for where, part in parts.items():
         check_fit(config.objective, part, config.train, n_held_out=len(held_out), where=where)
-    task, train = plan_task(config, trees, policy, reference, held_out, base)
+    device = next(policy.parameters()).device
     output.mkdir(parents=True, exist_ok=True)
+    task, train = plan_task(config, trees, policy, reference, held_out, base)
+    arguments = training_arguments(train, output, use_cpu=device.type == "cpu")
+    task = _name_batches(task, train, arguments)
     if isinstance(task.reference, CachedReference) and reads_cache(config.objective):
-        device = next(policy.parameters()).device
-        precompute_reference(task.reference, [*task.samples, *task.held_out], task.collator, device)
+        samples = [*task.samples, *task.held_out]
+        # A model that is spread computes nothing without all processes.
+        share = ALONE if is_sharded(policy) else _processes(arguments)
+        with _explain_memory(task.collator, lambda: "reference"):
+            precompute_reference(task.reference, samples, task.collator, device, share)
+        PartialState().wait_for_everyone()
     watchers = [*callbacks]
     if config.objective.saturates:
         watchers.append(WarnOnSaturation(config.objective))
@@ -105,7 +115,7 @@ def align(
             start = hash_path(heads_from / HEADS_FILE)
             task = replace(task, identity=hash_json([task.identity, start]))
         with attached(policy, heads):
-            return _train(train, policy, task, output, [bar, *watchers])
+            return _train(train, arguments, policy, task, [bar, *watchers])
     finally:
         bar.close()
 
@@ -115,31 +125,45 @@ def precompute_reference(
     samples: Sequence[Sample],
     collator: StepCollator,
     device: torch.device,
+    processes: Processes = ALONE,
 ) -> None:
-    """Ask the reference for every path once, longest first, so that steps find it in the cache."""
+    """Ask the reference for every path once, longest first, so that steps find it in the cache.
+
+    Several processes deal the row batches out among them. Where they have no disk in common, each
+    computes in its steps what it does not find.
+    """
     trees = [sample.tree for sample in samples]
     mismatched = [sample.mismatched for sample in samples if sample.mismatched is not None]
+    batches = chain(collator.batch_rows(trees), collator.batch_rows(mismatched))
     with Progress("reference", n_total=len(trees) + len(mismatched), unit="trees") as progress:
-        for rows in chain(collator.batch_rows(trees), collator.batch_rows(mismatched)):
-            reference.logps(rows.to(device))
+        for number, rows in enumerate(batches):
+            if number % processes.n == processes.index:
+                reference.logps(rows.to(device))
             progress.advance(rows.n_trees)
+
+
+def _processes(arguments: TrainingArguments) -> Processes:
+    return Processes(arguments.world_size, arguments.process_index)
+
+
+def _name_batches(task: Task, config: TrainConfig, arguments: TrainingArguments) -> Task:
+    """Name the optimizer batch as well: its size depends on how many processes there are."""
+    if arguments.world_size == 1:
+        return task
+    n_trees = config.trees_per_step(arguments.world_size)
+    return replace(task, identity=hash_json([task.identity, {"trees_per_step": n_trees}]))
 
 
 def _train(
     config: TrainConfig,
+    arguments: TrainingArguments,
     policy: nn.Module,
     task: Task,
-    output: Path,
     callbacks: Sequence[TrainerCallback],
 ) -> AlignResult:
     """Continue from the newest intact checkpoint, or start; then save what was trained."""
-    use_cpu = next(policy.parameters()).device.type == "cpu"
-    trainer = PrefTrainer(
-        policy,
-        training_arguments(config, output, use_cpu=use_cpu),
-        task,
-        callbacks=callbacks,
-    )
+    output = Path(str(arguments.output_dir))
+    trainer = PrefTrainer(policy, arguments, task, callbacks=callbacks)
     checkpoint = newest_checkpoint(
         output,
         task.identity,
@@ -153,7 +177,7 @@ def _train(
     if checkpoint is not None and _is_complete(state, config, task.objective.name):
         trainer._load_from_checkpoint(str(checkpoint))
     else:
-        with _explain_memory(trainer):
+        with _explain_memory(task.collator, lambda: f"step {trainer.state.global_step + 1}"):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         state = trainer.state
     adapter = output / "adapter"
@@ -171,15 +195,14 @@ def _train(
 
 
 @contextmanager
-def _explain_memory(trainer: PrefTrainer) -> Iterator[None]:
+def _explain_memory(collator: StepCollator, where: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise BackendError(
-            f"step {trainer.state.global_step + 1}: the GPU has no memory left for row batches of "
-            f"{trainer.task.collator.micro_tokens} tokens; lower train.micro_tokens, set "
-            "train.gradient_checkpointing=true or policy.quantisation=nf4; the last checkpoint is "
-            "intact"
+            f"{where()}: the GPU has no memory left for row batches of {collator.micro_tokens} "
+            "tokens; lower train.micro_tokens, set train.gradient_checkpointing=true or "
+            "policy.quantisation=nf4; the last checkpoint is intact"
         ) from error
 
 

@@ -5,6 +5,7 @@ trees is measured: what it leaves behind per token, against what is free, says h
 may be, and whether the longest tree fits at all without recomputation.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
@@ -44,11 +45,14 @@ def plan_budget(
     is_open = config.micro_tokens is None or config.gradient_checkpointing is None
     if device.type != "cuda" or not trees or not is_open:
         return Budget(micro_tokens, config.gradient_checkpointing is True)
+    longest = max(row_tokens(tree, layout) for tree in trees)
+    if config.gradient_checkpointing:
+        return fit(config, 0, longest=longest)
     fitting = int(free_bytes(policy, device) / kept_bytes(policy, trees, layout))
     if is_sharded(policy):
         # Cut alike, trees that all processes score take each of them equally many passes.
         fitting = -largest(-fitting)
-    return fit(config, fitting, longest=max(row_tokens(tree, layout) for tree in trees))
+    return fit(config, fitting, longest=longest)
 
 
 def fit(config: TrainConfig, n_fitting: int, *, longest: int) -> Budget:
@@ -75,18 +79,35 @@ def free_bytes(policy: nn.Module, device: torch.device) -> float:
 
 
 def kept_bytes(policy: nn.Module, trees: Sequence[TokenTree], layout: Layout) -> float:
-    """Return what a forward pass keeps for the backward pass, per token; runs one on few trees."""
+    """Return what a forward pass keeps for the backward pass, per token; runs one on few trees.
+
+    Infinity where not even these fit.
+    """
     device = next(policy.parameters()).device
-    order = sorted(trees, key=lambda tree: -row_tokens(tree, layout))
-    sums = accumulate(tree.n_tokens for tree in order)
-    few = order[: 1 + sum(1 for _ in takewhile(lambda total: total < _PROBE_TOKENS, sums))]
+    few = _choose_few(trees, layout)
     limit = sum(tree.n_tokens for tree in few) if layout == "packed" else None
     rows = collate(few, layout=layout, pad_id=0, row_tokens=limit).to(device)
     was_training = policy.training
     policy.train()
     before = torch.cuda.memory_allocated(device)
-    hidden = hidden_at_slots(open_model(policy), rows)
-    kept = torch.cuda.memory_allocated(device) - before
-    del hidden
-    policy.train(was_training)
+    try:
+        hidden = hidden_at_slots(open_model(policy), rows)
+        kept = torch.cuda.memory_allocated(device) - before
+        del hidden
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return math.inf
+    finally:
+        policy.train(was_training)
     return max(kept / rows.input_ids.numel(), 1.0)
+
+
+def _choose_few(trees: Sequence[TokenTree], layout: Layout) -> list[TokenTree]:
+    """Return the longest trees that make a probe of about `_PROBE_TOKENS`, else the shortest.
+
+    A longer tree could take more memory than there is, which is what the probe shall find out.
+    """
+    order = sorted(trees, key=lambda tree: row_tokens(tree, layout))
+    short = [tree for tree in order if row_tokens(tree, layout) <= _PROBE_TOKENS] or order[:1]
+    sums = accumulate(tree.n_tokens for tree in reversed(short))
+    return short[::-1][: 1 + sum(1 for _ in takewhile(lambda total: total < _PROBE_TOKENS, sums))]

@@ -125,7 +125,7 @@ def _run_stage(
 ) -> dict[str, int | float]:
     """Train in the run folder, unless that is done, and tell the other processes where."""
     with Run.open(config.output, config, seed=config.train.seed) as run:
-        stage = run.stage("align", _input_hashes(config, prepared))
+        stage = run.stage("align", _input_hashes(config, prepared, processes.n))
         processes.tell(stage.work if stage.is_due else None)
         if stage.is_due:
             result = _align(config, prepared, stage.work, say, processes)
@@ -138,9 +138,11 @@ def _run_stage(
         return dict(stage.record.counts)
 
 
-def _input_hashes(config: TrainRun, prepared: Prepared) -> dict[str, str]:
+def _input_hashes(config: TrainRun, prepared: Prepared, n_processes: int) -> dict[str, str]:
     """Name all that the result depends on; anything else is trained anew."""
     inputs = {"data": hash_path(config.data.path), "config": hash_config(_what_counts(config))}
+    if n_processes > 1:
+        inputs["trees_per_step"] = str(config.train.trees_per_step(n_processes))
     if config.data.held_out is not None:
         inputs["held_out"] = hash_path(config.data.held_out)
     for place, folder in enumerate(_adapters(config)):
