@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, LoraModel, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import AuxiliaryTrainingWrapper
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -148,34 +149,27 @@ def using_adapter(policy: nn.Module, name: str | None) -> Iterator[None]:
     """Compute with adapter `name` inside, None for the bare base; then all is as before.
 
     One may stand inside another. What trains stays what trains: PEFT's own switches would unfreeze
-    the adapter they activate.
+    the adapter they activate, and ask every parameter of the model for it, which on a GPU takes
+    longer than the pass. So the two flags that its layers read are set here.
     """
     assert isinstance(policy, PeftModel)
     tuner = policy.base_model
     assert isinstance(tuner, LoraModel)
-    active, was_bare = tuner.active_adapter, _is_bare(tuner)
-    flags = {p: p.requires_grad for n, p in policy.named_parameters() if "lora_" in n}
+    kinds = BaseTunerLayer | AuxiliaryTrainingWrapper
+    layers = [module for module in tuner.modules() if isinstance(module, kinds)]
+    before = [(layer._disable_adapters, layer._active_adapter) for layer in layers]
+    active = tuner.active_adapter
     try:
-        if name is None:
-            tuner.disable_adapter_layers()
-        else:
-            if was_bare:
-                tuner.enable_adapter_layers()
-            tuner.set_adapter(name, inference_mode=True)
+        for layer in layers:
+            layer._disable_adapters = name is None
+            if name is not None:
+                layer._active_adapter = [name]
+        tuner.active_adapter = name or active
         yield
     finally:
-        tuner.set_adapter(active)
-        if was_bare != _is_bare(tuner):
-            (tuner.disable_adapter_layers if was_bare else tuner.enable_adapter_layers)()
-        for parameter, flag in flags.items():
-            parameter.requires_grad_(flag)
-
-
-def _is_bare(tuner: LoraModel) -> bool:
-    """Say whether the adapters are switched off, of which each layer knows for itself."""
-    return any(
-        isinstance(layer, BaseTunerLayer) and layer.disable_adapters for layer in tuner.modules()
-    )
+        for layer, (is_bare, names) in zip(layers, before, strict=True):
+            layer._disable_adapters, layer._active_adapter = is_bare, names
+        tuner.active_adapter = active
 
 
 def adapter_parameters(policy: nn.Module, name: str = POLICY_ADAPTER) -> dict[str, nn.Parameter]:

@@ -128,20 +128,27 @@ class Meter:
 
     def __init__(self) -> None:
         """Start empty."""
-        self._sums: dict[str, Float[Tensor, " 2"]] = {}
+        self._sums: dict[str, Float[Tensor, ""]] = {}
+        self._counts: dict[str, int] = {}
 
     def add(self, measures: Mapping[str, Tensor]) -> None:
         """Add one row batch: every value weighs the same."""
         for name, values in measures.items():
-            values = values.detach().to(torch.float64)
-            counted = torch.stack([values.sum(), values.new_tensor(float(values.numel()))])
-            self._sums[name] = self._sums[name] + counted if name in self._sums else counted
+            total = values.detach().to(torch.float64).sum()
+            self._sums[name] = self._sums[name] + total if name in self._sums else total
+            self._counts[name] = self._counts.get(name, 0) + values.numel()
 
     def take(self) -> dict[str, tuple[float, float]]:
         """Return sum and count of each measure, and start again."""
-        sums = {name: tuple(counted.tolist()) for name, counted in sorted(self._sums.items())}
-        self._sums = {}
-        return sums
+        names = sorted(self._sums)
+        # All in one: a device is waited for once, not once per measure.
+        sums = torch.stack([self._sums[name] for name in names]).tolist() if names else []
+        taken = {
+            name: (total, float(self._counts[name]))
+            for name, total in zip(names, sums, strict=True)
+        }
+        self._sums, self._counts = {}, {}
+        return taken
 
 
 def average(parts: Sequence[Mapping[str, tuple[float, float]]]) -> dict[str, float]:

@@ -95,6 +95,7 @@ class PrefTrainer(Trainer):
         self._totals = StepTotals(0, 0, (), None)
         self._step_trees: tuple[str, ...] = ()
         self._step_started = time.perf_counter()
+        self._has_begun = False
 
     def get_train_dataloader(self) -> DataLoader[Sample]:
         """Return a loader of `StepBatch`es that deals whole optimizer batches to processes."""
@@ -142,7 +143,10 @@ class PrefTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Float[Tensor, ""]:
         """Add the gradients of one micro step; returns its share of the step's mean loss."""
-        model.train()
+        # Whoever leaves training goes back to it; telling every module again costs milliseconds.
+        if not (self._has_begun and model.training):
+            model.train()
+            self._has_begun = True
         total = torch.zeros((), device=self.args.device)
         for rows, counts in even_out(inputs.rows, self._spare.rows):
             losses = self._losses(rows.to(self.args.device), self._totals, counts=counts)
