@@ -24,6 +24,8 @@ LORA = {
     "task_type": "CAUSAL_LM",
 }
 BETA = 0.1
+# A learning rate that moves no weight.
+STILL = 1e-12
 TEXT = """
 the of and a to in is it that was he for on are with as his they at be this from have or
 by one had not but what all were when we there can an your which their said if do will
@@ -36,13 +38,17 @@ WORDS = TEXT.split()
 
 
 class Probe(TrainerCallback):
-    """Record the loss and duration of each step, and the gradient of the first."""
+    """Record the loss and duration of each step, and the gradient of the first.
 
-    def __init__(self, warmup, gradient_path):
+    Where the learning rate leaves the weights as they are, the gradients of all steps are added up.
+    """
+
+    def __init__(self, warmup, gradient_path, *, adds_up=False):
         """Keep the gradient at `gradient_path`; count processor time after `warmup` steps."""
-        self.warmup, self.gradient_path = warmup, gradient_path
+        self.warmup, self.gradient_path, self.adds_up = warmup, gradient_path, adds_up
         self.losses, self.seconds = [], []
         self.cpu_start = 0.0
+        self.gradient = 0.0
 
     def on_step_begin(self, args, state, control, **_):
         """Start the clock."""
@@ -52,12 +58,13 @@ class Probe(TrainerCallback):
         self.started = time.perf_counter()
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **_):
-        """Keep the first gradient, clipped as the optimizer sees it."""
-        if state.global_step == 0:
+        """Keep the gradient, clipped as the optimizer sees it."""
+        if state.global_step == 0 or self.adds_up:
             began = time.perf_counter()
             trainable = sorted(named_trainable(model), key=lambda pair: pair[0])
             gradients = [parameter.grad.flatten().float() for _, parameter in trainable]
-            torch.save(torch.cat(gradients), self.gradient_path)
+            self.gradient = self.gradient + torch.cat(gradients)
+            torch.save(self.gradient, self.gradient_path)
             self.started += time.perf_counter() - began
 
     def on_step_end(self, args, state, control, **_):
@@ -87,7 +94,7 @@ def run_side(plan):
     is_ours = plan["side"].startswith("ours")
     build = build_ours if is_ours else build_trl
     gradient_path = new_path(plan, f"{plan['side']}.pt")
-    probe = Probe(plan["warmup"], gradient_path)
+    probe = Probe(plan["warmup"], gradient_path, adds_up=plan["learning_rate"] <= STILL)
     read_weights(model)
     importlib.import_module("trillium.training.align" if is_ours else "trl.trainer.dpo_trainer")
     # From here on the peak counts; what loading needed, weights and libraries, does not.

@@ -12,11 +12,11 @@ reference computed before) against `ours_cached`; `ours_plain` is ours without F
 packing and fused layers. Memory is the allocator's peak above the loaded model.
 
 The gate has two parts, for two sides that compute the same in bfloat16 differ by its rounding:
-both compute the first steps in float32 as well (NF4 weights as what they stand for) and must agree
+both score pairs one by one in float32 as well (NF4 weights as what they stand for) and must agree
 there as closely as on a processor; and in bfloat16 ours must be within dpo_step.py's bounds of
-those steps, or no further from them than TRL is (`from_exact`). The share of the device's matrix
-rate counts 4 operations per weight and token that a side computes, 6 with the reference on the
-fly, and the head's at scored tokens.
+those, or no further from them than TRL is (`from_exact`, explained there). The share of the
+device's matrix rate counts 4 operations per weight and token that a side computes, 6 with the
+reference on the fly, and the head's at scored tokens.
 """
 
 import argparse
@@ -33,7 +33,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from dpo_step import RESULTS, Plan, hold_against, summarise
+from dpo_step import EXACT_PAIRS, RESULTS, Plan, hold_against, pair_by_pair, summarise
 from dpo_step_worker import run_side
 from gpu_models import SHAPES, decoder_weights
 
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1, help="runs of each side: A-B, B-A, ...")
     parser.add_argument("--micro-tokens", type=int, default=16_384, help="our row batches")
     parser.add_argument("--lean-tokens", type=int, default=16_384, help="those of ours_lean")
-    parser.add_argument("--exact-steps", type=int, default=3, help="steps in float32")
+    parser.add_argument("--exact-pairs", type=int, default=EXACT_PAIRS, help="scored in float32")
     parser.add_argument("--plain", action="store_true", help="also ours without GPU kernels")
     parser.add_argument("--json", type=Path, default=RESULTS / "gpu.json")
     options = parser.parse_args()
@@ -102,10 +102,11 @@ def main() -> None:
 def measure(plan: Plan, mix: str, options: argparse.Namespace) -> Iterator[dict[str, object]]:
     """Yield one row per peer, and one for ours without kernels."""
     pairs = [*PAIRS, ("trl_tuned", "ours_plain")] if options.plain else list(PAIRS)
-    exactly = replace(plan, dtype="float32", micro_tokens=EXACT_TOKENS)
-    exactly = replace(exactly, warmup=0, steps=options.exact_steps)
+    one_by_one = pair_by_pair(plan, options.exact_pairs)
+    exactly = replace(one_by_one, dtype="float32", micro_tokens=EXACT_TOKENS)
     theirs, exact = (run(replace(exactly, side=side)) for side in ("trl_default", "ours_plain"))
     done: dict[str, list[dict[str, object]]] = {}
+    scored: dict[str, dict[str, object]] = {}
     for pair in pairs:
         for number in range(options.repeats):
             for side in pair if number % 2 == 0 else reversed(pair):
@@ -114,7 +115,10 @@ def measure(plan: Plan, mix: str, options: argparse.Namespace) -> Iterator[dict[
                     done[side].append(run(replace(plan, side=side, micro_tokens=tokens)))
         row = summarise(mix, plan.dtype, *pair, [each for side in pair for each in done[side]])
         row = {"model": plan.model, **row}
-        hold_against(row, [done[side][0] for side in pair], [theirs, exact])
+        for side in pair:
+            if side not in scored:
+                scored[side] = run(replace(one_by_one, side=side))
+        hold_against(row, [scored[side] for side in pair], [theirs, exact])
         print_row(row, None)
         yield row
 
