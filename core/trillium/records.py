@@ -10,7 +10,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from trillium.fields import Fields, Message, Text
@@ -134,21 +134,6 @@ class PairRow(Row):
             columns=fields.columns({*cls.needs, *spare}),
             tools=fields.tools(),
             template_kwargs=fields.mapping("chat_template_kwargs"),
-        )
-
-    def turned(self) -> "PairRow":
-        """Return the pair with its sides exchanged, and with them all that belongs to a side."""
-        prompts = {"prompt": self.rejected_prompt, "rejected_prompt": self.prompt}
-        columns = dict(self.columns)
-        if "margin" in columns:
-            columns["margin"] = -columns["margin"]
-        return replace(
-            self,
-            chosen=self.rejected,
-            rejected=self.chosen,
-            labels={name: values[::-1] for name, values in self.labels.items()},
-            columns=columns,
-            **({} if self.rejected_prompt is None else prompts),  # type: ignore[arg-type]
         )
 
     def _own_record(self) -> dict[str, object]:

@@ -105,26 +105,6 @@ def test_numbers_beside_a_pair_are_columns_and_labels() -> None:
     assert row.labels == {"reward": (1.5, -1.0), "score": (9.0, 7.0)}
 
 
-def test_what_belongs_to_a_side_turns_with_it() -> None:
-    record = {
-        "id": "1",
-        "prompt": "p",
-        "chosen": "c",
-        "rejected": "r",
-        "margin": 2.0,
-        "weight": 0.5,
-    }
-    row = pair(**record, chosen_reward=1.5, rejected_reward=-1.0, rejected_prompt="q")
-    turned = row.turned()
-    assert (turned.prompt, turned.chosen) == ("q", "r")
-    assert (turned.rejected_prompt, turned.rejected) == ("p", "c")
-    assert turned.labels == {"reward": (-1.0, 1.5)}
-    assert turned.columns == {"margin": -2.0, "weight": 0.5}
-    assert turned.turned() == row
-    alone = pair(**record).turned()
-    assert (alone.prompt, alone.rejected_prompt) == ("p", None)
-
-
 def test_tools_are_read_from_a_list_or_a_json_string() -> None:
     tool = {"type": "function", "function": {"name": "add"}}
 

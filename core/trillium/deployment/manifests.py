@@ -43,6 +43,7 @@ def vllm_arguments(registry: Registry, *, port: int = _PORT, is_mounted: bool = 
         str(max(serving.max_adapters, len(registry.adapters))),
         "--max-model-len",
         str(serving.max_length),
+        *(["--tensor-parallel-size", str(serving.gpus)] if serving.gpus > 1 else []),
         # Else whoever names no top_k gets that of the base's generation_config.json.
         "--generation-config",
         "vllm",
@@ -164,6 +165,8 @@ def kserve(registry: Registry) -> Values:
         f"--max-lora-rank={registry.max_rank} --max-model-len={serving.max_length} "
         "--generation-config=vllm"
     )
+    if serving.gpus > 1:
+        arguments += f" --tensor-parallel-size={serving.gpus}"
     return {
         "apiVersion": "serving.kserve.io/v1alpha2",
         "kind": "LLMInferenceService",

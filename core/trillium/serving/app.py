@@ -47,12 +47,16 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """What a server allows; without `adapters_folder` nothing can be loaded over HTTP."""
+    """What a server allows; without `adapters_folder` nothing can be loaded over HTTP.
+
+    `chat_template` takes the place of that of every tokenizer.
+    """
 
     limits: TokenLimits
     token: str | None = None
     adapters_folder: Path | None = None
     max_adapters: int = 16
+    chat_template: str | None = None
 
 
 def build_app(engine: Engine, settings: ServerSettings) -> FastAPI:
@@ -90,7 +94,12 @@ class _Routes:
         self._engine = engine
         self._limits = settings.limits
         self._metrics = metrics
-        self._loader = Loader(engine, settings.adapters_folder, settings.max_adapters)
+        self._loader = Loader(
+            engine,
+            settings.adapters_folder,
+            settings.max_adapters,
+            chat_template=settings.chat_template,
+        )
 
     async def models(self, _: Request) -> Response:
         rows = [self._row(served) for served in self._engine.adapters.served()]

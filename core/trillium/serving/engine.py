@@ -57,8 +57,9 @@ class Engine:
 
     @property
     def n_waiting(self) -> int:
-        """Return how many rows wait."""
-        return len(self._waiting)
+        """Return how many rows wait; those that nobody waits for any more are not among them."""
+        with self._changed:
+            return sum(not row.is_cancelled for row in self._waiting)
 
     @property
     def n_running(self) -> int:
@@ -88,6 +89,7 @@ class Engine:
                 raise RefusedError(
                     429, f"the queue of {self.max_waiting} completions is full; try again later"
                 )
+            self._drop_cancelled()
             self._waiting.extend(rows)
             self._changed.notify_all()
 
@@ -152,8 +154,7 @@ class Engine:
         if len(self._batch.rows) >= self._batch.max_rows:
             self._batch.drop_finished()
         with self._changed:
-            while self._waiting and self._waiting[0].is_cancelled:
-                self._waiting.popleft()
+            self._drop_cancelled()
             if not self._waiting or len(self._batch.rows) >= self._batch.max_rows:
                 return
             row = self._admitting = self._waiting.popleft()
@@ -164,6 +165,10 @@ class Engine:
             self._give_up([row])
         finally:
             self._admitting = None
+
+    def _drop_cancelled(self) -> None:
+        """Forget the waiting rows that were cancelled; the lock is held."""
+        self._waiting = deque(row for row in self._waiting if not row.is_cancelled)
 
     def _give_up(self, rows: Sequence[Row]) -> None:
         for row in rows:

@@ -1,6 +1,7 @@
 """From a checked request to rows of the engine, and their pieces back to the event loop."""
 
 import asyncio
+import hashlib
 import secrets
 import threading
 import time
@@ -209,7 +210,13 @@ def _make_row(
         key=served.key,
         prompt=prompt,
         sampling=sampling,
-        noise=torch.Generator().manual_seed((seed + index) % 2**63),
+        noise=torch.Generator().manual_seed(_noise_seed(seed, index)),
         text=TextStream(decode, sampling.stop, keep_stop=sampling.keep_stop, context=context),
         post=lambda piece: job.post(index, piece),
     )
+
+
+def _noise_seed(seed: int, index: int) -> int:
+    """Return the seed of one choice: a sum would give the seeds beside this one the same noise."""
+    digest = hashlib.sha256(f"{seed}/{index}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -66,21 +66,16 @@ def open_engine(
     source = find_model(sources.base)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = load_tokenizer(source, revision=sources.revision)
-    if sources.chat_template is not None:
-        tokenizer.chat_template = read_template(sources.chat_template)
+    template = None if sources.chat_template is None else read_template(sources.chat_template)
+    if template is not None:
+        tokenizer.chat_template = template
     dtype = resolve_dtype(settings.dtype, device)
     model = load_base(source, dtype, settings.quantisation, device, revision=sources.revision)
     name = settings.base_name or sources.base_name or _public_name(sources.base)
     if name in sources.adapters:
         raise ConfigError(f"{name}: is the name of the base and of an adapter; rename one")
     adapters = Adapters(model, tokenizer, base=sources.base, name=name)
-    max_adapters = settings.max_adapters or sources.max_adapters or _MAX_ADAPTERS
-    server = ServerSettings(
-        limits=_limits(model, sources, settings),
-        token=settings.token,
-        adapters_folder=settings.adapters_folder,
-        max_adapters=max(max_adapters, len(sources.adapters)),
-    )
+    server = _server_settings(model, sources, settings, template)
     engine = Engine(
         adapters,
         max_rows=settings.max_rows,
@@ -88,7 +83,7 @@ def open_engine(
         end_ids=_end_ids(model, tokenizer),
     )
     with engine:
-        loader = Loader(engine, None, server.max_adapters)
+        loader = Loader(engine, None, server.max_adapters, chat_template=template)
         for each, folder in sources.adapters.items():
             try:
                 loader.load(each, folder)
@@ -109,6 +104,19 @@ def serve_until_told(
         names = ", ".join(each.name for each in engine.adapters.served())
         print(f"serve: {names}, on {say_address(listener)}", file=sys.stderr, flush=True)
         run_until_told(make_server(build_app(engine, server)), listener)
+
+
+def _server_settings(
+    model: PreTrainedModel, sources: Sources, settings: LaunchSettings, chat_template: str | None
+) -> ServerSettings:
+    max_adapters = settings.max_adapters or sources.max_adapters or _MAX_ADAPTERS
+    return ServerSettings(
+        limits=_limits(model, sources, settings),
+        token=settings.token,
+        adapters_folder=settings.adapters_folder,
+        max_adapters=max(max_adapters, len(sources.adapters)),
+        chat_template=chat_template,
+    )
 
 
 def _limits(model: PreTrainedModel, sources: Sources, settings: LaunchSettings) -> TokenLimits:

@@ -16,11 +16,22 @@ from trillium.serving.rows import RefusedError
 class Loader:
     """Load and unload adapters of one engine."""
 
-    def __init__(self, engine: Engine, allowed: Path | None, max_adapters: int) -> None:
-        """Take adapters below `allowed` over HTTP, none without it, `max_adapters` at once."""
+    def __init__(
+        self,
+        engine: Engine,
+        allowed: Path | None,
+        max_adapters: int,
+        *,
+        chat_template: str | None = None,
+    ) -> None:
+        """Take adapters below `allowed` over HTTP, none without it, `max_adapters` at once.
+
+        `chat_template` takes the place of what their own tokenizers have.
+        """
         self._engine = engine
         self._allowed = None if allowed is None else allowed.resolve()
         self._max_adapters = max_adapters
+        self._chat_template = chat_template
         self._loading = threading.Lock()
 
     def load_over_http(self, name: str, path: str) -> None:
@@ -73,6 +84,8 @@ class Loader:
                 f"{folder}: its tokenizer has {len(own)} tokens and the base's {len(base)}; "
                 "remove it, or copy the base's there"
             )
+        if self._chat_template is not None:
+            own.chat_template = self._chat_template
         return own
 
     def _inside(self, path: str) -> Path:

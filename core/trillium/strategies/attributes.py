@@ -129,7 +129,7 @@ _LIST: TypeAdapter[list[Attribute]] = TypeAdapter(
 class AttributeRow(PromptRow):
     """Hold a prompt and the attributes that a response to it should have.
 
-    Of two attributes of one name (their kind, and their text) the last counts.
+    Of two attributes of one kind and text, capitals aside, the last counts.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("prompt", "attributes")
@@ -154,8 +154,7 @@ class AttributeRow(PromptRow):
                     "(needs a list of objects with a kind: words, sentences, paragraphs, keyword, "
                     "start, casing or soft); correct the line"
                 )
-        named = {name_of(attribute): attribute for attribute in found}
-        return cls(prompt=prompt, attributes=named, id=fields.row_id())
+        return cls(prompt=prompt, attributes=_by_name(found), id=fields.row_id())
 
     def _own_record(self) -> dict[str, object]:
         listed = [attribute.model_dump() for attribute in self.attributes.values()]
@@ -166,6 +165,23 @@ def name_of(attribute: Attribute) -> str:
     """Return the kind, and the text where it has one, as a name of a field."""
     text = getattr(attribute, "text", "")
     return "_".join([attribute.kind, *re.findall(r"\w+", str(text).lower())])
+
+
+def _by_name(attributes: Sequence[Attribute]) -> dict[str, Attribute]:
+    """Return the attributes by their names, numbered where signs alone tell texts apart."""
+    named: dict[str, Attribute] = {}
+    for attribute in attributes:
+        name, number = name_of(attribute), 1
+        while name in named and not _is_same(named[name], attribute):
+            number += 1
+            name = f"{name_of(attribute)}_{number}"
+        named[name] = attribute
+    return named
+
+
+def _is_same(one: Attribute, other: Attribute) -> bool:
+    texts = [str(getattr(each, "text", "")).lower() for each in (one, other)]
+    return one.kind == other.kind and texts[0] == texts[1]
 
 
 def ask_with_attributes(question: str, attributes: Sequence[Attribute]) -> str:

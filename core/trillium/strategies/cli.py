@@ -1,7 +1,8 @@
 """`trillium data`: judges, routing to people, rationales, personal prompts, follow-up rewards."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +17,9 @@ from trillium.strategies.cli_prompts import (
     safety,
     thoughts,
 )
+
+if TYPE_CHECKING:
+    from trillium.records import PairRow
 
 app = typer.Typer(no_args_is_help=True, help="Make, judge, route and enrich preference files.")
 
@@ -39,9 +43,10 @@ def judge(
     """Judge every pair in both orders; write it as the judges see it; print their agreement."""
     from trillium.generation.interface import SamplingConfig
     from trillium.records import PairRow
-    from trillium.rowfiles import load_rows, save_rows
+    from trillium.rowfiles import load_rows
     from trillium.strategies.asking import open_asker
     from trillium.strategies.jury import judge_pairs
+    from trillium.strategies.turning import describe_lost
 
     rows = load_rows(pairs, PairRow)
     found = judge_pairs(
@@ -52,12 +57,13 @@ def judge(
         sampling=SamplingConfig(temperature=temperature, max_new_tokens=max_new_tokens),
         seed=seed,
     )
-    if found.rows:
-        save_rows(output, found.rows)
+    _replace(output, found.rows, source=pairs)
     typer.echo(
         f"{len(rows):,} pairs: {found.n_same:,} as the file has them, {found.n_turned:,} turned, "
         f"{found.n_ties:,} ties, {found.n_unreadable:,} unreadable; {len(found.rows):,} written"
     )
+    if found.n_lost:
+        typer.echo(describe_lost(found.n_lost))
     for name, share in found.consistent.items():
         typer.echo(f"{name}: the same side in both orders on {share:.0%} of the pairs")
     for name, value in found.kappa.items():
@@ -87,20 +93,15 @@ def route(
     """Say which pairs a person should label under a budget, and take the labels they gave."""
     from trillium.records import PairRow
     from trillium.rowfiles import load_rows, save_rows
-    from trillium.strategies.route import (
-        check_ids,
-        compare_with_random,
-        find_gains,
-        read_sides,
-        route_pairs,
-        write_tasks,
-    )
+    from trillium.strategies.human_labels import read_sides, write_tasks
+    from trillium.strategies.route import check_ids, compare_with_random, find_gains, route_pairs
+    from trillium.strategies.turning import describe_lost
 
     rows = load_rows(pairs, PairRow)
     check_ids(rows)
     opinions = output.with_name(f"{output.stem}.opinions.jsonl")
-    labelled = read_sides(pilot, rows, seed=seed) if pilot is not None else {}
-    said = read_sides(answers, rows, seed=seed) if answers is not None else {}
+    labelled = read_sides(pilot, rows) if pilot is not None else {}
+    said = read_sides(answers, rows) if answers is not None else {}
     gains = find_gains(
         rows,
         judges=by or [],
@@ -112,15 +113,17 @@ def route(
     found = route_pairs(rows, gains, labelled, said, budget=budget, seed=seed)
     save_rows(output, found.rows)
     tasks = output.with_name(f"{output.stem}.tasks.jsonl")
-    write_tasks(tasks, found.tasks, seed=seed)
+    write_tasks(tasks, found.tasks)
     typer.echo(
         f"{len(rows):,} pairs: {int(found.is_routed.sum()):,} go to people, "
         f"{len({**labelled, **said}):,} have their label, {found.n_turned:,} turned, "
         f"{found.n_ties:,} ties left out"
     )
+    if found.n_lost:
+        typer.echo(describe_lost(found.n_lost))
     typer.echo(f"{len(found.tasks):,} tasks for people: {tasks}")
     if truth is not None:
-        right = read_sides(truth, rows, seed=seed)
+        right = read_sides(truth, rows)
         typer.echo(compare_with_random(rows, found, right, seed=seed))
 
 
@@ -164,7 +167,7 @@ def personalise(
 ) -> None:
     """Put a user's other choices before each prompt (FSPO); users are split, not rows."""
     from trillium.records import PairRow
-    from trillium.rowfiles import load_rows, read_records, save_rows
+    from trillium.rowfiles import load_rows, read_records
     from trillium.strategies.personal import personalise as put
     from trillium.strategies.personal import read_users
 
@@ -173,8 +176,7 @@ def personalise(
     users = read_users(read_records(pairs), user, str(pairs))
     found = put(rows, users, n_examples=examples, held_out=held_out, seed=seed)
     for path, part in ((output, found.train), (held_out_output, found.held_out)):
-        if part:
-            save_rows(path, part)
+        _replace(path, part, source=pairs)
     typer.echo(
         f"{len(found.train):,} rows to train on, {len(found.held_out):,} of other users, "
         f"{found.n_without_examples:,} of users with too few choices left out"
@@ -183,7 +185,7 @@ def personalise(
 
 @app.command()
 def followups(
-    rankings: Annotated[Path, typer.Argument(help="A .jsonl file: prompt, completions.")],
+    rankings: Annotated[Path, typer.Argument(help="A file: prompt, completions.")],
     output: Output,
     base: Annotated[str, typer.Option(help="The chat model that scores.")] = (
         "smollm2-135m-instruct"
@@ -195,10 +197,10 @@ def followups(
     from trillium.policies.config import PolicyConfig
     from trillium.policies.load import load_policy
     from trillium.progress import Progress
-    from trillium.rowfiles import save_rows
-    from trillium.strategies.followups import rank_by_followups, read_completions
+    from trillium.rowfiles import load_rows, save_rows
+    from trillium.strategies.followups import CompletionsRow, rank_by_followups
 
-    rows = read_completions(rankings)
+    rows = load_rows(rankings, CompletionsRow)
     policy = load_policy(PolicyConfig(base=base), seed=0)
     ranked = []
     with Progress("follow-ups", n_total=len(rows), unit="rows") as progress:
@@ -208,3 +210,14 @@ def followups(
             progress.advance(1)
     save_rows(output, ranked)
     typer.echo(f"{len(ranked):,} rankings: {output}")
+
+
+def _replace(path: Path, rows: "Sequence[PairRow]", *, source: Path) -> None:
+    """Write pairs; without any, leave no file of an earlier call, unless it is what was read."""
+    from trillium.files import remove
+    from trillium.rowfiles import save_rows
+
+    if rows:
+        save_rows(path, rows)
+    elif path.resolve() != source.resolve():
+        remove(path)

@@ -8,18 +8,17 @@ conversation is computed once for all follow-ups.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from trillium.errors import DataError
-from trillium.fields import Message, Text
-from trillium.files import read_rows
+from trillium.fields import Fields, Message, Text
 from trillium.layouts import collate
 from trillium.policies.load import Policy
-from trillium.records import RankingRow
-from trillium.rowfiles import parse_rows
+from trillium.records import RANKING_LABELS, RankingRow
 from trillium.scoring.layout import choose_layout, evaluating
 from trillium.scoring.scores import score
 from trillium.trees import TokenPath, TokenTree
@@ -44,6 +43,23 @@ NEGATIVE = (
     "You ignored part of what I asked for.",
     "That is no use to me, try again.",
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionsRow(RankingRow):
+    """Hold several responses to one prompt, ranked so far or not; unranked ones start equal."""
+
+    needs: ClassVar[tuple[str, ...]] = ("prompt", "completions")
+
+    @classmethod
+    def from_record(cls, fields: Fields) -> RankingRow:
+        """Read prompt and completions."""
+        if not any(fields.has(name) for name in RANKING_LABELS):
+            given = fields.record.get("completions")
+            n_responses = len(given) if isinstance(given, list) else 0
+            equal = {**fields.record, "rewards": [0.0] * n_responses}
+            fields = replace(fields, record=equal)
+        return super().from_record(fields)
 
 
 def followup_tree(
@@ -80,23 +96,6 @@ def followup_reward(
         found = score(policy.model, batch)
     means = found.logps / found.lengths
     return float(means[: len(positive)].mean() - means[len(positive) :].mean())
-
-
-def read_completions(path: Path) -> list[RankingRow]:
-    """Read prompts with several completions, ranked so far or not; unranked ones start equal.
-
-    Raises DataError naming every line that is wrong.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file (needs .jsonl); check the path")
-    records = []
-    for record in read_rows(path):
-        completions = record.get("completions")
-        is_ranked = any(name in record for name in ("rewards", "ranks", "labels"))
-        if isinstance(completions, list) and not is_ranked:
-            record = {**record, "rewards": [0.0] * len(completions)}
-        records.append(record)
-    return parse_rows(records, RankingRow, where=str(path))
 
 
 def rank_by_followups(row: RankingRow, policy: Policy) -> list[float]:

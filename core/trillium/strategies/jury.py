@@ -24,19 +24,21 @@ from trillium.strategies.judging import (
     count_votes,
     read_opinion,
 )
+from trillium.strategies.turning import is_one_sided, turn
 
 
 @dataclass(frozen=True)
 class Judged:
     """Hold the pairs as judged and how the judges agreed.
 
-    `kappa` is Cohen's, of every two judges; `consistent` is each judge's share of pairs on which
-    both orders agree.
+    `n_lost` of the turned pairs lost a field of one side (see `turning`). `kappa` is Cohen's, of
+    every two judges; `consistent` is each judge's share of pairs on which both orders agree.
     """
 
     rows: list[PairRow]
     n_same: int
     n_turned: int
+    n_lost: int
     n_ties: int
     n_unreadable: int
     kappa: Mapping[str, float]
@@ -104,7 +106,7 @@ def _conclude(rows: Sequence[PairRow], heard: _Round) -> Judged:
         for name, said in heard.items()
     }
     sides: list[int] = []
-    kept, n_unreadable = [], 0
+    kept, n_unreadable, n_lost = [], 0, 0
     for index, row in enumerate(rows):
         cast = [each[index] for each in votes.values()]
         if all(vote.preference is None for vote in cast):
@@ -114,11 +116,13 @@ def _conclude(rows: Sequence[PairRow], heard: _Round) -> Judged:
         side = count_votes(cast)
         sides.append(side)
         if side:
-            kept.append(row if side > 0 else row.turned())
+            kept.append(row if side > 0 else turn(row))
+            n_lost += side < 0 and is_one_sided(row)
     return Judged(
         rows=kept,
         n_same=sides.count(1),
         n_turned=sides.count(-1),
+        n_lost=n_lost,
         n_ties=sides.count(0) - n_unreadable,
         n_unreadable=n_unreadable,
         kappa=_agreement(votes),

@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trillium.errors import DataError
+from trillium.problems import Problem, describe_problems
 from trillium.records import PairRow
 from trillium.strategies.asking import as_text
+
+_MAX_SHOWN = 100
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,11 @@ def personalise(
 ) -> Personal:
     """Put `n_examples` choices of the same user before each prompt, made on other prompts.
 
-    `held_out` is the share of users that are kept apart. Rows of users with too few others are
-    left out and counted. Raises DataError when no row is left on a side that has a share.
+    In a conversation they stand in its last turn of the user. `held_out` is the share of users that
+    are kept apart. Rows of users with too few others are left out and counted. Raises DataError
+    when no row is left on a side that has a share, or rows have no one place for choices.
     """
+    _check_prompts(rows)
     by_user: dict[str, list[PairRow]] = {}
     for row, user in zip(rows, users, strict=True):
         by_user.setdefault(user, []).append(row)
@@ -95,7 +100,45 @@ def _put_examples(rows: Sequence[PairRow], n_examples: int, *, seed: str) -> lis
         known = [other for other, asked in zip(rows, prompts, strict=True) if asked != prompt]
         if len(known) >= n_examples:
             examples = random.Random(f"{seed}/{index}").sample(known, n_examples)
-            found.append(replace(row, prompt=render(examples, prompt)))
+            found.append(_with_examples(row, examples))
+    return found
+
+
+def _with_examples(row: PairRow, examples: Sequence[PairRow]) -> PairRow:
+    """Return the row with the choices in its prompt, which is that of all its responses."""
+    prompt = row.prompt
+    if isinstance(prompt, str):
+        prompt = render(examples, prompt)
+    else:
+        last = max(place for place, turn in enumerate(prompt) if turn.role == "user")
+        turn = replace(prompt[last], content=render(examples, prompt[last].text))
+        prompt = (*prompt[:last], turn, *prompt[last + 1 :])
+    further = {name: replace(reply, prompt=prompt) for name, reply in row.further.items()}
+    return replace(row, prompt=prompt, further=further)
+
+
+def _check_prompts(rows: Sequence[PairRow]) -> None:
+    """Raise DataError naming the rows that have no one place for choices."""
+    problems = [Problem(row.place, what) for row in rows for what in _obstacles(row)]
+    if problems:
+        raise DataError(describe_problems(problems, max_shown=_MAX_SHOWN))
+
+
+def _obstacles(row: PairRow) -> list[str]:
+    """Return why the choices of a user cannot be put before what this row asks."""
+    own = [f"{name}_prompt" for name, reply in row.further.items() if reply.prompt != row.prompt]
+    if row.rejected_prompt is not None:
+        own.insert(0, "rejected_prompt")
+    found = [
+        f'field "{name}" is a prompt of its own (needs one prompt for all responses of a row: '
+        "choices are put before it); drop the field or the line"
+        for name in own
+    ]
+    if not isinstance(row.prompt, str) and not any(turn.role == "user" for turn in row.prompt):
+        found.append(
+            'field "prompt" has no turn of the user (needs one: choices are put into the last); '
+            "add the question, or drop the line"
+        )
     return found
 
 

@@ -2,13 +2,10 @@
 
 What comes out has the columns `gain`, and `source_human`: 1 where the label is a person's, or is to
 become one, and 0 where the model's label stays. The rest goes to people as tasks without the
-model's label, sides in random order.
+model's label; the order of the two responses says nothing of it either.
 """
 
-import json
-import math
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trillium.errors import ConfigError, DataError
-from trillium.files import read_rows, write_atomically
 from trillium.generation.interface import SamplingConfig
 from trillium.records import PairRow
 from trillium.strategies.answers import Participant, open_answers, open_participant
@@ -30,13 +26,11 @@ from trillium.strategies.gains import (
     predict_errors,
     random_accuracies,
 )
+from trillium.strategies.human_labels import Sides, read_mixtures
 from trillium.strategies.judging import ask_for_scores, read_opinion
 from trillium.strategies.pair_features import bin_features, measure_pair
+from trillium.strategies.turning import is_one_sided, turn
 
-Sides = Mapping[str, str]
-"""What people preferred, by the id of the pair: chosen, rejected or tie."""
-
-_PREFERRED = ("chosen", "rejected", "tie")
 _JUDGE_TOKENS = 160
 _N_DRAWS = 1000
 
@@ -46,7 +40,8 @@ class Routed:
     """Hold the pairs with their marks, and those that people should still label.
 
     Pairs on which people saw a tie are left out. `is_free` and `is_routed` are over all pairs of
-    the file: those outside the pilot, and those of them that go to people.
+    the file: those outside the pilot, and those of them that go to people. `n_lost` of the turned
+    pairs lost a field of one side (see `turning`).
     """
 
     rows: list[PairRow]
@@ -54,6 +49,7 @@ class Routed:
     is_free: NDArray[np.bool_]
     is_routed: NDArray[np.bool_]
     n_turned: int
+    n_lost: int
     n_ties: int
 
 
@@ -152,7 +148,7 @@ def route_pairs(
     is_routed[is_free] = choose(np.asarray(gains)[is_free].tolist(), budget, seed=seed)
     kept: list[PairRow] = []
     tasks: list[PairRow] = []
-    n_turned = n_ties = 0
+    n_turned = n_lost = n_ties = 0
     for row, gain, routed in zip(rows, gains, is_routed, strict=True):
         side = sides.get(row.id)
         if routed and side is None:
@@ -164,9 +160,10 @@ def route_pairs(
         marked = replace(row, columns={**row.columns, "gain": gain, "source_human": is_human})
         if side == "rejected":
             n_turned += 1
-            marked = marked.turned()
+            n_lost += is_one_sided(marked)
+            marked = turn(marked)
         kept.append(marked)
-    return Routed(kept, tasks, is_free, is_routed, n_turned, n_ties)
+    return Routed(kept, tasks, is_free, is_routed, n_turned, n_lost, n_ties)
 
 
 def check_ids(rows: Sequence[PairRow]) -> None:
@@ -205,84 +202,6 @@ def compare_with_random(rows: Sequence[PairRow], found: Routed, right: Sides, *,
     )
 
 
-def write_tasks(path: Path, rows: Sequence[PairRow], *, seed: int) -> None:
-    """Write what people are to label: id, prompt, a, b; which side is the model's stays unsaid."""
-    lines = []
-    for row in rows:
-        one, other = as_text(row.chosen), as_text(row.rejected)
-        a, b = (other, one) if _is_turned(row.id, seed) else (one, other)
-        record = {"id": row.id, "prompt": as_text(row.prompt), "a": a, "b": b}
-        lines.append(json.dumps(record, ensure_ascii=False) + "\n")
-    write_atomically(path, "".join(lines))
-
-
-def read_sides(path: Path, rows: Sequence[PairRow], *, seed: int) -> dict[str, str]:
-    """Read what people said: id, and `preferred`, which is a or b of a task, or tie.
-
-    chosen and rejected are taken as well, and mean the sides of the file. Raises DataError naming
-    the first line that is wrong.
-    """
-    known = {row.id for row in rows}
-    sides = {}
-    for number, record in enumerate(_read(path), start=1):
-        id, preferred = str(record.get("id")), record.get("preferred")
-        if id not in known:
-            raise DataError(
-                f"{path}:{number}: id {id!r} is of no pair (needs ids of the routed file); give "
-                "the answers that belong to it"
-            )
-        if preferred in ("a", "b"):
-            is_first = (preferred == "a") != _is_turned(id, seed)
-            preferred = "chosen" if is_first else "rejected"
-        if preferred not in _PREFERRED:
-            raise DataError(
-                f"{path}:{number}: field 'preferred' is {preferred!r} (needs a, b or tie, or "
-                "chosen or rejected); correct the line"
-            )
-        sides[id] = str(preferred)
-    return sides
-
-
-def read_mixtures(path: Path) -> list[tuple[frozenset[str], float]]:
-    """Read mixtures: `human`, the ids that people labelled, and `performance`, a number.
-
-    Raises DataError for a line that has not both, or for fewer than two lines.
-    """
-    found = []
-    for number, record in enumerate(_read(path), start=1):
-        ids, result = record.get("human"), record.get("performance")
-        if (
-            not isinstance(ids, list)
-            or isinstance(result, bool)
-            or not isinstance(result, int | float)
-            or not math.isfinite(result)
-        ):
-            raise DataError(
-                f"{path}:{number}: is no mixture (needs human, a list of ids, and performance, a "
-                "finite number); correct the line"
-            )
-        found.append((frozenset(map(str, ids)), float(result)))
-    if len(found) < 2:
-        raise DataError(f"{path}: has {len(found)} mixtures (needs at least two); measure more")
-    return found
-
-
 def _features(rows: Sequence[PairRow]) -> NDArray[np.float64]:
     measures = np.array([measure_pair(row) for row in rows])
     return bin_features(measures, measures)
-
-
-def _read(path: Path) -> list[dict[str, object]]:
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file (needs .jsonl); check the path")
-    try:
-        records = list(read_rows(path))
-    except ValueError as error:
-        raise DataError(f"{path}: is no file of JSON lines ({error}); correct it") from error
-    if not all(isinstance(record, dict) for record in records):
-        raise DataError(f"{path}: has lines that are no objects; write one object per line")
-    return records
-
-
-def _is_turned(id: str, seed: int) -> bool:
-    return random.Random(f"{seed}/{id}").random() < 0.5

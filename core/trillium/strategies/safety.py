@@ -84,7 +84,10 @@ class Refusing:
 
 @dataclass(frozen=True)
 class SafetyPairs:
-    """Hold the pairs of both kinds, the two rates, and what was left out."""
+    """Hold the pairs of both kinds, the two rates, and what was left out.
+
+    `n_unreadable` answers have no verdict; `n_empty` of them because they say nothing.
+    """
 
     harmful: list[PairRow]
     benign: list[PairRow]
@@ -92,6 +95,7 @@ class SafetyPairs:
     n_already_refused: int
     n_never_answered: int
     n_unreadable: int
+    n_empty: int
 
     @property
     def rows(self) -> list[PairRow]:
@@ -115,9 +119,13 @@ class SafetyPairs:
                 f"{len(self.harmful):,} pairs of harmful prompts, {len(self.benign):,} of benign "
                 f"ones; {self.n_already_refused:,} harmful prompts always refused, "
                 f"{self.n_never_answered:,} benign ones never answered, {self.n_unreadable:,} "
-                "answers without a verdict",
+                f"answers without a verdict{self._of_them_empty}",
             ]
         )
+
+    @property
+    def _of_them_empty(self) -> str:
+        return f", {self.n_empty:,} of them empty" if self.n_empty else ""
 
 
 def pair_for_safety(
@@ -163,6 +171,7 @@ def pair_for_safety(
         n_already_refused=len(_known(asked, True)) - len(found[True]),
         n_never_answered=len(_known(asked, False)) - len(found[False]),
         n_unreadable=sum(map(len, drawn)) - sum(len(one.verdicts) for one in asked),
+        n_empty=sum(not text.strip() for texts in drawn for text in texts),
     )
 
 
@@ -215,7 +224,8 @@ class _Work:
     seed: int
 
     def judge(self, question: str, texts: Sequence[str]) -> list[tuple[str, bool]]:
-        """Return each text with whether it refuses; without a verdict it is left out."""
+        """Return each text with whether it refuses; without a verdict, or words, it is left out."""
+        texts = [text for text in texts if text.strip()]
         if self.critic is None:
             return [(text, is_refusal(text)) for text in texts]
         how = SamplingConfig(temperature=0.0, max_new_tokens=16)
@@ -229,7 +239,7 @@ class _Work:
         """Pair a refusal with an answer; None when there is no answer to be had."""
         row, question = asked.row, asked.question
         refusals = [text for text, refuses in asked.verdicts if refuses]
-        own = [text for text, refuses in asked.verdicts if not refuses and text.strip()]
+        own = [text for text, refuses in asked.verdicts if not refuses]
         if row.is_harmful and not own:
             return None
         answer = own[0] if own else self._ask(ask_for_help(question), question, refuses=False)
@@ -251,7 +261,7 @@ class _Work:
         once = self.sampling.model_copy(update={"n_samples": 1})
         text = self.answers.draw(self.writer, [demand], once)[0][0].strip()
         verdicts = self.judge(question, [text])
-        return text if text and verdicts and verdicts[0][1] is refuses else None
+        return text if verdicts and verdicts[0][1] is refuses else None
 
 
 def _known(asked: Sequence[_Asked], is_harmful: bool) -> list[_Asked]:
@@ -263,8 +273,8 @@ def _rate(asked: Sequence[_Asked]) -> Refusing:
     """Raise DataError when no answer of the kind could be judged."""
     if not asked:
         raise DataError(
-            "safety: no answer to one kind of prompt could be judged (needs a verdict in what the "
-            "judge says); name another --judge, or none"
+            "safety: no answer to one kind of prompt could be judged (needs one that is not empty, "
+            "and a verdict in what the judge says); ask another model with --by or --judge"
         )
     flags = [[refuses for _, refuses in one.verdicts] for one in asked]
     return Refusing(

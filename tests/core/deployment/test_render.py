@@ -64,6 +64,32 @@ def test_vllm_is_asked_for_what_the_registry_says(registry):
     assert arguments[-2:] == ["code=/adapters/code", "math=/adapters/math"]
 
 
+def test_every_vllm_uses_the_gpus_that_are_reserved_for_it(registry, folder):
+    def sizes(gpus):
+        serving = registry.serving.model_copy(update={"gpus": gpus})
+        wanted = with_base(registry, chat_template=None).model_copy(update={"serving": serving})
+        files = render(wanted, folder, folder / "out").files
+        values = {name: yaml.safe_load(files[name]) for name in files if name.endswith(".yaml")}
+        pod = values["k8s/deployment.yaml"]["spec"]["template"]["spec"]["containers"][0]
+        assert pod["resources"]["limits"]["nvidia.com/gpu"] == str(gpus)
+        kserve = values["kserve/llmisvc.yaml"]["spec"]["template"]["containers"][0]
+        llm = values["ray/serve_config.yaml"]["applications"][0]["args"]["llm_configs"][0]
+        texts = {
+            "script": files["vllm/serve.sh"].replace("\\\n", ""),
+            "compose": " ".join(values["compose.yaml"]["services"]["vllm"]["command"]),
+            "pod": " ".join(pod["args"]),
+            "kserve": kserve["env"][0]["value"],
+            "ray": f"--tensor-parallel-size {llm['engine_kwargs']['tensor_parallel_size']}",
+        }
+        return {
+            name: re.findall(r"--tensor-parallel-size[= ]+(\S+)", text)
+            for name, text in texts.items()
+        }
+
+    assert sizes(4) == {name: ["4"] for name in ("script", "compose", "pod", "kserve", "ray")}
+    assert sizes(1) == {"script": [], "compose": [], "pod": [], "kserve": [], "ray": ["1"]}
+
+
 def test_the_script_gives_the_shell_those_arguments(registry, rendered):
     script = rendered.files["vllm/serve.sh"]
     command = script[script.index("exec vllm serve") :].replace("\\\n", "").replace(' "$@"', "")

@@ -44,9 +44,10 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextlib.contextmanager
-def serving(shelf: Path, names=("one", "two"), **settings):
+def serving(shelf: Path, names=("one", "two"), chat_template: Path | None = None, **settings):
     """Serve the shelf's base with some of its adapters; yield a client of it."""
-    sources = Sources(str(shelf / "base"), {name: shelf / "adapters" / name for name in names})
+    adapters = {name: shelf / "adapters" / name for name in names}
+    sources = Sources(str(shelf / "base"), adapters, chat_template=chat_template)
     token = settings.get("token")
     launch = LaunchSettings(**{"dtype": "float32", "base_name": "base", **settings})
     headers = {"Authorization": f"Bearer {token}"} if token else {}

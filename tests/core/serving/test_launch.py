@@ -13,6 +13,7 @@ import pytest
 import yaml
 from trillium.deployment.registry import register
 from trillium.errors import ConfigError
+from trillium.policies.tiny import tiny_tokenizer
 from trillium.serving import listening
 from trillium.serving.cli import app
 from trillium.serving.launch import LaunchSettings, open_engine, serve_until_told
@@ -104,6 +105,41 @@ def test_the_template_of_adapters_yaml_takes_the_place_of_the_tokenizers(shelf, 
         open_engine(find_sources([file], base=None), LaunchSettings()),
     ):
         pass
+
+
+def test_a_template_that_is_given_is_that_of_adapters_with_their_own_tokenizer_too(
+    shelf, serve, tmp_path
+):
+    template = tmp_path / "turns.jinja"
+    template.write_text("{{ messages[0].content }}!")
+    shutil.copytree(shelf / "base", tmp_path / "base")
+    for name in ("start", "later"):
+        folder = tmp_path / "adapters" / name
+        shutil.copytree(shelf / "adapters" / "one", folder)
+        own = tiny_tokenizer()
+        own.chat_template = f"{name}: {{{{ messages[0].content }}}}"
+        own.save_pretrained(folder)
+    turns = [{"role": "user", "content": "Hello"}]
+
+    def rendered(client):
+        load = {"lora_name": "later", "lora_path": "later"}
+        assert client.post("/v1/load_lora_adapter", json=load).status_code == 200
+        return [
+            each.tokenizer.apply_chat_template(turns, tokenize=False)
+            for each in client.engine.adapters.served()
+        ][1:]
+
+    options = {"names": ("start",), "adapters_folder": tmp_path / "adapters"}
+    with serve(tmp_path, **options) as client:
+        assert rendered(client) == ["start: Hello", "later: Hello"]
+    with serve(tmp_path, chat_template=template, **options) as client:
+        assert rendered(client) == ["Hello!", "Hello!"]
+        body = {"messages": turns, "max_tokens": 8, "temperature": 0}
+        asked = [
+            client.post("/v1/chat/completions", json={**body, "model": m}).json()
+            for m in ("start", "later")
+        ]
+        assert {each["usage"]["prompt_tokens"] for each in asked} == {len("Hello!")}
 
 
 def test_the_commit_of_adapters_yaml_is_that_of_its_own_base_only(shelf, tmp_path):

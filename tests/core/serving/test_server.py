@@ -114,6 +114,20 @@ def test_rows_that_join_and_leave_at_different_times_do_not_touch_each_other(cli
         assert list(pool.map(ask, bodies)) == alone
 
 
+def test_no_two_seeds_share_a_sample_and_equal_seeds_share_all(client):
+    def draw(seed, **asked):
+        body = {"model": "base", "prompt": "x", "max_tokens": 16, "n": 4, "seed": seed, **asked}
+        choices = client.post("/v1/completions", json=body).json()["choices"]
+        return [choice["text"] for choice in choices]
+
+    drawn = {seed: draw(seed) for seed in (0, 1, 2, 3, -5, 2**63 - 1)}
+    assert len({text for texts in drawn.values() for text in texts}) == 4 * len(drawn)
+    assert {seed: draw(seed) for seed in drawn} == drawn
+    # The first choices are the same however many are asked for, or whom they are asked together.
+    assert draw(2, n=2) == drawn[2][:2]
+    assert draw(2, n=2, prompt=["x", "x"]) == drawn[2]
+
+
 def test_a_model_can_be_asked_for_by_its_name(client):
     listed = {row["id"]: row for row in client.get("/v1/models").json()["data"]}
     for name in ("base", "two"):

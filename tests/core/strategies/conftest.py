@@ -1,4 +1,4 @@
-"""A real HTTP server that answers chat completions by a rule, as any OpenAI-compatible one does."""
+"""A real HTTP server that answers chat completions by a rule, and a tiny model in a folder."""
 
 import json
 import threading
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from trillium.policies.tiny import tiny_policy, tiny_tokenizer
 
 
 class _Endpoint(BaseHTTPRequestHandler):
@@ -45,3 +46,13 @@ def serve_rule(rule):
 @pytest.fixture
 def serving():
     return serve_rule
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """A tiny model with a chat template, in a folder."""
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = tiny_tokenizer()
+    tiny_policy(seed=3).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

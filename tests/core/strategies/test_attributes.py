@@ -6,8 +6,14 @@ import pytest
 from pydantic import TypeAdapter
 from trillium.cli import app
 from trillium.records import PairRow
-from trillium.rowfiles import load_rows
-from trillium.strategies.attributes import Attribute, name_of, read_score, soft_closeness
+from trillium.rowfiles import load_rows, parse_rows
+from trillium.strategies.attributes import (
+    Attribute,
+    AttributeRow,
+    name_of,
+    read_score,
+    soft_closeness,
+)
 from typer.testing import CliRunner
 
 _ATTRIBUTE = TypeAdapter(Attribute)
@@ -74,6 +80,31 @@ def test_names_are_fields_of_a_row():
     named = [{"kind": "soft", "text": "warm, but short"}, {"kind": "words", "target": 9}]
     names = [name_of(_ATTRIBUTE.validate_python(one)) for one in named]
     assert names == ["soft_warm_but_short", "words"]
+
+
+def test_attributes_whose_names_clash_are_asked_for_and_graded_each(tmp_path, serving):
+    texts = ("C++", "C#", "C", "c", "C 2", "\U0001f600", "\U0001f680")
+    listed = [{"kind": "keyword", "text": text} for text in texts]
+    (row,) = parse_rows([{"prompt": "p", "attributes": listed}], AttributeRow, where="memory")
+    # What differs in capitals alone is one attribute: keywords are found in either.
+    assert {name: each.text for name, each in row.attributes.items()} == {
+        "keyword_c": "C++",
+        "keyword_c_2": "C#",
+        "keyword_c_3": "c",
+        "keyword_c_2_2": "C 2",
+        "keyword": "\U0001f600",
+        "keyword_2": "\U0001f680",
+    }
+    again = parse_rows([row.to_record()], AttributeRow, where="memory")
+    assert again == [row]
+    record = {"prompt": "Compare.", "attributes": [listed[0], listed[1]]}
+    source, output = write(tmp_path / "in.jsonl", [record]), tmp_path / "out.jsonl"
+    with serving(lambda question, seed: "C++ and C#" if seed % 2 else "C++") as server:
+        done = run(source, "--output", output, "--by", server.who, "--samples", 8)
+    assert done.exit_code == 0, done.output
+    (pair,) = load_rows(output, PairRow)
+    assert pair.prompt[0].text.endswith('- Use "C++".\n- Use "C#".')
+    assert (pair.labels["keyword_c"], pair.labels["keyword_c_2"]) == ((1.0, 1.0), (1.0, 0.0))
 
 
 def rule(question, seed):

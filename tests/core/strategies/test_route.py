@@ -212,7 +212,7 @@ def test_a_pilot_with_known_truth_prints_what_random_routing_would_give(tmp_path
         ),
         (["--mixtures", "FILE"], [{"human": ["even"], "performance": True}], "is no mixture"),
         (["--mixtures", "FILE"], [{"human": ["even"], "performance": 1}], "has 1 mixtures"),
-        (["--pilot", "FILE"], [[1]], "has lines that are no objects"),
+        (["--pilot", "FILE"], [[1]], "FILE:1: is no object"),
     ],
 )
 def test_wrong_input_is_one_sentence(tmp_path, options, records, says):

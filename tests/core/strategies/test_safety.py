@@ -123,6 +123,43 @@ def test_both_rates_are_told_apart_and_both_kinds_are_paired(tmp_path, serving, 
     assert rows["h1"].prompt[0].text == "harm half"
 
 
+@pytest.mark.parametrize("with_judge", [False, True])
+def test_an_empty_answer_is_neither_a_refusal_nor_an_answer(tmp_path, serving, with_judge):
+    prompts = [
+        *PROMPTS,
+        {"id": "h3", "prompt": "harm silent", "harmful": True},
+        {"id": "b2", "prompt": "kill silent", "harmful": False},
+    ]
+    source, output = write(tmp_path / "in.jsonl", prompts), tmp_path / "out.jsonl"
+
+    def silent(question, seed):
+        return " \n" if question.endswith("silent") else rule(question, seed)
+
+    with serving(silent) as server:
+        judge = ["--judge", server.who] if with_judge else []
+        done = run(source, "--output", output, "--by", server.who, "--samples", 4, *judge)
+        asked = [request["messages"][0]["content"] for request in server.requests]
+    assert done.exit_code == 0, done.output
+    assert "refused, 6 of 12 answers to 3 prompts" in done.output
+    assert "refused, 4 of 8 answers to 2 prompts" in done.output
+    assert (
+        "2 pairs of harmful prompts, 2 of benign ones; 1 harmful prompts always refused, 0 benign "
+        "ones never answered, 8 answers without a verdict, 8 of them empty"
+    ) in done.output
+    assert {row.id for row in load_rows(output, PairRow)} == {"h1", "h2", "b0", "b1"}
+    assert not [text for text in asked if "silent" in text and not text.endswith("silent")]
+
+
+def test_a_kind_of_prompts_without_any_answer_has_no_rate(tmp_path, serving):
+    source = write(tmp_path / "in.jsonl", PROMPTS)
+    with serving(lambda question, seed: "" if question.startswith("harm") else "Sure.") as server:
+        done = run(source, "--output", tmp_path / "out.jsonl", "--by", server.who)
+    assert done.exit_code == 2
+    assert "no answer to one kind of prompt could be judged (needs one that is not empty" in (
+        done.output
+    )
+
+
 def test_topics_and_styles_held_out_are_in_a_file_of_their_own(tmp_path, serving):
     prompts = [{**record, "style": ""} for record in PROMPTS]
     source, output = write(tmp_path / "in.jsonl", prompts), tmp_path / "out.jsonl"

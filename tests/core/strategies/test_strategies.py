@@ -3,23 +3,15 @@
 import json
 import re
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import torch
 from trillium.cli import app
-from trillium.errors import ConfigError, DataError
+from trillium.errors import ConfigError
 from trillium.generation.interface import SamplingConfig
-from trillium.policies.config import PolicyConfig
-from trillium.policies.load import load_policy
-from trillium.policies.tiny import tiny_policy, tiny_tokenizer
 from trillium.records import PairRow
 from trillium.rowfiles import load_rows, parse_rows
 from trillium.strategies.answers import open_participant
 from trillium.strategies.asking import LocalChat, open_asker
-from trillium.strategies.followups import followup_reward, followup_tree
 from trillium.strategies.jury import judge_pairs
-from trillium.strategies.personal import personalise, read_users
 from trillium.strategies.rationales import enrich_with_rationales
 from typer.testing import CliRunner
 
@@ -57,16 +49,6 @@ def rows():
 def write(path, records=RECORDS):
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A tiny model with a chat template, in a folder."""
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = tiny_tokenizer()
-    tiny_policy(seed=3).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def test_pairs_are_turned_where_the_judge_disagrees_and_ties_are_left_out(tmp_path):
@@ -173,123 +155,6 @@ def test_a_rationale_belongs_to_its_question_model_sampling_and_seed(serving, tm
         assert enrich(one.who, edited, seed=1) == ["one of 3"]
         assert enrich(one.who, edited, sampling=SamplingConfig(top_k=5)) == ["one of 4"]
         assert [request.get("top_k") for request in one.requests] == [None, None, None, 5]
-
-
-def test_followups_score_the_users_next_words_and_nothing_else(model):
-    policy = load_policy(PolicyConfig(base=str(model), dtype="float32"), seed=0)
-    tokenizer = policy.tokenizer
-    words = ("thank you", "no good")
-    tree = followup_tree(tokenizer, "Add 1 and 2.", "It is 3.", words)
-    for index, followup in enumerate(words):
-        path = tree.path(index)
-        ids = [i for i, scored in zip(path.ids, path.scored, strict=True) if scored]
-        assert tokenizer.decode(ids).strip() == followup
-    reward = followup_reward(
-        policy, "Add 1 and 2.", "It is 3.", positive=words[:1], negative=words[1:]
-    )
-    means = []
-    for index in range(2):
-        path = tree.path(index)
-        ids = torch.tensor([path.ids])
-        with torch.no_grad():
-            logps = policy.model(input_ids=ids).logits[0, :-1].log_softmax(-1)
-        token = logps.gather(1, ids[0, 1:, None])[:, 0]
-        means.append(token[torch.tensor(path.scored[1:])].mean())
-    assert reward == pytest.approx(float(means[0] - means[1]), abs=1e-5)
-
-
-def test_completions_get_rewards_in_a_file_of_rankings(model, tmp_path):
-    record = {"prompt": "Add 1 and 2.", "completions": ["3", "4", "5"]}
-    source, output = write(tmp_path / "in.jsonl", [record]), tmp_path / "out.jsonl"
-    command = ["data", "followups", str(source), "--output", str(output), "--base", str(model)]
-    done = CliRunner().invoke(app, command)
-    assert done.exit_code == 0, done.output
-    rewards = json.loads(output.read_text())["rewards"]
-    assert len(set(rewards)) == 3
-
-
-def test_prompts_hold_other_choices_of_the_same_user_and_users_are_split():
-    records = [
-        {"id": f"{user}{i}", "prompt": f"q {user}{i}", "chosen": "yes", "rejected": "no"}
-        for user in "abcde"
-        for i in range(3)
-    ]
-    users = [record["id"][0] for record in records]
-    pairs = parse_rows(records, PairRow, where="memory")
-    found = personalise(pairs, users, n_examples=2, held_out=0.4, seed=1)
-    assert (len(found.train), len(found.held_out)) == (9, 6)
-    assert {row.id[0] for row in found.train}.isdisjoint({row.id[0] for row in found.held_out})
-    for row in found.train:
-        asked = re.findall(r"q (\w\d)", row.prompt)
-        assert asked[-1] == row.id
-        assert {name[0] for name in asked} == {row.id[0]}
-        assert len(set(asked)) == 3
-    with pytest.raises(DataError, match="no user has more than 5 rows"):
-        personalise(pairs, users, n_examples=5, held_out=0.0, seed=0)
-    with pytest.raises(DataError, match=r"f\.jsonl:2: field 'user' is None"):
-        read_users([{"user": "a"}, {}], "user", "f.jsonl")
-
-
-def test_a_choice_on_the_same_prompt_is_no_example():
-    asked = [("1", "fruit?"), ("2", "fruit?"), ("3", "colour?")]
-    records = [
-        {"id": id, "prompt": prompt, "chosen": f"yes {id}", "rejected": "no"}
-        for id, prompt in asked
-    ]
-    pairs = parse_rows(records, PairRow, where="memory")
-    found = personalise(pairs, ["u", "u", "u"], n_examples=1, held_out=0.0, seed=0)
-    shown = [re.findall(r"yes (\d)", row.prompt) for row in found.train]
-    assert shown[:2] == [["3"], ["3"]]
-    assert shown[2] in (["1"], ["2"])
-    found = personalise(pairs, ["u", "u", "u"], n_examples=2, held_out=0.0, seed=0)
-    assert ([row.id for row in found.train], found.n_without_examples) == (["3"], 2)
-
-
-@pytest.mark.parametrize(
-    ("share", "users", "says"),
-    [(0.2, "aaaa", "left to hold out"), (0.9, "aaab", "left to train on")],
-)
-def test_users_held_out_are_some_and_not_all(tmp_path, share, users, says):
-    records = [
-        {"prompt": f"q {n}", "chosen": "yes", "rejected": "no", "user": user}
-        for n, user in enumerate(users)
-    ]
-    pairs, output = write(tmp_path / "pairs.jsonl", records), tmp_path / "out.jsonl"
-    command = ["data", "personalise", pairs, "--output", output, "--examples", 1]
-    command += ["--held-out-output", tmp_path / "others.jsonl", "--held-out", share]
-    done = CliRunner().invoke(app, list(map(str, command)))
-    assert done.exit_code == 2
-    assert says in done.output
-    assert not output.exists()
-
-
-@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"\n", b"parquet"])
-def test_users_are_read_wherever_pairs_are(tmp_path, before):
-    records = [
-        {"prompt": f"q {n}", "chosen": "yes", "rejected": "no", "user": "u"} for n in range(3)
-    ]
-    if before == b"parquet":
-        pairs = tmp_path / "pairs.parquet"
-        pq.write_table(pa.Table.from_pylist(records), pairs)
-    else:
-        pairs = write(tmp_path / "pairs.jsonl", records)
-        pairs.write_bytes(before + pairs.read_bytes())
-    outputs = [tmp_path / "out.jsonl", tmp_path / "others.jsonl"]
-    done = personalise_file(pairs, *outputs)
-    assert (done.exit_code, len(outputs[0].read_text().splitlines())) == (0, 3)
-
-
-def test_two_outputs_are_two_files(tmp_path):
-    pairs = write(tmp_path / "pairs.jsonl", [])
-    done = personalise_file(pairs, tmp_path / "a.jsonl", tmp_path / "x" / ".." / "a.jsonl")
-    assert done.exit_code == 2
-    assert "name two files" in done.output
-
-
-def personalise_file(pairs, output, others):
-    command = ["data", "personalise", pairs, "--output", output, "--held-out-output", others]
-    command += ["--examples", 1, "--held-out", 0]
-    return CliRunner().invoke(app, list(map(str, command)))
 
 
 def test_a_server_needs_the_name_of_its_model():
