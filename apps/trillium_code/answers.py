@@ -14,7 +14,7 @@ from typing import Literal
 from trillium_code.fences import fenced_blocks
 from trillium_code.programs import DEFINITIONS, parse_or_none, unparse_or_none
 from trillium_code.repairs import unwrap_method, with_name
-from trillium_code.statements import ALWAYS_KEPT, bound, needed
+from trillium_code.statements import ALWAYS_KEPT, bound, lent, needed
 
 Repair = Literal["renamed", "unwrapped"]
 
@@ -42,14 +42,15 @@ def read_answer(
 
     The last code block that defines the function counts, else the longest run of lines anywhere
     that parses and defines it. Imports, classes and helper functions stay, and so does what sets or
-    fills a name that these read; other statements that run on import go. Imports and helper
-    functions of the header come first where the answer does not define them itself. With
+    fills a name that these read; other statements that run on import go. Names that the block lacks
+    come from the definitions, imports and assignments of the other blocks. Imports and helper
+    functions of the header come first where the block does not define them itself. With
     `repairs_signature`, an answer that defines the function under another name, or as a method of a
     class Solution, is read too.
     An answer with nothing of this becomes a program of comments, which fails every test.
     """
     name = re.escape(entry_point)
-    anchor = re.compile(rf"[ \t]*(?:def[ \t]+{name}\b|{name}[ \t]*=)")
+    anchor = re.compile(rf"[ \t]*(?:def[ \t]+{name}\b|{name}[ \t]*(?::[^=\n]*)?=)")
     found = _find(text, anchor, lambda tree: tree if _defines(tree, entry_point) else None)
     repair: Repair | None = None
     if found is None and repairs_signature:
@@ -58,7 +59,7 @@ def read_answer(
         if found is None:
             found = _find(text, _ANY_DEFINITION, lambda tree: unwrap_method(tree, entry_point))
             repair = "unwrapped"
-    program = None if found is None else _write(found, entry_point, header)
+    program = None if found is None else _write(*found, entry_point, header)
     if program is None:
         lines = [f"# {line}".rstrip() for line in text.strip().splitlines()]
         program = "\n".join([f"# no function {entry_point} in this answer:", *lines]) + "\n"
@@ -75,16 +76,23 @@ def defines(program: str, entry_point: str) -> bool:
 Accept = Callable[[ast.Module], ast.Module | None]
 
 
-def _find(text: str, anchor: re.Pattern[str], accept: Accept) -> ast.Module | None:
-    """Return what `accept` makes of the last block, else of the longest run, that it takes."""
+def _find(
+    text: str, anchor: re.Pattern[str], accept: Accept
+) -> tuple[ast.Module, list[ast.Module]] | None:
+    """Return what `accept` makes of the last block, else of the longest run, that it takes.
+
+    With a block come the other blocks that parse, in order.
+    """
     text = text.replace("\r\n", "\n")
-    for block in reversed(fenced_blocks(text)):
+    blocks = fenced_blocks(text)
+    for block in reversed(blocks):
         for tree in _runs(block.text, anchor):
             accepted = accept(tree)
             if accepted is not None:
-                return accepted
+                others = (parse_or_none(other.text) for other in blocks if other is not block)
+                return accepted, [other for other in others if other is not None]
     found = (accept(tree) for tree in _runs(text, anchor))
-    return next((tree for tree in found if tree is not None), None)
+    return next(((tree, []) for tree in found if tree is not None), None)
 
 
 def _runs(text: str, anchor: re.Pattern[str]) -> Iterator[ast.Module]:
@@ -134,8 +142,8 @@ def _defines(tree: ast.Module, name: str) -> bool:
             is_method = bool(arguments) and arguments[0].arg == "self"
             if not is_method and not all(map(_is_placeholder, node.body)):
                 return True
-        is_given = name in bound(node)
-        if is_given and isinstance(node, ast.Assign) and _is_function(node.value, tree):
+        value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+        if value is not None and name in bound(node) and _is_function(value, tree):
             return True
     return False
 
@@ -157,8 +165,8 @@ def _is_function(value: ast.expr, tree: ast.Module) -> bool:
     return is_made and names <= known | set(dir(builtins))
 
 
-def _write(tree: ast.Module, entry_point: str, header: str) -> str | None:
-    """Return what an answer defines behind what it lacks of the header."""
+def _write(tree: ast.Module, others: list[ast.Module], entry_point: str, header: str) -> str | None:
+    """Return what a block defines behind what it lacks of the header and of other blocks."""
     own = needed(tree.body, entry_point)
     given = {name for node in own for name in bound(node)} | {entry_point}
     before = parse_or_none(header.rstrip() + "\n    pass\n")
@@ -167,7 +175,9 @@ def _write(tree: ast.Module, entry_point: str, header: str) -> str | None:
         for node in (before.body if before else [])
         if isinstance(node, DEFINITIONS) and not _is_repeated(node, given)
     ]
-    body = sorted([*context, *own], key=lambda node: not _is_future(node))
+    known = {name for node in context for name in bound(node)} | {entry_point}
+    parts = [*context, *lent(own, known, others), *own]
+    body = sorted(parts, key=lambda node: not _is_future(node))
     written = unparse_or_none(ast.Module(body, type_ignores=[]))
     return None if written is None else written + "\n"
 

@@ -262,7 +262,7 @@ class Journey:
     def _reading(self) -> dict[str, str]:
         """Return what reading programs adds to inputs; the style is in the hash of the samples."""
         prompt = self.config.prompt
-        reading = {"answers": "with what fills a table"} if prompt.program_style == "answer" else {}
+        reading = {"answers": "with other blocks"} if prompt.program_style == "answer" else {}
         return reading | ({"repairs_signature": "yes"} if prompt.repairs_signature else {})
 
     def _sample(

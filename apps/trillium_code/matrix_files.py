@@ -8,7 +8,7 @@ import numpy as np
 from trillium.errors import DataError
 
 from trillium_code.pairs import RankConfig, Ranking, rank
-from trillium_code.ranking import SCORERS, Matrix
+from trillium_code.ranking import SCORERS, Matrix, count_agreeing
 from trillium_code.records import TaskMatrix
 
 _ENTRY_POINT = "f"
@@ -84,11 +84,27 @@ def rank_file(path: Path, *, config: RankConfig) -> str:
             rejected += f" with test {second + 1}"
         lines.append(f"\npair: chosen {chosen}, rejected {rejected}, gap {pair.gap:.6g}")
     if not ranking.pairs:
-        lines.append(
-            f"\nno pair: no program passes {config.min_chosen_pass_frac:.0%} of the tests and "
-            "beats one"
-        )
+        lines.append(f"\nno pair: {_why_no_pair(ranking, passed[:, kept], config)}")
     return "\n".join(lines)
+
+
+def _why_no_pair(ranking: Ranking, kept: Matrix, config: RankConfig) -> str:
+    """Say what keeps the best program from being paired with the worst; scorer random has both."""
+    if len(set(ranking.scores)) == 1:
+        return "all programs score the same"
+    passes, least = kept.sum(axis=1), config.min_agreement
+    enough = kept.mean(axis=1) >= config.min_chosen_pass_frac
+    they = f"program passes {config.min_chosen_pass_frac:.0%} of the tests"
+    if not enough.any():
+        return f"no {they}"
+    may = enough & (np.array(count_agreeing(kept, [1] * len(kept))) >= least)
+    if not may.any():
+        return f"no {they} and is one of {least} that pass the same ones (min_agreement)"
+    if config.scorer != "dstc":
+        return f"no {they}, scores above the worst and passes a test that the worst fails"
+    if passes[may].max() - passes.min() < config.joint.min_gap:
+        return f"no {they}, and {config.joint.min_gap} more than the worst (joint.min_gap)"
+    return "the worst passes the test of the best (joint.rejected_test = same_as_chosen)"
 
 
 def _score_table(scorer: str, ranking: Ranking, kept: Matrix) -> list[str]:

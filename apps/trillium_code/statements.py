@@ -6,12 +6,13 @@ its arguments, and one of the module what its body fills. Python's own, as `prin
 
 import ast
 import builtins
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from trillium_code.syntax import Names, names_of
 
 ALWAYS_KEPT = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
+_LENT = (*ALWAYS_KEPT, ast.Assign, ast.AnnAssign)
 _NO_NAMES = Names(frozenset(), frozenset())
 
 
@@ -62,6 +63,33 @@ def needed(nodes: list[ast.stmt], entry_point: str) -> list[ast.stmt]:
     wanted = _follow(wanted, [(one.gives, one.reads) for one in running])
     kept = {*always, *(one.node for one in running if one.gives & wanted or one.fills & used)}
     return [node for node in nodes if node in kept]
+
+
+def lent(
+    nodes: Sequence[ast.stmt], known: Set[str], pieces: Sequence[ast.Module]
+) -> list[ast.stmt]:
+    """Return what other pieces of a program define of the names that `nodes` read and lack.
+
+    That is definitions, imports and assignments, and what these lack themselves; the last piece
+    that has a name gives it. `known` are names that are given elsewhere.
+    """
+    asked = {*known, *dir(builtins), *(name for node in nodes for name in bound(node))}
+    found: set[ast.stmt] = set()
+    fresh = set(nodes)
+    while lacking := {name for node in fresh for name in _read(node)} - asked:
+        asked |= lacking
+        givers = [_givers(pieces, name) for name in lacking]
+        fresh = {node for given in givers for node in given} - found
+        found |= fresh
+    return [node for piece in pieces for node in piece.body if node in found]
+
+
+def _givers(pieces: Sequence[ast.Module], name: str) -> Sequence[ast.stmt]:
+    for piece in reversed(pieces):
+        given = [node for node in piece.body if isinstance(node, _LENT) and name in bound(node)]
+        if given:
+            return given
+    return []
 
 
 def bound(node: ast.stmt) -> frozenset[str]:

@@ -54,7 +54,7 @@ def prepare_problems(config: MathConfig) -> RunProblems:
         )
     shown: list[Problem] = []
     if config.warm_up is not None:
-        shown = _without(config.warm_up.problems, asked, seed=seed + _WARM_UP_SEED)
+        shown = _apart(config.warm_up.problems, asked, seed=seed + _WARM_UP_SEED)
     return RunProblems(tuple(shown), tuple(kept), tuple(held_out), len(train) - len(kept))
 
 
@@ -65,10 +65,16 @@ def hash_problems(problems: Sequence[Problem]) -> str:
     )
 
 
-def _without(source: ProblemSource, asked: set[str], *, seed: int) -> list[Problem]:
-    return [
-        problem for problem in collect_problems(source, seed=seed) if _spell(problem) not in asked
-    ]
+def _apart(source: ProblemSource, asked: set[str], *, seed: int) -> list[Problem]:
+    """Read the problems of the warm-up that are not held out; raises ConfigError for none."""
+    problems = collect_problems(source, seed=seed)
+    kept = [problem for problem in problems if _spell(problem) not in asked]
+    if not kept:
+        raise ConfigError(
+            f"warm_up.problems: 0 of {len(problems)} problems are not held out as well (it needs "
+            "one); choose another split, or other files, or set warm_up=null"
+        )
+    return kept
 
 
 def _spell(problem: Problem) -> str:

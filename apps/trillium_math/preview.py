@@ -17,11 +17,14 @@ from trillium_math.grading import Grader
 from trillium_math.models import Models
 from trillium_math.preparation import RunProblems, prepare_problems
 from trillium_math.problems import Problem
+from trillium_math.supervised import check_trl
 
 
 def preview(config: MathConfig) -> Iterator[Text]:
     """Yield what `--dry-run` prints; raises what the run itself would raise for bad input."""
     problems = prepare_problems(config)
+    if config.warm_up is not None:
+        check_trl("warm up")
     yield Text("\n".join(_describe(problems)))
     models = Models(config.policy, seed=config.seed, max_rows=config.max_rows)
     models.check_length(config.agent.max_tokens)
@@ -47,7 +50,7 @@ def _describe(problems: RunProblems) -> Iterator[str]:
         ("training", problems.train),
         ("held out", problems.held_out),
     ):
-        families = Counter(problem.family for problem in found)
+        families = Counter(problem.family or "without a family" for problem in found)
         listed = ", ".join(f"{count} {family}" for family, count in families.items())
         yield f"{name}: {len(found)} problems ({listed or 'none'})"
     if problems.n_repeated:

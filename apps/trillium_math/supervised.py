@@ -4,6 +4,7 @@ Used for the warm-up on demonstrations and for rejection sampling on the policy'
 trajectories. Labels come from the paths' masks; TRL prepares nothing.
 """
 
+import importlib.util
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,15 @@ from trillium_math.supervised_config import SupervisedConfig
 _IGNORED = -100
 
 
+def check_trl(title: str) -> None:
+    """Raise ConfigError when TRL, which does the supervised training of `title`, is missing."""
+    if importlib.util.find_spec("trl") is None:
+        raise ConfigError(
+            f"{title}: TRL is not installed (supervised training uses it); "
+            "pip install 'trillium[trl]'"
+        )
+
+
 def fine_tune(
     paths: Sequence[TokenPath],
     policy: Policy,
@@ -51,15 +61,11 @@ def fine_tune(
     Killed and called again with the same inputs, it continues from the newest checkpoint. Raises
     ConfigError when TRL is not installed.
     """
-    try:
-        from datasets import Dataset
-        from trl.trainer.sft_config import SFTConfig
-        from trl.trainer.sft_trainer import SFTTrainer
-    except ImportError as error:
-        raise ConfigError(
-            f"{title}: TRL is not installed (supervised training uses it); "
-            "pip install 'trillium[trl]'"
-        ) from error
+    check_trl(title)
+    from datasets import Dataset
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
     n_steps = config.num_train_epochs * math.ceil(len(paths) / config.per_device_train_batch_size)
     identity = hash_json(
         [

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from trillium.config import Seed
 from trillium.errors import ConfigError
 
-from trillium_rec.alignment.config import AlignConfig, GroupConfig, ImitateConfig
+from trillium_rec.alignment.config import AlignConfig, GroupConfig, ImitateConfig, Objective
 from trillium_rec.fit_config import FitConfig
 from trillium_rec.residual_kmeans import Method
 from trillium_rec.reward.config import RewardConfig
@@ -169,6 +169,15 @@ def check_align(config: RecConfig, align: AlignConfig, *, where: str = "align") 
         raise ConfigError("\n".join(f"{where}: {problem}" for problem in problems))
 
 
+def check_session(align: AlignConfig, n_items: int) -> None:
+    """Raise ConfigError when a session would have more items than there are."""
+    if align.n_session > n_items:
+        raise ConfigError(
+            f"align.n_session = {align.n_session} is above the {n_items} items of the log (a "
+            "session shows an item once); lower it"
+        )
+
+
 def _unfit_parts(config: RecConfig, align: AlignConfig) -> Iterator[str]:
     if config.ids.path is not None:
         yield (
@@ -226,3 +235,17 @@ def _unfit_drawing(align: AlignConfig, n_codes: int) -> Iterator[str]:
             f"{selection.n_losers} are compared with it); raise n_beams or selection.winner, or "
             "lower selection.n_losers"
         )
+    if selection.n_losers > 1 and _compares_a_pair(align.objective):
+        yield (
+            f"selection.n_losers = {selection.n_losers} is above 1 (objective "
+            f"{align.objective.name} compares the winner with one session at most); set it to 1, "
+            "or take an objective of lists, as objective={name: lipo, variant: softmax}"
+        )
+
+
+def _compares_a_pair(objective: Objective) -> bool:
+    if isinstance(objective, ImitateConfig | GroupConfig):
+        return isinstance(objective, ImitateConfig)
+    from trillium.objectives.table import needs_of
+
+    return needs_of(objective).shape == "pair"

@@ -69,8 +69,9 @@ class Events:
             raise DataError(f"feedback {name}: is no column of the log (there is: {known})")
         if self.n_events and values.min() == values.max():
             raise DataError(
-                f"feedback {name}: is {values[0]:g} in all {self.n_events} events (a reward needs "
-                "two values at least); drop the column or give a log in which it varies"
+                f"feedback {name}: is {values[0]:g} in all {self.n_events} events (nothing is "
+                "learned or chosen by a column of one value); leave it out of data.positive, "
+                "sessions.rules and reward.heads, or give a log in which it varies"
             )
         return values
 

@@ -67,11 +67,14 @@ def ids_stage(run: Run, config: RecConfig, found: RunData, content: Stage | None
     """Read ready ids, or fit them to the items' vectors or encoded texts and the training part."""
     catalogue = found.positive.catalogue
     inputs = {"ids": hash_config(config.ids), "seed": str(config.seed), "data": found.hash}
+    ready = None if config.ids.path is None else read_index(config.ids.path, catalogue.ids)
+    if ready is not None:
+        inputs["index"] = ready.version
     stage = run.stage("ids", {**inputs, "content": content.hash if content else ""})
     if not stage.is_due:
         return stage
-    if config.ids.path is not None:
-        save_ids(read_index(config.ids.path, catalogue.ids), None, stage.work / "ids")
+    if ready is not None:
+        save_ids(ready, None, stage.work / "ids")
     else:
         vectors = catalogue.vectors
         if content is not None:

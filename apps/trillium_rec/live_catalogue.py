@@ -13,7 +13,14 @@ from pathlib import Path
 
 import numpy as np
 from trillium.errors import ConfigError, DataError
-from trillium.files import FolderLock, hash_path, remove, sync_folder, write_atomically
+from trillium.files import (
+    FolderLock,
+    explain_failed_write,
+    hash_path,
+    remove,
+    sync_folder,
+    write_atomically,
+)
 
 from trillium_rec.item_vectors import Vectors, VectorSpace, encode_texts
 from trillium_rec.new_items import NewItem
@@ -106,17 +113,21 @@ def current_mark(run: Path) -> str:
 
 
 def publish(run: Path, live: LiveCatalogue) -> None:
-    """Write a revision and put it in force, in one step; hold `lock_catalogue` from its reading."""
+    """Write a revision and put it in force, in one step; hold `lock_catalogue` from its reading.
+
+    Raises BackendError on a full disk, and leaves the revision in force.
+    """
     folder = run / _FOLDER / _name(live.ids.revision)
     partial = folder.with_name(f".{folder.name}.part")
     for path in (partial, folder):  # left by a process that was killed before it was done
         remove(path)
-    save_ids(live.ids, live.space, partial)
-    write_atomically(partial / _TITLES, json.dumps(list(live.titles)) + "\n")
-    ids = live.ids
-    current = {"revision": ids.revision, "version": ids.version, "content": hash_path(partial)}
-    partial.rename(folder)
-    sync_folder(folder.parent)
+    with explain_failed_write(folder):
+        save_ids(live.ids, live.space, partial)
+        write_atomically(partial / _TITLES, json.dumps(list(live.titles)) + "\n")
+        ids = live.ids
+        current = {"revision": ids.revision, "version": ids.version, "content": hash_path(partial)}
+        partial.rename(folder)
+        sync_folder(folder.parent)
     write_atomically(run / _FOLDER / _CURRENT, json.dumps(current) + "\n")
 
 
@@ -125,7 +136,8 @@ def lock_catalogue(run: Path) -> Iterator[None]:
     """Keep other processes from changing the catalogue; raises ConfigError when one does now."""
     if not (run / "ids").is_dir():
         raise ConfigError(f"{run}: holds no semantic ids; give the folder of a trained run")
-    lock = FolderLock(run / _FOLDER)
+    with explain_failed_write(run / _FOLDER):
+        lock = FolderLock(run / _FOLDER)
     try:
         yield
     finally:

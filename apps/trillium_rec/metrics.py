@@ -27,9 +27,10 @@ def ndcg(ranks: Ints, k: int) -> Floats:
 
 
 def are_valid(lists: Ints, seen: NDArray[np.bool_], is_eligible: NDArray[np.bool_]) -> Floats:
-    """Return for each user the share of places that hold an item that may be there.
+    """Return for each user the share of listed items that may be there; 1 for an empty list.
 
-    Valid is an item of the catalogue that is eligible, not in the history, and not higher up.
+    Valid is an item of the catalogue that is eligible, not in the history, and not higher up. A
+    place that is -1 lists nothing: where few items are left, a short list is right.
     """
     inside = (lists >= 0) & (lists < len(is_eligible))
     items = np.where(inside, lists, 0)
@@ -39,7 +40,8 @@ def are_valid(lists: Ints, seen: NDArray[np.bool_], is_eligible: NDArray[np.bool
     repeats = np.zeros_like(inside)
     np.put_along_axis(repeats[:, :], order[:, 1:], ordered[:, 1:] == ordered[:, :-1], 1)
     good = inside & is_eligible[items] & ~seen[rows, items] & ~repeats
-    return np.asarray(good.mean(axis=1), np.float64)
+    n_listed = (lists >= 0).sum(axis=1)
+    return np.asarray(np.where(n_listed, good.sum(axis=1) / np.maximum(n_listed, 1), 1.0))
 
 
 def exposure(lists: Ints, n_items: int) -> Floats:

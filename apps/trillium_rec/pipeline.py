@@ -14,7 +14,7 @@ again ends in the same results; training continues at its last finished epoch.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +26,7 @@ from trillium.runs import Run, Stage, hash_config
 
 from trillium_rec.alignment.run_alignment import RunAlignment, align_run
 from trillium_rec.baselines import ItemToItem, baseline_recommenders
-from trillium_rec.config import RecConfig, check_align, needed_parts
+from trillium_rec.config import RecConfig, check_align, check_session, needed_parts
 from trillium_rec.device import choose_device
 from trillium_rec.evaluation import Evaluation, Judge
 from trillium_rec.fit import write_log
@@ -41,7 +41,7 @@ from trillium_rec.modelling import (
     train_model,
     train_sasrec,
 )
-from trillium_rec.models.experts import expert_loads
+from trillium_rec.models.experts import expert_loads, forget_loads
 from trillium_rec.models.lazy import LazyRecommender
 from trillium_rec.preparation import RunData, prepare
 from trillium_rec.ranking import Recommender, ScoreRecommender
@@ -52,18 +52,19 @@ from trillium_rec.trie import Trie
 
 Until = Literal["ids", "train", "evaluate"]
 
-_ALIGNING = ("reward", "judge", "pool_", "align_", "measure_")
-
 
 @dataclass(frozen=True)
 class RecResult:
-    """Hold what a run found; later parts are absent when it was to stop before them."""
+    """Hold what a run found; later parts are absent when it was to stop before them.
+
+    `stages` are those that the run asked for, not what earlier settings left in its folder.
+    """
 
     folder: Path
     data: RunData
     ids: SemanticIds
     quality: IdQuality
-    stages: dict[str, StageRecord]
+    stages: dict[str, StageRecord] = field(default_factory=dict)
     weights: Weights | None = None
     evaluations: tuple[Evaluation, ...] = ()
     loads: tuple[tuple[float, ...], ...] = ()
@@ -83,10 +84,12 @@ def run_rec(config: RecConfig, until: Until = "evaluate") -> RecResult:
     # A reward that cannot be learned must not be found out after the training of the model.
     if parts is not None:
         check_log(found.log, parts.sessions, parts.reward.heads)
+        check_session(parts.align, found.split.n_items)
     elif config.reward is not None:
         read_labels(found.log.events, config.reward.heads)
     with Run.open(config.output, config, seed=config.seed) as run:
-        return _Journey(config, found, run).finish(until)
+        result = _Journey(config, found, run).finish(until)
+    return replace(result, stages=run.manifest.current)
 
 
 class _Journey:
@@ -94,15 +97,12 @@ class _Journey:
 
     def __init__(self, config: RecConfig, found: RunData, run: Run) -> None:
         self._config, self._data, self._run = config, found, run
-        self._stages: list[Stage] = []
         self._everything = np.ones(found.split.n_items, np.bool_)
 
     def finish(self, until: Until) -> RecResult:
         """Go through the stages."""
         given = (self._run, self._config, self._data)
-        content = content_stage(*given)
-        fitted = ids_stage(*given, content)
-        self._stages += [fitted] if content is None else [content, fitted]
+        fitted = ids_stage(*given, content_stage(*given))
         ids = load_ids(self._run.folder / "ids")
         quality = describe_ids(ids.codes, ids.sizes, self._data.split.train)
         if until == "ids":
@@ -113,19 +113,10 @@ class _Journey:
         return self._evaluate(train, ids, quality)
 
     def _result(self, ids: SemanticIds, quality: IdQuality) -> RecResult:
-        return RecResult(self._run.folder, self._data, ids, quality, self._finished())
+        return RecResult(self._run.folder, self._data, ids, quality)
 
     def _stage(self, name: str, inputs: dict[str, str]) -> Stage:
-        stage = self._run.stage(name, {**inputs, "data": self._data.hash})
-        self._stages.append(stage)
-        return stage
-
-    def _finished(self) -> dict[str, StageRecord]:
-        own = {stage.name: stage.record for stage in self._stages if not stage.is_due}
-        if self._config.align is None:
-            return own
-        stages = self._run.manifest.stages
-        return own | {name: stages[name] for name in stages if name.startswith(_ALIGNING)}
+        return self._run.stage(name, {**inputs, "data": self._data.hash})
 
     def _vectors(self) -> NDArray[np.float32] | None:
         if self._config.ids.path is not None:
@@ -211,6 +202,7 @@ class _Journey:
         if alignment is not None and alignment.snapshot is not None:
             inputs["aligned"] = alignment.snapshot.hash
         stage = self._stage("evaluate", inputs)
+        forget_loads(model)  # fitting the weights, where that was due, counted too
         evaluations = tuple(judge.evaluate(each) for each in recommenders)
         if stage.is_due:
             rows = [json.dumps(evaluation_row(each)) for each in evaluations]
@@ -221,11 +213,10 @@ class _Journey:
             self._data,
             ids,
             quality,
-            self._finished(),
-            weights,
-            evaluations,
-            tuple(tuple(load) for load in expert_loads(model)),
-            alignment,
+            weights=weights,
+            evaluations=evaluations,
+            loads=tuple(tuple(load) for load in expert_loads(model)),
+            alignment=alignment,
         )
 
     def _align(self, train: Stage, ids: SemanticIds) -> RunAlignment | None:

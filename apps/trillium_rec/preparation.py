@@ -38,6 +38,8 @@ class RunData:
             "positive_events": self.positive.events.n_events,
             "judged_users": len(self.split.test.target),
             "users_not_judged": self.split.n_users_not_judged,
+            "validation_targets_in_history": self.split.valid.n_repeats,
+            "test_targets_in_history": self.split.test.n_repeats,
             **self.positive.counts,
         }
 

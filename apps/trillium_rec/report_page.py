@@ -45,11 +45,12 @@ def build_report(config: RecConfig, result: RecResult) -> ReportData:
             f"{config.model.name} on {counts['positive_events']:,} positive events of "
             f"{counts['users']:,} users and {counts['items']:,} items; judged on the last item of "
             f"{counts['judged_users']:,} users, full ranking, histories masked"
+            f"{_out_of_reach(counts['test_targets_in_history'])}"
         ),
         headlines=(
             *_accuracy_headlines(best),
             Headline("coverage at 10", f"{best.coverage:.1%}"),
-            Headline("valid places", f"{best.validity:.1%}"),
+            Headline("valid items", f"{best.validity:.1%}"),
         ),
         sections=(
             Section("Recommendations", (_recommendations(config, result),)),
@@ -66,6 +67,11 @@ def build_report(config: RecConfig, result: RecResult) -> ReportData:
         ),
         footer=f"trillium rec run {result.folder / 'config.yaml'}",
     )
+
+
+def _out_of_reach(n_targets: int) -> str:
+    """Say how many users took something again, which no masked list can hold."""
+    return f" (and with them {n_targets:,} of the test items, which all miss)" if n_targets else ""
 
 
 def _alignment(config: RecConfig, result: RecResult) -> tuple[Section, ...]:

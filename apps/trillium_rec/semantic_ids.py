@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 from trillium.errors import ConfigError, DataError
 from trillium.files import hash_json, write_atomically
 from trillium.strict_json import read_json
@@ -29,6 +29,8 @@ State = Literal["active", "hidden", "retired"]
 _STATES: tuple[State, ...] = ("active", "hidden", "retired")
 # Codes count from 0 within their level; one of ten digits is no code.
 _DIGITS = "[0-9]{1,9}"
+# A level has an embedding per code up to its largest: more than items, only up to here.
+_MOST_CODES = 65_536
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class SemanticIds:
             if states[row] == 2 and state != "retired":
                 raise ConfigError(
                     f"item {self.items[row]}: is retired and cannot become {state} (its codes are "
-                    "never used again); add it as a new item"
+                    "never used again); add it again under another id"
                 )
             states[row] = _STATES.index(state)
         return replace(self, revision=self.revision + 1, states=states)
@@ -163,7 +165,8 @@ def new_ids(items: Sequence[str], quantised: Quantised) -> SemanticIds:
 def read_index(path: Path, items: Sequence[str]) -> SemanticIds:
     """Read ids from the `.index.json` of LETTER and CollisionGenRec, for the items of a catalogue.
 
-    Raises DataError when an item is missing, lengths differ or two items have the same codes.
+    Raises DataError when an item is missing, lengths differ, two items have the same codes, or a
+    code counts neither items nor the entries of a codebook.
     """
     try:
         entries = read_json(path.read_text(encoding="utf-8-sig"))
@@ -181,6 +184,7 @@ def read_index(path: Path, items: Sequence[str]) -> SemanticIds:
     if len(lengths) != 1:
         raise DataError(f"{path}: items have {lengths} codes (all need the same number)")
     codes = np.array(rows, np.int64)
+    _check_codes(path, items, codes)
     _, first, counts = np.unique(codes, axis=0, return_index=True, return_counts=True)
     if len(first) < len(items):
         worst = first[counts.argmax()]
@@ -200,7 +204,8 @@ def save_ids(ids: SemanticIds, space: VectorSpace | None, folder: Path) -> None:
     if space is not None:
         arrays |= {"vectors": space.vectors, "content_mean": space.content_mean}
         arrays |= {"content_axes": space.content_axes}
-    save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, folder / _ARRAYS)
+    content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    write_atomically(folder / _ARRAYS, content)
     record = {
         "version": ids.version,
         "revision": ids.revision,
@@ -274,6 +279,17 @@ def _codes(path: Path, item: str, tokens: object) -> list[int]:
             raise DataError(f"{path}: item {item} has the code {token!r} (expected <a_171>)")
         codes.append(int(digits))
     return codes
+
+
+def _check_codes(path: Path, items: Sequence[str], codes: Ints) -> None:
+    """Refuse codes for which a level would need far more embeddings than it has items."""
+    row, level = divmod(int(codes.argmax()), codes.shape[1])
+    most = max(len(items), _MOST_CODES)
+    if codes[row, level] >= most:
+        raise DataError(
+            f"{path}: item {items[row]} has the code {codes[row, level]} in place {level + 1} "
+            f"(codes of {len(items)} items are below {most}); number those of a level from 0"
+        )
 
 
 def _twice(items: Sequence[str]) -> list[str]:

@@ -102,8 +102,9 @@ def _extend(
 
 
 def _load_object(path: Path) -> dict[str, object]:
+    text = _read_text(path)
     try:
-        entries = read_json(_read_text(path))
+        entries = read_json(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: is not JSON ({error.msg}); correct it") from None
     except DataError as error:

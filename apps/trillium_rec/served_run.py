@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from trillium.config import load_config
 from trillium.errors import DataError
+from trillium.manifest import read_manifest
 
 from trillium_rec.config import Device, RecConfig
 from trillium_rec.live_catalogue import LiveCatalogue, open_catalogue
 from trillium_rec.preparation import RunData, prepare
+from trillium_rec.semantic_ids import load_ids
 
 if TYPE_CHECKING:
     from trillium_rec.ranking import Recommender
@@ -48,13 +50,16 @@ class ServedRun:
     def catalogue(self) -> LiveCatalogue:
         """Return the revision in force; raises DataError when the log names other items now."""
         known = self.data.positive.catalogue
-        live = open_catalogue(self.folder, known.titles)
-        if live.ids.items[: known.n_items] != known.ids:
-            raise DataError(
-                f"{self.folder}: the log has other items now than when the run was trained; give "
-                "the same log, or run again"
-            )
-        return live
+        trained = load_ids(self.folder / "ids")
+        # A log may name items that were added to the catalogue since, and lose none.
+        if known.ids[: trained.n_items] == trained.items:
+            live = open_catalogue(self.folder, known.titles)
+            if live.ids.items[: known.n_items] == known.ids:
+                return live
+        raise DataError(
+            f"{self.folder}: the log has other items now than when the run was trained; give the "
+            "same log, or run again"
+        )
 
     def recommender(self, live: LiveCatalogue) -> "Recommender":
         """Return the best recommender of the run for a catalogue: the fused one, or the codes.
@@ -96,4 +101,11 @@ class ServedRun:
         path = self.folder / "weights.json"
         if not path.exists():
             raise DataError(f"{path}: is not there yet; let `trillium rec run` finish")
+        stages = read_manifest(self.folder).stages
+        fuse, train = stages.get("fuse"), stages.get("train")
+        if fuse is None or train is None or fuse.inputs.get("model") != train.output_hash:
+            raise DataError(
+                f"{path}: belongs to another model than the one beside it, which was trained "
+                "since; let `trillium rec run` finish"
+            )
         return Weights(**json.loads(path.read_text()))

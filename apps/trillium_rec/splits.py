@@ -53,6 +53,12 @@ class Judged:
     histories: Sequences
     target: Ints
 
+    @property
+    def n_repeats(self) -> int:
+        """Count the targets that their user has taken before; no list may hold those."""
+        owner = np.repeat(np.arange(len(self.target)), np.diff(self.histories.starts))
+        return len(np.unique(owner[self.histories.items == self.target[owner]]))
+
 
 @dataclass(frozen=True)
 class LeaveOneOut:

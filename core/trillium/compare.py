@@ -33,7 +33,7 @@ def read_runs(folders: Sequence[Path]) -> list[RunFacts]:
         settings = dict(flatten(read_yaml(folder / "config.yaml").values))
         settings["seed"] = str(manifest.seed)
         figures: dict[str, int | float] = {}
-        for name, record in manifest.stages.items():
+        for name, record in manifest.current.items():
             figures[f"{name}: seconds"] = record.seconds
             figures |= {f"{name}: {key}": value for key, value in record.counts.items()}
         found.append(RunFacts(folder, settings, figures))
@@ -46,10 +46,10 @@ def summarise(folder: Path) -> str:
         manifest = read_manifest(folder)
     except DataError as error:
         return str(error)
-    stages = ", ".join(manifest.stages) or "nothing finished"
+    stages = ", ".join(manifest.current) or "nothing finished"
     begun = ", ".join(name for name in manifest.attempts)
     unfinished = f"; unfinished: {begun}" if begun else ""
-    seconds = format_duration(sum(record.seconds for record in manifest.stages.values()))
+    seconds = format_duration(sum(record.seconds for record in manifest.current.values()))
     return f"{folder}  seed {manifest.seed}  {seconds}  {stages}{unfinished}"
 
 
@@ -57,7 +57,7 @@ def describe(folder: Path) -> str:
     """Return the stages of a run with seconds, counts and outputs, then its environment."""
     manifest = read_manifest(folder)
     lines = [f"{folder} (seed {manifest.seed})"]
-    for name, record in manifest.stages.items():
+    for name, record in manifest.current.items():
         counts = "  ".join(f"{key} {_figure(value)}" for key, value in record.counts.items())
         lines.append(
             f"  {name:12} done in {format_duration(record.seconds):>12}  {counts}".rstrip()

@@ -50,13 +50,31 @@ class Attempt(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The content of `run.json`; `kind` names the model of the run's configuration."""
+    """The content of `run.json`; `kind` names the model of the run's configuration.
+
+    `concluded` are the stages of the last command once it has come to its end, and nothing while it
+    is at work or was stopped; it is None where no command has said. `stages` are also those of
+    earlier commands, for one with other settings may want them again.
+    """
 
     model_config = ConfigDict(extra="forbid")
     kind: str = ""
     seed: int
     stages: dict[StageName, StageRecord] = Field(default_factory=dict)
     attempts: dict[StageName, Attempt] = Field(default_factory=dict)
+    concluded: list[StageName] | None = None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Say whether the last command has not come to its end."""
+        return self.concluded is not None and not self.concluded
+
+    @property
+    def current(self) -> dict[str, StageRecord]:
+        """Return the finished stages of the last command; all, while it is not known which."""
+        if not self.concluded:
+            return self.stages
+        return {name: self.stages[name] for name in self.concluded if name in self.stages}
 
 
 def read_manifest(folder: Path) -> Manifest:

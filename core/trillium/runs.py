@@ -53,6 +53,7 @@ class Run:
         self.manifest = manifest
         self._lock = lock
         self._has_announced = False
+        self._asked: list[str] = []
 
     @classmethod
     def open(cls, folder: Path, config: BaseModel, *, seed: int) -> "Run":
@@ -68,6 +69,8 @@ class Run:
             run = cls(folder, manifest or Manifest(seed=seed), lock)
             run._claim(type(config).__name__)
             run.manifest.seed = seed
+            run.manifest.concluded = []
+            run._save()
             write_atomically(folder / "config.yaml", dump_config(config))
             environment = json.dumps(describe_environment(), indent=2) + "\n"
             write_atomically(folder / "environment.json", environment)
@@ -91,6 +94,7 @@ class Run:
 
     def stage(self, name: str, inputs: Mapping[str, str]) -> "Stage":
         """Begin, continue or skip the stage `name`; `inputs` are hashes or short values by name."""
+        self._asked.append(name)
         input_hash = hash_json({"stage": name, "inputs": dict(inputs)})
         record = self.manifest.stages.get(name)
         if record is not None and record.input_hash == input_hash and self._is_intact(name, record):
@@ -131,13 +135,26 @@ class Run:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Unlock the folder; unfinished stages stay as they are and continue next time.
+        """Note a command that came to its end; unlock the folder.
 
+        Unfinished stages stay as they are and continue next time.
         Raises BackendError when what ends the run is a full disk, whichever library found it.
         """
-        self.close()
+        try:
+            if error is None:
+                self._conclude()
+        finally:
+            self.close()
+        if isinstance(error, KeyboardInterrupt):
+            error.add_note("finished work is kept, the same command continues")
         if error is not None and not isinstance(error, BackendError) and is_disk_full(error):
             raise disk_full_error(self.folder) from error
+
+    def _conclude(self) -> None:
+        """Keep which stages this command asked for and finished."""
+        finished = self.manifest.stages.keys() - self.manifest.attempts.keys()
+        self.manifest.concluded = [name for name in dict.fromkeys(self._asked) if name in finished]
+        self._save()
 
     def _begin(self, name: str, input_hash: str) -> None:
         attempt = self.manifest.attempts.get(name)

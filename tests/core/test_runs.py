@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, ConfigDict
+from trillium.compare import describe, summarise
 from trillium.errors import ConfigError, DataError
 from trillium.files import hash_path
 from trillium.manifest import Manifest, find_runs, read_manifest
@@ -81,6 +82,29 @@ def test_changed_inputs_recompute_the_stage_and_what_follows(
         "are computed again and replace what is there"
     ]
     assert (tmp_path / "model" / "weights").read_text() == "165"
+
+
+def test_a_run_knows_which_stages_are_those_of_its_last_command(tmp_path: Path) -> None:
+    compute(tmp_path)
+    assert read_manifest(tmp_path).concluded == ["square", "total"]
+    with Run.open(tmp_path, Settings(), seed=3) as run:
+        assert not run.stage("square", {"scale": "2"}).is_due
+    manifest = read_manifest(tmp_path)
+    assert list(manifest.current) == ["square"]
+    assert list(manifest.stages) == ["square", "total"]
+    assert "total" not in describe(tmp_path)
+    assert summarise(tmp_path).endswith("  square")
+
+
+def test_a_command_that_was_stopped_has_concluded_nothing(tmp_path: Path) -> None:
+    compute(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        compute(tmp_path, scale="3", stop_after=2)
+    assert read_manifest(tmp_path).is_stopped
+    assert summarise(tmp_path).endswith("  square, total; unfinished: square")
+    with Run.open(tmp_path, Settings(), seed=3) as run:
+        run.stage("square", {"scale": "3"})
+    assert read_manifest(tmp_path).concluded == [], "what it left unfinished is not its result"
 
 
 def test_an_interrupted_change_does_not_cost_the_finished_stage(tmp_path: Path) -> None:

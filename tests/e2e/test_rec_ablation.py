@@ -12,7 +12,9 @@ from trillium.errors import ConfigError
 from trillium_rec.alignment.ablation import AblationConfig, run_ablation
 from trillium_rec.alignment.ablation_report import write_results
 from trillium_rec.alignment.ablation_table import render_table, tabulate
+from trillium_rec.config import RecConfig
 from trillium_rec.semantic_ids import load_space
+from trillium_rec.served_run import ServedRun
 from trillium_rec.simulator import preset_config, simulate
 
 pytestmark = pytest.mark.e2e
@@ -81,6 +83,17 @@ def test_the_same_command_again_computes_no_stage(finished):
     before = manifest.read_text()
     assert run_ablation(config)[3].measured == results[3].measured
     assert manifest.read_text() == before
+
+
+def test_the_folder_of_a_seed_names_itself_and_the_world_that_it_was_trained_on(finished):
+    config, _ = finished
+    folder = config.output / "seed_3"
+    saved = load_config(RecConfig, folder / "config.yaml")
+    assert (saved.output, saved.seed, saved.data.source.seed) == (folder, 3, 3)
+    served = ServedRun.open(folder, folder / "ipa" / "round_0" / "model")
+    world = simulate(preset_config("tiny", seed=3)).dataset.catalogue.titles
+    assert served.catalogue().titles == world
+    assert world != simulate(preset_config("tiny", seed=0)).dataset.catalogue.titles
 
 
 def test_a_reward_model_that_knows_nothing_aligns_nothing(finished):

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from trillium.config import find_run_file, load_config
 from trillium.errors import ConfigError
 from trillium_rec.config import RecConfig
 from trillium_rec.pipeline import run_rec
-from trillium_rec.report_page import write_report
+from trillium_rec.report_page import build_report, write_report
 
 pytestmark = pytest.mark.e2e
 
@@ -78,6 +79,23 @@ def test_other_validation_users_train_and_fuse_anew_all_that_they_decide(finishe
         assert after.inputs["seed"] == "0"
 
 
+def test_the_stages_of_a_run_are_those_that_it_asked_for(finished, tmp_path):
+    _, result = finished
+    folder = shutil.copytree(result.folder, tmp_path / "run")
+    other = run_rec(tiny(folder, "align.n_beams=4"))
+    names = {re.sub("pool_.*", "pool", name) for name in other.stages}
+    assert names == {
+        *("ids", "train", "sasrec", "reward", "judge", "pool", "measure_seed", "align_0"),
+        *("measure_aligned", "fuse", "evaluate"),
+    }
+    pools = [{name for name in each.stages if name.startswith("pool_")} for each in (result, other)]
+    assert [len(each) for each in pools] == [3, 3]
+    assert not pools[0] & pools[1]
+    bare = run_rec(tiny(folder, "align=null", "reward=null"))
+    assert set(bare.stages) == {"ids", "train", "sasrec", "fuse", "evaluate"}
+    assert set(run_rec(tiny(folder), until="ids").stages) == {"ids"}
+
+
 def test_a_killed_training_goes_on_to_the_same_bytes(finished, tmp_path):
     _, result = finished
     command = [sys.executable, "-c", "from trillium.cli import main; main()", "rec", "train"]
@@ -104,6 +122,34 @@ def test_the_report_shows_recommendations_with_titles(finished):
     assert "Semantic ids" in page
     row = json.loads((result.folder / "evaluation.jsonl").read_text().splitlines()[-1])
     assert row["recall@10"]["mean"] == best.metrics["recall@10"].mean
+
+
+def test_the_report_counts_test_items_that_their_user_took_before(finished):
+    config, result = finished
+    assert result.data.counts["test_targets_in_history"] == 0
+    assert build_report(config, result).subtitle.endswith("users, full ranking, histories masked")
+    test = result.data.split.test
+    again = test.target.copy()
+    again[:3] = [test.histories.of(row)[0] for row in range(3)]
+    split = replace(result.data.split, test=replace(test, target=again))
+    repeated = replace(result, data=replace(result.data, split=split))
+    assert build_report(config, repeated).subtitle.endswith(
+        "histories masked (and with them 3 of the test items, which all miss)"
+    )
+
+
+def test_the_load_of_the_experts_is_that_of_the_evaluation_whatever_ran_before(tmp_path):
+    config = tiny(
+        tmp_path / "run",
+        "model.n_experts=4",
+        "fit.n_epochs=1",
+        "evaluate.with_sasrec=false",
+        "align=null",
+        "reward=null",
+    )
+    first = run_rec(config)
+    assert [sum(load) for load in first.loads] == pytest.approx([1, 1])
+    assert run_rec(config).loads == first.loads
 
 
 def test_onerec_runs_through_the_same_stages_and_reports_the_load_of_its_experts(tmp_path):

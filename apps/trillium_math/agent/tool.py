@@ -88,6 +88,10 @@ def cut_middle(text: str, max_chars: int) -> str:
     """Return the text, or its two ends with a note about what was left out between them."""
     if len(text) <= max_chars:
         return text
-    note = f"\n... {len(text) - max_chars} characters left out ...\n"
-    kept = max(2, max_chars - len(note))
+    kept, room = 0, max_chars
+    # The note takes room from what it counts.
+    while kept != room:
+        kept = room
+        note = f"\n... {len(text) - kept} characters left out ...\n"
+        room = max(2, max_chars - len(note))
     return text[: kept - kept // 2] + note + text[len(text) - kept // 2 :]

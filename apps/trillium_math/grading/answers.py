@@ -1,96 +1,29 @@
-r"""What an answer is: a formula, a sequence or set, a union, a matrix, a relation, or words.
+r"""Read an answer: a formula, a sequence or set, a union, a matrix, a relation, or words.
 
-`parse_answer` never fails: what is no mathematics is `Words`, compared letter by letter. Bracket
-types are part of a sequence, since (0, 9) and [0, 9) are different answers.
+`parse_answer` never fails: what is no mathematics is `Words`, compared letter by letter.
 """
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from trillium_math.grading.cleaning import Cleaned, clean, part_letter_unit, squeeze
-from trillium_math.grading.expression import Node, parse_formula, symbols_of
+from trillium_math.grading.expression import Node, parse_formula
+from trillium_math.grading.kinds import (
+    Answer,
+    Formula,
+    InBase,
+    Matrix,
+    Parsed,
+    Relation,
+    Sequence,
+    Union,
+    Words,
+)
+from trillium_math.grading.relations import as_chain, has_room
 from trillium_math.grading.tokens import NotAFormula
 
 _MAX_ITEMS = 200
 _MAX_NESTING = 8
-
-
-@dataclass(frozen=True)
-class Words:
-    """Hold text that is compared without spaces and case."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Formula:
-    """Hold an expression."""
-
-    node: Node
-    text: str
-
-
-@dataclass(frozen=True)
-class InBase:
-    """Hold the digits of a number with a written base."""
-
-    digits: str
-    base: str
-
-
-@dataclass(frozen=True)
-class Sequence:
-    """Hold several answers; `kind` is a pair of brackets, "{}" for a set, "" for a bare list."""
-
-    kind: str
-    items: tuple["Answer", ...]
-
-
-@dataclass(frozen=True)
-class Union:
-    """Hold a union of intervals or sets."""
-
-    parts: tuple["Answer", ...]
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """Hold rows of entries; `is_determinant` for vertical bars."""
-
-    rows: tuple[tuple["Answer", ...], ...]
-    is_determinant: bool
-
-
-@dataclass(frozen=True)
-class Relation:
-    """Hold a chain such as a < b <= c: n sides and n - 1 operators."""
-
-    sides: tuple[Node, ...]
-    operators: tuple[str, ...]
-    text: str
-
-
-Answer = Words | Formula | InBase | Sequence | Union | Matrix | Relation
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """Hold an answer with what was set apart from it.
-
-    `measured` reads 10 m as ten metres, where the answer itself is the product of 10 and m.
-    """
-
-    answer: Answer
-    cleaned: Cleaned = field(default_factory=lambda: Cleaned(""))
-    measured: "Parsed | None" = None
-
-    @property
-    def is_number(self) -> bool:
-        """Say whether the answer is a formula without symbols."""
-        return isinstance(self.answer, Formula) and not symbols_of(self.answer.node)
-
-
 _OPERATORS = {
     "=": "=",
     "==": "=",
@@ -114,6 +47,8 @@ _RELATION = re.compile(
     r"\\(?:leqslant|geqslant|leq|geq|le|ge|lt|gt|neq|ne)(?![A-Za-z])|==|<=|>=|!=|[=<>]"
 )
 _SEPARATOR = re.compile(r"[,;]|(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])|\\l(?:or|and)(?![A-Za-z])")
+_COMMA = re.compile("[,;]")
+_AND = re.compile(r"(?<![A-Za-z\\])and(?![A-Za-z])|\\land(?![A-Za-z])")
 _CUP = re.compile(r"\\cup(?![A-Za-z])|(?<=[)\]])\s*U\s*(?=[(\[])")
 # What a list, set or matrix is called: (x, y) = (1, 2).
 _CALLED = re.compile(
@@ -125,6 +60,9 @@ _MATRIX = re.compile(
 )
 _ALL_TEXT = re.compile(r"^\\text(?:rm|bf|it|normal)?\s*\{\s*[A-Za-z][A-Za-z ]+\}$")
 _IN_BASE = re.compile(r"^([-+]?[0-9A-Za-z]+)\s*_\s*\{?\s*(\d{1,2})\s*\}?$")
+# The side of an equation that says in words what the other is: Area = 5, \angle ABC = 30.
+_NAMED = re.compile(r"(?:m\s*)?\\angle\s*[A-Z]{1,3}|[A-Za-z][a-z]{3,}(?: [a-z]+){0,4}")
+_CLOCK = re.compile(r"\d{1,2}(?::[0-5]\d){1,2}")
 _RATIO = re.compile(r"^[^:]+(?::[^:]+)+$")
 _PAIRS = {"(": ")", "[": "]", "{": "}", r"\{": r"\}"}
 _BRACKET = re.compile(r"\\[{}]|\\begin(?![A-Za-z])|\\end(?![A-Za-z])|[()\[\]{}]")
@@ -189,11 +127,20 @@ def _parse_parts(text: str, depth: int) -> Answer | None:
         return Union(tuple(_parse(part, depth + 1) for part in parts))
     parts = [part for part in _split(text, _SEPARATOR) if part.strip()]
     if 1 < len(parts) <= _MAX_ITEMS:
-        return Sequence("", tuple(_flatten(_parse(part, depth + 1) for part in parts)))
+        items = tuple(_flatten(_parse(part, depth + 1) for part in parts))
+        return _join_bounds(text, items) or Sequence("", items)
     if text.count(r"\pm") == 1 and not _enclosure(text):
         signs = [_parse(re.sub(r"\\pm(?![A-Za-z])", sign, text), depth + 1) for sign in "+-"]
         return Sequence("", tuple(signs))
     return _parse_enclosed(text, depth)
+
+
+def _join_bounds(text: str, items: tuple[Answer, ...]) -> Relation | None:
+    """Return two bounds as the interval they make; of a comma, where it is one: x > 1, x < 3."""
+    chain = as_chain(items)
+    if chain is None or len(_split(text, _AND)) == 2:
+        return chain
+    return chain if len(_split(text, _COMMA)) == 2 and has_room(chain) else None
 
 
 def _parse_enclosed(text: str, depth: int) -> Answer | None:
@@ -210,7 +157,8 @@ def _parse_enclosed(text: str, depth: int) -> Answer | None:
         return Sequence("{}", tuple(_flatten(items)))
     if len(parts) < 2:
         # Around one answer brackets only group, if they match.
-        return items[0] if items and _PAIRS[opener] == closer and opener != "[" else None
+        is_group = bool(items) and (opener != "[" or isinstance(items[0], Matrix))
+        return items[0] if is_group and _PAIRS[opener] == closer else None
     return Sequence(opener + closer, items)
 
 
@@ -229,7 +177,7 @@ def _parse_single(text: str) -> Answer:
             return relation
         if _RATIO.match(text):
             parts = [Formula(parse_formula(part), part.strip()) for part in text.split(":")]
-            return Sequence("::", tuple(parts))
+            return Sequence("h:m" if _CLOCK.fullmatch(text) else "::", tuple(parts))
         return Formula(parse_formula(text), text)
     except (NotAFormula, ValueError):
         return Words(squeeze(text))
@@ -239,8 +187,18 @@ def _parse_relation(text: str) -> Relation | None:
     operators = [_OPERATORS[match[0]] for match in _RELATION.finditer(text)]
     if not operators or len(operators) > 8:
         return None
-    sides = [parse_formula(side) for side in _RELATION.split(text)]
-    return Relation(tuple(sides), tuple(operators), text)
+    first, *rest = _RELATION.split(text)
+    left = _parse_side(first.strip(), operators[0])
+    return Relation((left, *map(parse_formula, rest)), tuple(operators), text)
+
+
+def _parse_side(text: str, operator: str) -> Node:
+    try:
+        return parse_formula(text)
+    except NotAFormula:
+        if operator != "=" or not _NAMED.fullmatch(text):
+            raise
+        return ("sym", squeeze(text))
 
 
 def _flatten(items: Iterable[Answer]) -> Iterable[Answer]:

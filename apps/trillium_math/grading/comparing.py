@@ -1,37 +1,39 @@
 """Whether two answers are the same: exactly, by structure first and by algebra last.
 
 There is no tolerance. A decimal stands for a number that no finite decimal writes only when it has
-eight significant digits and every one of them is right. Percent signs: `50%` as the reference takes
-0.5 and 50; 50 as the reference takes `50%` and 12.5 takes `12.5%`, but 0.5 takes neither `50%` nor
-`0.5%`.
+eight significant digits and every one of them is right.
 """
 
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Protocol
 
-from trillium_math.grading import answers as kinds
-from trillium_math.grading.answers import Answer, Formula, Parsed, Relation, Words
-from trillium_math.grading.cleaning import are_apart, drop_spaces, squeeze
+from trillium_math.grading import kinds
+from trillium_math.grading.cleaning import drop_spaces, squeeze
 from trillium_math.grading.exact import (
-    NotRational,
     TooLarge,
     is_terminating,
     last_place,
-    rational,
+    value_of,
     writes,
 )
 from trillium_math.grading.expression import Node, symbols_of
+from trillium_math.grading.kinds import Answer, Formula, Parsed, Relation, Words
+from trillium_math.grading.labels import are_same_labels
+from trillium_math.grading.percentages import divide_by_hundred, may_be_percent
+from trillium_math.grading.readings import as_fraction, as_matrix, is_clock, simplify
 from trillium_math.grading.relations import (
     are_assignments,
     are_numbered,
     as_difference,
     as_interval,
+    as_links,
     by_name,
     is_name,
     names_of,
     rising,
 )
+from trillium_math.grading.units import are_apart
 
 
 class Algebra(Protocol):
@@ -56,7 +58,7 @@ def is_same(gold: Parsed, prediction: Parsed, algebra: Algebra) -> bool:
     one, other = gold.cleaned, prediction.cleaned
     if are_apart(one.unit, other.unit):
         return False
-    if other.is_percent and not one.is_percent and not _may_be_percent(gold.answer):
+    if other.is_percent and not one.is_percent and not may_be_percent(gold.answer):
         return False
     comparer = _Comparer(algebra)
     if squeeze(one.body) == squeeze(other.body) and _same_case(gold.answer, one.body, other.body):
@@ -64,7 +66,7 @@ def is_same(gold: Parsed, prediction: Parsed, algebra: Algebra) -> bool:
     if one.is_long or other.is_long:
         return False
     if one.is_percent and not other.is_percent:
-        hundredth = _divide_by_hundred(gold.answer)
+        hundredth = divide_by_hundred(gold.answer)
         return comparer.same(gold.answer, prediction.answer) or (
             hundredth is not None and comparer.same(hundredth, prediction.answer)
         )
@@ -80,24 +82,9 @@ def _beside(one: Parsed, other: Parsed) -> Parsed:
     return one.measured if is_number or unit == one.measured.cleaned.unit else one
 
 
-def _may_be_percent(answer: Answer) -> bool:
-    """Take 12.5 for what a percentage is asked for; of 0.5 it is more likely the share itself."""
-    try:
-        value = _value(answer.node) if isinstance(answer, Formula) else None
-    except TooLarge:
-        return False
-    return value is not None and (value.denominator == 1 or abs(value) > 1)
-
-
 def _same_case(answer: Answer, one: str, other: str) -> bool:
     """Letters of formulas have a case that counts, words have not."""
     return isinstance(answer, Words) or drop_spaces(one) == drop_spaces(other)
-
-
-def _divide_by_hundred(answer: Answer) -> Answer | None:
-    if not isinstance(answer, Formula):
-        return None
-    return Formula(("div", answer.node, ("num", "100", 0)), "")
 
 
 class _Comparer:
@@ -107,7 +94,7 @@ class _Comparer:
         self._algebra = algebra
 
     def same(self, gold: Answer, other: Answer) -> bool:
-        gold, other = _simplify(gold), _simplify(other)
+        gold, other = simplify(gold), simplify(other)
         if isinstance(gold, Words) or isinstance(other, Words):
             return gold == other
         if isinstance(gold, kinds.InBase) or isinstance(other, kinds.InBase):
@@ -117,12 +104,15 @@ class _Comparer:
         if isinstance(gold, Relation) or isinstance(other, Relation):
             return self._same_with_relation(gold, other)
         if isinstance(gold, Formula) and isinstance(other, Formula):
-            return self.same_formulas(gold.node, other.node)
+            verdict = are_same_labels(gold.text, other.text)
+            return self.same_formulas(gold.node, other.node) if verdict is None else verdict
         if isinstance(gold, kinds.Sequence) and isinstance(other, kinds.Sequence):
             return self._same_sequences(gold, other)
-        one, two = _as_fraction(gold), _as_fraction(other)
+        one, two = as_fraction(gold), as_fraction(other)
         if one is not None and two is not None:
-            return self.same_formulas(one, two)
+            # A time of day is no number; as a ratio it is the fraction of its own two numbers.
+            is_time = is_clock(gold) or is_clock(other)
+            return one == two if is_time else self.same_formulas(one, two)
         if isinstance(gold, kinds.Union) and isinstance(other, kinds.Union):
             return self._same_sets(gold.parts, other.parts)
         if isinstance(gold, kinds.Union) and isinstance(other, kinds.Sequence):
@@ -132,16 +122,16 @@ class _Comparer:
         if isinstance(gold, kinds.Matrix) and isinstance(other, kinds.Matrix):
             return self._same_matrices(gold, other)
         if isinstance(gold, kinds.Matrix) and isinstance(other, kinds.Sequence):
-            rows = [row.items for row in other.items if isinstance(row, kinds.Sequence)]
-            listed = kinds.Matrix(tuple(rows), is_determinant=False)
-            return len(rows) == len(other.items) and self._same_matrices(gold, listed)
+            return self._same_matrices(gold, as_matrix(other, gold))
+        if isinstance(gold, kinds.Sequence) and isinstance(other, kinds.Matrix):
+            return self._same_matrices(as_matrix(gold, other), other)
         return False
 
     def same_formulas(self, gold: Node, other: Node) -> bool:
         if gold == other:
             return True
         try:
-            values = [_value(gold), _value(other)]
+            values = [value_of(gold), value_of(other)]
         except TooLarge:
             return False
         one, two = values
@@ -207,7 +197,7 @@ class _Comparer:
             pair = (side, answer.node) if relation is gold else (answer.node, side)
             return self.same_formulas(*pair)
         interval = as_interval(relation)
-        if interval is None:
+        if interval is None or isinstance(answer, kinds.Matrix):
             return False
         return self.same(interval, answer) if relation is gold else self.same(answer, interval)
 
@@ -235,44 +225,28 @@ class _Comparer:
         if one is not None and two is not None and len(names_of(gold)) == 1:
             return names_of(gold) == names_of(other) and self.same(one, two)
         if len(gold.sides) != 2 or len(other.sides) != 2:
-            return gold.operators == other.operators and all(
-                map(self.same_formulas, gold.sides, other.sides)
+            return gold.operators == other.operators and (
+                all(map(self.same_formulas, gold.sides, other.sides))
+                or self._same_links(gold, other)
             )
+        return self._same_equations(gold, other)
+
+    def _same_links(self, gold: Relation, other: Relation) -> bool:
+        """Compare 1 < 2x < 3 with 1/2 < x < 3/2, one inequality after the other."""
+        is_rising = 2 < len(gold.sides) == len(other.sides) and {*gold.operators} <= {"<", "<="}
+        return is_rising and all(map(self._same_relations, as_links(gold), as_links(other)))
+
+    def _same_equations(self, gold: Relation, other: Relation) -> bool:
         left, operator = as_difference(gold)
         right, other_operator = as_difference(other)
         if operator != other_operator:
             return False
         try:
-            _value(left), _value(right)
+            value_of(left), value_of(right)
         except TooLarge:
             return False
         is_ordered = operator not in {"=", "!="}
         return self._algebra.are_proportional(left, right, positive=is_ordered)
-
-
-def _value(node: Node) -> Fraction | None:
-    try:
-        return rational(node)
-    except NotRational:
-        return None
-
-
-def _simplify(answer: Answer) -> Answer:
-    """Turn one answer in list brackets into the answer, and x = 5 inside a list stays as it is."""
-    if isinstance(answer, kinds.Sequence) and answer.kind == "" and len(answer.items) == 1:
-        return answer.items[0]
-    return answer
-
-
-def _as_fraction(answer: Answer) -> Node | None:
-    """Return a formula, or a ratio a : b as the fraction that it is."""
-    if isinstance(answer, Formula):
-        return answer.node
-    if isinstance(answer, kinds.Sequence) and answer.kind == "::" and len(answer.items) == 2:
-        first, second = answer.items
-        if isinstance(first, Formula) and isinstance(second, Formula):
-            return ("div", first.node, second.node)
-    return None
 
 
 def _are_relations(answer: kinds.Sequence) -> bool:

@@ -59,6 +59,14 @@ def rational(node: Node) -> Fraction:
     return value
 
 
+def value_of(node: Node) -> Fraction | None:
+    """Return the rational value of a formula, or None; raises TooLarge as `rational` does."""
+    try:
+        return rational(node)
+    except NotRational:
+        return None
+
+
 def is_terminating(value: Fraction) -> bool:
     """Say whether a finite decimal writes the value."""
     rest = value.denominator

@@ -9,15 +9,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 
-from trillium_math.grading.tokens import CONSTANTS, FUNCTIONS, GREEK, NotAFormula, tokenise
+from trillium_math.grading.numerals import literal, repeating
+from trillium_math.grading.tokens import (
+    CONSTANTS,
+    FUNCTIONS,
+    GREEK,
+    TRIGONOMETRIC,
+    NotAFormula,
+    tokenise,
+)
 
 Node = tuple[object, ...]
 
 _MAX_DEPTH = 30
-_MAX_DIGITS = 400
 _SPELLED = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "lg": "log"}
 _INVERSE = {"sin": "arcsin", "cos": "arccos", "tan": "arctan"}
 _TIMES = frozenset({"*", r"\cdot", r"\times", r"\ast"})
+_INFIX = {r"\over": ("div",), r"\choose": ("func", "binomial")}
 _DIVIDE = frozenset({"/", r"\div"})
 _CLOSERS = {"(": ")", "[": "]", "{": "}"}
 _FENCES = {
@@ -29,11 +37,7 @@ _FENCES = {
 
 def parse_formula(text: str) -> Node:
     """Parse one formula without relations, commas or environments; raises NotAFormula."""
-    parser = _Parser(tokenise(text))
-    node = parser.sum()
-    if parser.next is not None:
-        raise NotAFormula(text)
-    return node
+    return _Parser(tokenise(text)).group(None)
 
 
 def symbols_of(node: Node) -> frozenset[str]:
@@ -44,15 +48,6 @@ def symbols_of(node: Node) -> frozenset[str]:
     return frozenset().union(*parts)
 
 
-def _literal(text: str) -> Node:
-    mantissa, _, exponent = text.lower().partition("e")
-    if len(mantissa) > _MAX_DIGITS or len(exponent) > 4 or abs(int(exponent or 0)) > _MAX_DIGITS:
-        raise NotAFormula(text)
-    whole, _, part = mantissa.partition(".")
-    digits = len((whole + part).lstrip("0")) if part else 0
-    return ("num", str(Fraction(f"{whole or 0}.{part or 0}e{exponent or 0}")), digits)
-
-
 class _Parser:
     """Read a sum of products of powers, by recursive descent."""
 
@@ -61,14 +56,19 @@ class _Parser:
         self._at = 0
         self._depth = 0
         self._bare_at = -1
+        self._n_bars = 0
+        self._is_angle = False
 
     @property
     def next(self) -> str | None:
-        return self._tokens[self._at][1] if self._at < len(self._tokens) else None
+        return self._ahead(0)
 
-    def _kind(self, ahead: int = 0) -> str:
-        at = self._at + ahead
-        return self._tokens[at][0] if at < len(self._tokens) else ""
+    def _ahead(self, n_tokens: int) -> str | None:
+        at = self._at + n_tokens
+        return self._tokens[at][1] if at < len(self._tokens) else None
+
+    def _kind(self) -> str:
+        return self._tokens[self._at][0] if self._at < len(self._tokens) else ""
 
     def _take(self, wanted: str | None = None) -> str:
         token = self.next
@@ -84,6 +84,19 @@ class _Parser:
             raise NotAFormula("too deep")
         yield
         self._depth -= 1
+
+    def group(self, closer: str | None) -> Node:
+        r"""Read up to a closing bracket, or to the end; `a \over b` divides all there is."""
+        n_bars, self._n_bars = self._n_bars, 0
+        node = self.sum()
+        if self.next in _INFIX:
+            infix = _INFIX[self._take()]
+            node = (*infix, node, self.sum())
+        if self.next != closer:
+            raise NotAFormula(str(self.next))
+        self._at += 1
+        self._n_bars = n_bars
+        return node
 
     def sum(self) -> Node:
         with self._deeper():
@@ -127,10 +140,13 @@ class _Parser:
         if kind == "word" or token in {"(", "["} or (token == "{" and self._at > 0):
             return True
         if kind == "num":
-            # Two numbers in a row are no product: 1 234 may be anything.
-            return self._tokens[self._at - 1][0] != "num"
+            # 1 234 may be anything, A1 is a label and x2 may be a power; n2^k is a product.
+            before = self._tokens[self._at - 1][0]
+            return before != "num" and (before != "word" or self._ahead(1) in {"^", "**"})
+        if token == "|":  # behind an open bar it closes
+            return self._n_bars == 0
         return kind == "cmd" and token not in {
-            r"\rfloor", r"\rceil", r"\rvert", r"\}", r"\%", *_TIMES, *_DIVIDE
+            r"\rfloor", r"\rceil", r"\rvert", r"\}", r"\%", *_TIMES, *_DIVIDE, *_INFIX
         }  # fmt: skip
 
     def _power(self) -> Node:
@@ -138,7 +154,15 @@ class _Parser:
         if self.next not in {"^", "**"}:
             return base
         self._take()
+        if self.next == r"\circ":
+            self._take()
+            return self._degrees(base)
         return ("pow", base, self._exponent())
+
+    def _degrees(self, number: Node) -> Node:
+        """Return the angle where it is an argument; elsewhere degrees are a unit."""
+        radians = ("div", ("mul", number, ("const", "pi")), ("num", "180", 0))
+        return radians if self._is_angle else number
 
     def _exponent(self) -> Node:
         with self._deeper():
@@ -158,22 +182,25 @@ class _Parser:
         if kind == "word":
             return self._name(token)
         if token in _CLOSERS:
-            node = self.sum()
-            self._take(_CLOSERS[token])
-            return node
+            return self.group(_CLOSERS[token])
         if token == "|":
+            self._n_bars += 1
             node = self.sum()
             self._take("|")
+            self._n_bars -= 1
             return ("func", "abs", node)
         if kind == "cmd":
             return self._command(token)
         raise NotAFormula(token)
 
     def _number(self, token: str) -> Node:
-        whole = _literal(token)
+        whole = literal(token)
         if self.next == r"\overline" and "." in token:
             self._take()
-            return self._repeating(token)
+            self._take("{")
+            period = self._take()
+            self._take("}")
+            return repeating(token, period)
         is_bare = self._bare_at == self._at - 1
         if self.next != r"\frac" or not token.isdigit() or is_bare:
             return whole
@@ -186,17 +213,6 @@ class _Parser:
             return ("add", whole, fraction)
         self._at = start
         return whole
-
-    def _repeating(self, token: str) -> Node:
-        r"""Read 0.1\overline{6} as the fraction it is."""
-        self._take("{")
-        period = self._take()
-        self._take("}")
-        if not period.isdigit() or len(period) > 50:
-            raise NotAFormula(period)
-        n_fixed = len(token.partition(".")[2])
-        repeated = Fraction(int(period), (10 ** len(period) - 1) * 10**n_fixed)
-        return ("num", str(Fraction(token.rstrip(".")) + repeated), 0)
 
     def _name(self, token: str) -> Node:
         if token in FUNCTIONS:
@@ -228,15 +244,12 @@ class _Parser:
         if name == "sqrt":
             if self.next == "[":
                 self._take()
-                degree = self.sum()
-                self._take("]")
+                degree = self.group("]")
                 return ("pow", self._argument(), ("div", ("num", "1", 0), degree))
             return ("func", "sqrt", self._argument())
         if token in _FENCES:
             closer, function = _FENCES[token]
-            node = self.sum()
-            self._take(closer)
-            return ("func", function, node)
+            return ("func", function, self.group(closer))
         if name in FUNCTIONS or name in CONSTANTS or name in GREEK:
             return self._name(name)
         raise NotAFormula(token)
@@ -247,7 +260,7 @@ class _Parser:
             digits = self._take()
             self._at -= 1
             self._tokens[self._at] = ("num", digits[1:])
-            return _literal(digits[0])
+            return literal(digits[0])
         if self.next == "-":
             self._take()
             return ("neg", self._argument())
@@ -269,7 +282,9 @@ class _Parser:
         name = _SPELLED.get(name, name)
         if power == ("neg", ("num", "1", 0)) and name in _INVERSE:
             name, power = _INVERSE[name], None
+        is_angle, self._is_angle = self._is_angle, name in TRIGONOMETRIC
         node = ("func", name, self._call_argument(), *(() if base is None else (base,)))
+        self._is_angle = is_angle
         if name == "cbrt":
             node = ("pow", node[2], ("num", "1/3", 0))
         return node if power is None else ("pow", node, power)

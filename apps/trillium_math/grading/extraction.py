@@ -20,8 +20,21 @@ _PHRASE = re.compile(
 _SENTENCE_END = re.compile(r"[.;](?=\s|$)|\n|\b(?:because|since|so)\b")
 _INLINE = re.compile(r"\$([^$]+)\$|\\\((.{1,2000}?)\\\)")
 _OUTPUT = "```output"
+# What stands between "the answer is" and the answer, and says nothing of it.
+_FILLER = re.compile(
+    r"(?:therefore|thus|then|hence|just|simply|clearly|approximately|equal to|given by)\b[,:]?\s*",
+    re.IGNORECASE,
+)
+_WHOLE = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
+# A mixed number, or a number with its power, power of ten or denominator.
 _NUMBER = re.compile(
-    r"(?:(?<![\w)\].])-)?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:\s?/\s?\d+)?%?"
+    r"(?:(?<![\w)\].])[-\N{MINUS SIGN}\N{EN DASH}])?"
+    r"(?:\d+ \d+/\d+(?![\d/])"
+    rf"|(?:{_WHOLE}(?:\.\d+)?|(?<![\w.])\.\d+)"
+    r"(?:[eE][-+]?\d+(?!\w))?"
+    r"(?:\s?(?:\\times|\\cdot|\N{MULTIPLICATION SIGN}|[*x])\s?(?=10\s?(?:\^|\*\*))10)?"
+    r"(?:\s?(?:\^|\*\*)\s?(?:[-+]?\d+|\{\s?[-+]?\d+\s?\}))?"
+    r"(?:\s?/\s?\d+(?:\.\d+)?)?)(?:\s?\\?%)?"
 )
 
 
@@ -74,6 +87,7 @@ def _find_phrase(text: str) -> str:
     if last is None:
         return ""
     rest = text[last.end() : last.end() + 2000]
+    rest = rest[filler.end() :] if (filler := _FILLER.match(rest)) else rest
     inline = _INLINE.match(rest)
     if inline:
         return _strip(inline[1] or inline[2])

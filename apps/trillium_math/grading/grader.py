@@ -8,9 +8,10 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Literal
 
-from trillium_math.grading.answers import Parsed, parse_answer
+from trillium_math.grading.answers import parse_answer
 from trillium_math.grading.comparing import is_same
 from trillium_math.grading.extraction import SOURCES, Source, extract_answer, find_box
+from trillium_math.grading.kinds import Parsed
 from trillium_math.grading.symbolic import SympyAlgebra
 
 Kind = Literal["answer", "response"]

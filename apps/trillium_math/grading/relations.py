@@ -2,25 +2,29 @@
 
 from collections.abc import Sequence
 
-from trillium_math.grading.answers import Answer, Formula, Relation
-from trillium_math.grading.answers import Sequence as Interval
+from trillium_math.grading.exact import TooLarge, value_of
 from trillium_math.grading.expression import Node, symbols_of
+from trillium_math.grading.kinds import Answer, Formula, Relation
+from trillium_math.grading.kinds import Sequence as Interval
 
 _FLIPPED = {">": "<", ">=": "<="}
+_FUNCTIONS = (("sym", "f"), ("sym", "g"), ("sym", "h"))
 
 
 def is_name(node: Node) -> bool:
-    """Say whether a side is a lone name: x, or f(x)."""
+    """Say whether a side is a lone name: x, f(x), the inverse of f, or the segment AB."""
     if node[0] == "sym":
         return True
-    return (
-        node[0] == "mul"
-        and isinstance(node[1], tuple)
-        and node[1][0] == "sym"
-        and str(node[1][1])[0] in "fghPQ"
-        and isinstance(node[2], tuple)
-        and node[2][0] == "sym"
-    )
+    if node[0] != "mul":
+        return False
+    left, right = node[1:]
+    assert isinstance(left, tuple)
+    assert isinstance(right, tuple)
+    if left[0] == "pow" and left[2] == ("neg", ("num", "1", 0)):
+        return left[1] in _FUNCTIONS and right[0] == "sym"
+    if left[0] != "sym" or right[0] != "sym":
+        return False
+    return str(left[1])[0] in "fghPQ" or (str(left[1]) + str(right[1])).isupper()
 
 
 def names_of(relation: Relation) -> frozenset[str]:
@@ -61,6 +65,35 @@ def rising(relation: Relation) -> Relation:
         return relation
     operators = tuple(_FLIPPED[operator] for operator in reversed(relation.operators))
     return Relation(relation.sides[::-1], operators, relation.text)
+
+
+def as_chain(items: Sequence[Answer]) -> Relation | None:
+    """Return x > -2 and x < 3 as -2 < x < 3; None for all but a lower and an upper bound of x."""
+    bounds = [rising(item) for item in items if isinstance(item, Relation)]
+    if len(bounds) != 2 or len(items) != 2:
+        return None
+    for low, high in (bounds, bounds[::-1]):
+        name = low.sides[-1]
+        are_simple = len(low.sides) == len(high.sides) == 2 and name[0] == "sym"
+        operators = low.operators + high.operators
+        if are_simple and name == high.sides[0] and {*operators} <= {"<", "<="}:
+            return Relation((low.sides[0], name, high.sides[1]), operators, "")
+    return None
+
+
+def has_room(chain: Relation) -> bool:
+    """Say whether a number fits between the ends of a chain, which -2 < x < 3 shows."""
+    try:
+        low, high = value_of(chain.sides[0]), value_of(chain.sides[-1])
+    except TooLarge:
+        return False
+    return low is not None and high is not None and low < high
+
+
+def as_links(chain: Relation) -> list[Relation]:
+    """Return a < b < c as a < b and b < c."""
+    pairs = zip(chain.sides, chain.sides[1:], chain.operators, strict=False)
+    return [Relation((left, right), (operator,), "") for left, right, operator in pairs]
 
 
 def as_interval(relation: Relation) -> Interval | None:

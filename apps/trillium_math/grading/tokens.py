@@ -12,7 +12,10 @@ _FUNCTION_NAMES = (
     "abs floor ceil factorial binomial cbrt"
 )
 FUNCTIONS = frozenset(_FUNCTION_NAMES.split())
-CONSTANTS = {"pi": "pi", "e": "e", "i": "i", "infty": "oo", "infinity": "oo", "inf": "oo"}
+TRIGONOMETRIC = frozenset({"sin", "cos", "tan", "sec", "csc", "cot"})
+CONSTANTS = {"pi": "pi", "e": "e", "i": "i"} | dict.fromkeys(
+    ("infty", "infinity", "inf", "oo"), "oo"
+)
 _GREEK_NAMES = (
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta kappa lambda mu nu xi rho "
     "sigma tau phi varphi chi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega ell"

@@ -1,5 +1,6 @@
 """Where the problems of a run come from: our families, reasoning-gym, or a file."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,8 @@ from trillium.errors import ConfigError
 
 from trillium_math.problems import FAMILIES, Part, Problem, draw_problems
 from trillium_math.problems.problem_files import draw_from_gym, read_problems
+
+log = logging.getLogger(__name__)
 
 Difficulty = Annotated[int, Field(ge=1, le=5)]
 
@@ -72,4 +75,12 @@ def collect_problems(source: ProblemSource, *, seed: int) -> list[Problem]:
         raise ConfigError(
             f"source={source.source}: is no source (own, gym:NAME, or a .jsonl file); correct it"
         )
-    return read_problems(path)[: source.n_problems]
+    found = read_problems(path)
+    if len(found) > source.n_problems:
+        log.warning(
+            "%s: %d of %d problems are taken, the first ones; raise n_problems to take more",
+            path,
+            source.n_problems,
+            len(found),
+        )
+    return found[: source.n_problems]

@@ -163,12 +163,12 @@ def _svamp(record: Mapping[str, object], name: str) -> Problem:
         raise DataError(f'field "Answer" is {answer!r} (needs a number); correct it')
     body = _text(record, "Body").strip()
     joint = " " if body.endswith((".", "?", "!")) else ", "
-    equation = str(record.get("Equation", "")).strip()
+    equation = _value(record, "Equation").strip()
     return Problem(
         id=name,
         question=body + joint + _text(record, "Question").strip(),
         answer=repr(answer) if answer % 1 else str(int(answer)),
-        family=f"svamp_{record.get('Type', '')}".lower().rstrip("_"),
+        family=f"svamp_{_value(record, 'Type')}".lower().rstrip("_"),
         solution=f"print({equation})" if equation else "",
     )
 
@@ -181,12 +181,13 @@ def _math(record: Mapping[str, object], name: str) -> Problem:
     answer = stated or find_box(solution)
     if answer is None:
         raise DataError("the solution has no balanced \\boxed answer (MATH format); correct it")
-    level = re.search(r"\d+", str(record.get("level", "")))
+    level = re.search(r"\d+", _value(record, "level"))
+    kind = _value(record, "subject") or _value(record, "type") or "math"
     return Problem(
-        id=str(record.get("unique_id", name)),
+        id=_value(record, "unique_id") or name,
         question=_text(record, "problem"),
         answer=answer,
-        family=str(record.get("subject", record.get("type", "math"))).lower().replace(" ", "_"),
+        family=kind.lower().replace(" ", "_"),
         difficulty=int(level[0]) if level else 0,
         reasoning=solution,
     )
@@ -197,6 +198,12 @@ def _text(record: Mapping[str, object], key: str) -> str:
     if not isinstance(value, str):
         raise DataError(f'field "{key}" is {_name(value)} (needs text); correct it')
     return value
+
+
+def _value(record: Mapping[str, object], key: str) -> str:
+    """Return a value that a line may lack as text; null, as of an exported table, is nothing."""
+    value = record.get(key)
+    return "" if value is None else str(value)
 
 
 def _name(value: object) -> str:

@@ -22,7 +22,7 @@ from trillium_rec.alignment.prompts import samples_of
 from trillium_rec.alignment.rounds import Materials
 from trillium_rec.alignment.stages import TrainedReward, other_form, train_reward
 from trillium_rec.alignment.trial import make_trial, oracle_of
-from trillium_rec.config import Parts, check_align, needed_parts
+from trillium_rec.config import Parts, check_align, check_session, needed_parts
 from trillium_rec.device import choose_device
 from trillium_rec.fit import write_log
 from trillium_rec.id_fitting import content_stage, ids_stage
@@ -70,7 +70,6 @@ class _SeedRun:
     def __init__(self, config: AblationConfig, parts: Parts, seed: int) -> None:
         self._arms, self._parts, self._seed = config.arms, parts, seed
         self._folder = config.output / f"seed_{seed}"
-        self._config = config.run.model_copy(update={"seed": seed})
         self._simulation: Simulation | None = None
         source = config.run.data.source
         if isinstance(source, SimulatorSource):
@@ -78,6 +77,11 @@ class _SeedRun:
             self._simulation = simulate_source(source)
         log = self._simulation.dataset if self._simulation else load_dataset(source)
         check_log(log, parts.sessions, parts.reward.heads)
+        check_session(parts.align, log.catalogue.n_items)
+        # What the folder is said to be is what it is: its own place, and the world of its seed.
+        world = config.run.data.model_copy(update={"source": source})
+        changes = {"seed": seed, "output": self._folder, "data": world}
+        self._config = config.run.model_copy(update=changes)
         self._positive = keep_positive(log, config.run.data.positive)
         self._trial = make_trial(log, self._positive, parts.sessions, seed=seed)
         self._everything = np.ones(self._trial.found.split.n_items, np.bool_)

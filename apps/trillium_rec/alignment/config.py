@@ -1,8 +1,8 @@
 """How a recommender is aligned: Algorithm 2 of OneRec, its safer options, and other losses."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from trillium.objectives.configs import DPOConfig, ObjectiveConfig
 
 
@@ -20,6 +20,13 @@ class SelectionConfig(BaseModel):
     distinct_sets: bool = Field(
         False, description="of sessions with the same items keep the likeliest"
     )
+
+    @field_validator("loser")
+    @classmethod
+    def _is_quantile(cls, loser: float | Literal["random"]) -> float | Literal["random"]:
+        if loser != "random" and not 0 <= loser <= 1:
+            raise ValueError("must be a quantile from 0 to 1, or random")
+        return loser
 
 
 class ImitateConfig(BaseModel):
@@ -40,6 +47,10 @@ class GroupConfig(BaseModel):
     kl_weight: float = Field(0.04, ge=0, description="of the divergence from the reference")
 
 
+Objective = Annotated[ObjectiveConfig | ImitateConfig | GroupConfig, Field(discriminator="name")]
+"""What prefers one session to another; the field `name` says which."""
+
+
 class AlignConfig(BaseModel):
     """Choose how a recommender is aligned with a reward model.
 
@@ -49,7 +60,7 @@ class AlignConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    objective: ObjectiveConfig | ImitateConfig | GroupConfig | None = Field(
+    objective: Objective | None = Field(
         DPOConfig(beta=0.1), description="what prefers; none goes on imitating the log"
     )
     n_rounds: int = Field(3, gt=0, description="epochs T; each begins with a new snapshot")

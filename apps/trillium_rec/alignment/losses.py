@@ -10,13 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from trillium.objectives.batch import ListLogps, PairLogps
-from trillium.objectives.configs import ObjectiveConfig
 from trillium.objectives.evaluate import evaluate
 from trillium.objectives.table import needs_of
 
-from trillium_rec.alignment.config import GroupConfig, ImitateConfig
+from trillium_rec.alignment.config import GroupConfig, ImitateConfig, Objective
 
-Objective = ObjectiveConfig | ImitateConfig | GroupConfig
 Codes = Float[Tensor, "prompt session place level"]
 
 

@@ -70,7 +70,7 @@ def draw_pool(
     if n_eligible < drawing.n_session:
         raise DataError(
             f"align: {n_eligible} of {len(is_eligible)} items are eligible (a session has "
-            f"{drawing.n_session}); check which items are active, hidden or retired"
+            f"{drawing.n_session}); lower align.n_session, or make more items eligible"
         )
     model.train(False)
     reward.train(False)

@@ -143,6 +143,13 @@ def feed_forward(
     )
 
 
+def forget_loads(model: nn.Module) -> None:
+    """Begin counting anew in every mixture of a model."""
+    for module in model.modules():
+        if isinstance(module, MixtureOfExperts):
+            module.forget_load()
+
+
 def expert_loads(model: nn.Module) -> list[list[float]]:
     """Return, for each mixture of a model, the share of the tokens that each expert got."""
     found = []

@@ -66,4 +66,9 @@ class RewardConfig(BaseModel):
                 f"d_model = {self.d_model} is no multiple of n_heads = {self.n_heads} (heads have "
                 "equal shares); choose another n_heads"
             )
+        if not any(head.weight for head in self.heads):
+            raise ValueError(
+                "heads have no weight above 0 (the reward is their mean by weight); give one of "
+                "them a weight"
+            )
         return self

@@ -38,10 +38,10 @@ class RunFacts:
     @property
     def data(self) -> dict[str, str]:
         """Return the sha256 of every input that is data, by stage and name."""
-        made = {record.output_hash for record in self.manifest.stages.values()}
+        made = {record.output_hash for record in self.manifest.current.values()}
         return {
             f"{stage}: {name}": value
-            for stage, record in self.manifest.stages.items()
+            for stage, record in self.manifest.current.items()
             for name, value in record.inputs.items()
             if _SHA256.fullmatch(value) and value not in made and name not in _NO_DATA
         }
@@ -51,7 +51,7 @@ class RunFacts:
         """Return the figures that stages counted, and the last evaluation on held-out rows."""
         found: dict[str, float] = {
             f"{stage}: {name}": value
-            for stage, record in self.manifest.stages.items()
+            for stage, record in self.manifest.current.items()
             for name, value in record.counts.items()
         }
         path = self.folder / "evaluations.jsonl"

@@ -45,6 +45,27 @@ CHATTY = {
     "the import is in the header": "```python\ndef inc(n):\n    return math.floor(n + 1.5)\n```",
     "a future import": f"```python\nfrom __future__ import annotations\n\n{CODE}```",
     "a lambda": "```python\ninc = lambda n: n + 1\n```",
+    "an annotated lambda": (
+        "```python\nfrom typing import Callable\n\ninc: Callable = lambda n: n + 1\n```"
+    ),
+    "an annotated lambda without a block": "It is\n\ninc: object = lambda n: n + 1\n\nThat's all.",
+    "an import in a block of its own": (
+        "```python\nfrom operator import add\n```\nThen:\n```python\n"
+        "def inc(n):\n    return add(n, 1)\n```"
+    ),
+    "a helper and what it needs in blocks before it": (
+        "```python\nimport operator\nSTEP = 1\n```\n```python\nprint(input())\n\ndef more(n):\n"
+        "    return operator.add(n, STEP)\n```\nThen:\n```python\ndef inc(n):\n"
+        "    return more(n)\n```"
+    ),
+    "a helper in a block behind it": (
+        "```python\ndef inc(n):\n    return more(n)\n```\nwith\n"
+        "```python\ndef more(n):\n    return n + 1\n\nprint(inc(1))\n```"
+    ),
+    "a helper and its correction": (
+        "```python\ndef more(n):\n    return n - 1\n```\nNo:\n```python\ndef more(n):\n"
+        "    return n + 1\n```\n```python\ndef inc(n):\n    return more(n)\n```"
+    ),
     "code without a block": f"Here is the function.\n\n{CODE}\nIt adds one, as you asked.",
     "code alone": CODE,
     "indented code": "As follows:\n\n    def inc(n):\n        return n + 1\n\nIt adds one.",
@@ -145,6 +166,8 @@ def test_the_program_is_found_in_a_chatty_answer(text):
         "```python\ndef inc(n):\n    return 0x" + "f" * 4000 + "\n```",
         '```python\ndef inc(n):\n    """Add one."""\n    pass\n```',
         "```python\ninc = compute(1)\n```",
+        "```python\ninc: int\n```",
+        "```python\ninc: int = compute(1)\n```",
     ],
 )
 def test_an_answer_without_the_function_becomes_a_program_that_fails(text):
@@ -161,6 +184,18 @@ def test_what_runs_on_import_and_what_nothing_reads_is_left_out():
         "```python\nLIMIT = 3\nresult = inc(LIMIT)\n\ndef inc(n):\n    return n + 1\nprint(1)\n```"
     )
     assert read(text).program == "import math\n\ndef inc(n):\n    return n + 1\n"
+
+
+def test_of_other_blocks_only_what_the_function_lacks_is_added():
+    text = (
+        "```python\nimport numpy_or_none\nfrom math import floor\n\ndef inc(n):\n    return 0\n"
+        "```\n"
+        "```python\ndef inc(n):\n    return floor(math.floor(n)) + 1\n```\n"
+        "```python\nmath = None\nn = 3\nassert inc(n) == 4\n```"
+    )
+    assert read(text).program == (
+        "import math\nfrom math import floor\n\ndef inc(n):\n    return floor(math.floor(n)) + 1\n"
+    )
 
 
 def test_a_header_keeps_what_it_takes_with_a_star():

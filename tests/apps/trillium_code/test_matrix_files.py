@@ -71,6 +71,48 @@ def test_a_matrix_of_failures_has_nothing_to_rank(tmp_path):
     assert "no test is left" in text
 
 
+BOTH_PASS_ALL = [[1, 1, 1], [1, 1, 1]]
+NONE_PASSES_ALL = [[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]]
+WORST_PASSES_THE_TEST = [[0, 0, 1], [0, 1, 0], [1, 0, 1]]
+HALF = "no program passes 50% of the tests"
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "reason"),
+    [
+        (BOTH_PASS_ALL, {}, "all programs score the same"),
+        (BOTH_PASS_ALL, {"scorer": "dstc"}, "all programs score the same"),
+        (NONE_PASSES_ALL, {"scorer": "plum"}, "all programs score the same"),
+        (NONE_PASSES_ALL, {"min_chosen_pass_frac": 0.75}, "no program passes 75% of the tests"),
+        (
+            ROWS,
+            {"min_agreement": 2},
+            f"{HALF} and is one of 2 that pass the same ones (min_agreement)",
+        ),
+        (
+            [[0, 1, 1], [1, 0, 0]],
+            {"scorer": "single_test"},
+            f"{HALF}, scores above the worst and passes a test that the worst fails",
+        ),
+        (
+            ROWS,
+            {"scorer": "dstc", "joint": {"min_gap": 3}},
+            f"{HALF}, and 3 more than the worst (joint.min_gap)",
+        ),
+        (
+            WORST_PASSES_THE_TEST,
+            {"scorer": "dstc", "joint": {"rejected_test": "same_as_chosen"}},
+            "the worst passes the test of the best (joint.rejected_test = same_as_chosen)",
+        ),
+    ],
+)
+def test_a_matrix_without_a_pair_says_why(tmp_path, rows, options, reason):
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps(rows))
+    text = rank_file(path, config=RankConfig.model_validate(options))
+    assert text.endswith(f"\nno pair: {reason}")
+
+
 @pytest.mark.parametrize(
     ("scorer", "expected"),
     [

@@ -75,6 +75,19 @@ def test_an_id_of_both_sets_is_refused_before_anything_runs(tmp_path):
         prepare_problems(MathConfig.model_validate(config))
 
 
+def test_a_warm_up_of_held_out_questions_alone_says_so_before_anything_runs(tmp_path):
+    path, other = tmp_path / "held.jsonl", tmp_path / "train.jsonl"
+    path.write_text('{"question": "1?", "answer": "#### 1"}\n')
+    other.write_text('{"question": "2?", "answer": "#### 2"}\n')
+    held_out, train = ({"source": str(each), "n_problems": 1} for each in (path, other))
+    config = {"problems": {"train": train, "held_out": held_out}}
+    reason = r"warm_up\.problems: 0 of 1 problems are not held out as well"
+    with pytest.raises(ConfigError, match=reason):
+        prepare_problems(MathConfig.model_validate({**config, "warm_up": {"problems": held_out}}))
+    config["warm_up"] = {"problems": train}
+    assert len(prepare_problems(MathConfig.model_validate(config)).warm_up) == 1
+
+
 def test_the_problem_of_a_tree_is_found_whatever_its_id_holds():
     known = {"a", "a#b", "c#d"}
     ids = ("a#12ab34-0>a#12ab34-1", "a#b#12ab34-0", "c#d#mcts/3>4", "e#12ab34-0")

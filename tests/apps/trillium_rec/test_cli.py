@@ -19,13 +19,17 @@ def test_check_says_what_is_in_a_log_and_what_was_left_out(call, tmp_path):
     path = tmp_path / "log.csv"
     path.write_text(
         "user_id,item_id,timestamp,like\na,x,1,0\na,y,2,0\na,z,9999,0\na,z,9999,0\nb,x,1,0\n"
+        "c,x,1,0\nc,y,2,0\nc,x,3,0\nd,x,1,0\nd,y,2,0\nd,x,3,0\nd,y,4,0\n"
     )
     source = f"data.source={{name: table, path: {path}, feedback: [like]}}"
     shown = call("check", "tiny", source, "data.positive=[]", "sessions={by: gap}")
     assert "duplicate events: 1" in shown
     assert "users with one event: 1" in shown
     assert "feedback like: mean 0, 0 to 0; constant, no reward" in shown
-    assert "sessions: 2, 100.0% good" in shown
+    assert "judged users: 3" in shown
+    assert "validation targets in history: 1" in shown
+    assert "test targets in history: 2" in shown
+    assert "sessions: 4, 100.0% good" in shown
 
 
 def test_ids_are_fitted_and_described(call, tmp_path):
@@ -62,6 +66,9 @@ def test_a_constant_reward_column_and_a_missing_part_stop_a_run_before_anything_
         (["align.objective=null", "align.imitates_log=false"], "leave nothing to learn"),
         (["align.selection.n_losers=8"], "align: 7 of 8 sessions are below the winner"),
         (["align.selection={winner: 0.2, n_losers: 2}"], "align: 1 of 8 sessions are below"),
+        (["align.selection.n_losers=2"], "n_losers = 2 is above 1 .objective dpo compares the win"),
+        (["align.selection.n_losers=2", "align.objective={name: imitate}"], "objective imitate"),
+        (["align.n_session=201"], r"align\.n_session = 201 is above the 200 items of the log"),
         (["align.n_session=6", "model={name: onerec}"], "align: n_session = 6 is above"),
         (["align={n_groups: 24, n_beams: 24}"], "align: n_groups = 24 is above ids.codebook_size"),
         (["align={n_groups: 32, n_beams: 32}"], "align: n_groups = 32 is above ids.codebook_size"),
@@ -69,6 +76,7 @@ def test_a_constant_reward_column_and_a_missing_part_stop_a_run_before_anything_
         (["model.n_experts=1"], "model: n_active = 2 is above n_experts = 1"),
         (["model={name: onerec, n_experts: 1}"], "model: n_active = 2 is above n_experts = 1"),
         (["reward.n_heads=3"], "reward: d_model = 16 is no multiple of n_heads = 3"),
+        (["reward.heads=[{column: view, weight: 0}]"], "reward: heads have no weight above 0"),
     ],
 )
 def test_settings_that_no_alignment_can_honour_stop_a_run_before_anything_is_trained(
@@ -93,6 +101,8 @@ def test_an_experiment_names_the_arm_whose_settings_do_not_fit(call, tmp_path):
         call("ablate", *given, "arms=[rerank]", "run.ids.path=x.index.json")
     with pytest.raises(ConfigError, match=r"seeds\.1 = -1: must be greater than or equal to 0"):
         call("ablate", "alignment", "--output", tmp_path / "run", "seeds=[0, -1]")
+    with pytest.raises(ConfigError, match=r"align\.n_session = 601 is above the 600 items"):
+        call("ablate", "alignment", "--output", tmp_path / "run", "run.align.n_session=601")
     assert not (tmp_path / "run").exists()
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from trillium.cli import app as trillium_app
-from trillium.errors import ConfigError, DataError
+from trillium.errors import BackendError, ConfigError, DataError
 from trillium_rec.cli import app
 from trillium_rec.live_catalogue import current_revision, lock_catalogue, publish
 from trillium_rec.metrics import ranks_of, recall
@@ -228,6 +229,22 @@ def test_a_publication_that_was_killed_leaves_the_old_revision_and_can_be_made_a
         publish(own_run, changed)
     assert served.catalogue().ids.revision == 1
     assert int((served.catalogue().ids.states == 1).sum()) == 1
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_revision(own_run):
+    served = ServedRun.open(own_run)
+    changed = served.catalogue().with_state([served.catalogue().ids.items[0]], "hidden")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with lock_catalogue(own_run):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
+        try:
+            with pytest.raises(BackendError, match=r"ids\.safetensors: the disk or a quota"):
+                publish(own_run, changed)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        assert served.catalogue().ids.revision == 0
+        publish(own_run, changed)
+    assert served.catalogue().ids.revision == 1
 
 
 def test_the_command_line_ends_with_code_2_and_the_sentence(own_run):

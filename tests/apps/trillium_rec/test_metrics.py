@@ -28,12 +28,21 @@ def test_recall_and_ndcg_have_their_textbook_values():
 
 
 def test_places_that_are_unknown_seen_hidden_or_repeated_are_invalid():
-    lists = np.array([[0, 1, 2, 2], [5, -1, 3, 0]])
+    lists = np.array([[0, 1, 2, 2], [5, 1, 3, 0]])
     seen = np.zeros((2, 4), bool)
     seen[1, 0] = True
     valid = are_valid(lists, seen, np.array([True, False, True, True]))
     # First list: 1 is hidden and the second 2 repeats. Second: only 3 is valid.
     assert valid.tolist() == [0.5, 0.25]
+
+
+def test_a_place_that_lists_nothing_is_no_invalid_one():
+    lists = np.array([[3, -1, -1, -1], [3, -1, 0, 3], [-1, -1, -1, -1]])
+    seen = np.zeros((3, 4), bool)
+    seen[1, 0] = True
+    valid = are_valid(lists, seen, np.ones(4, bool))
+    assert valid.tolist() == [1.0, 1 / 3, 1.0]
+    assert are_valid(lists[:, :2], seen, np.ones(4, bool)).tolist() == [1.0, 1.0, 1.0]
 
 
 def test_exposure_ignores_empty_places():

@@ -42,7 +42,7 @@ def test_hidden_items_come_back_and_retired_ones_do_not(ids):
     assert hidden.is_active.tolist() == [False, False, True]
     assert hidden.with_state(["a"], "active").is_active.tolist() == [True, False, True]
     retired = hidden.with_state(["b"], "retired")
-    with pytest.raises(ConfigError, match="item b: is retired"):
+    with pytest.raises(ConfigError, match=r"item b: is retired .* again under another id"):
         retired.with_state(["b"], "active")
 
 
@@ -96,6 +96,12 @@ def test_an_index_file_gives_codes_and_no_way_to_add_items(tmp_path):
         read_index(path, ["1", "4"])
 
 
+def test_a_codebook_may_be_larger_than_a_small_catalogue(tmp_path):
+    path = tmp_path / "x.index.json"
+    path.write_text('{"0": ["<a_0>", "<b_65535>"], "1": ["<a_1>", "<b_0>"]}')
+    assert read_index(path, ["0", "1"]).sizes == (2, 65_536)
+
+
 def test_colliding_ids_of_a_file_are_refused_with_their_number(shared_rec):
     indexes = shared_rec("Scientific") / "indexes"
     items = [str(number) for number in range(4344)]
@@ -115,6 +121,11 @@ def test_colliding_ids_of_a_file_are_refused_with_their_number(shared_rec):
         ("[1]", r"holds \[1\] \(needs an object of items\)"),
         ('{"a": ["<a_²>"], "b": ["<a_1>"]}', r"item a has the code '<a_²>' \(expected <a_171>\)"),
         ('{"a": ["<a_9999999999>"], "b": ["<a_1>"]}', "item a has the code '<a_9999999999>'"),
+        (
+            '{"a": ["<a_1>", "<b_0>"], "b": ["<a_2>", "<b_65536>"]}',
+            r"item b has the code 65536 in place 2 \(codes of 2 items are below 65536\); number",
+        ),
+        ('{"a": ["<a_944000000>"], "b": ["<a_1>"]}', "item a has the code 944000000 in place 1"),
         ('{"a": ["<a_1>"], "a": ["<a_2>"], "b": ["<a_1>"]}', "has the field 'a' twice"),
         ("[" * 100_000, "is nested too deeply to be read"),
     ],

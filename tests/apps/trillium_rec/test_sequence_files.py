@@ -62,6 +62,15 @@ def test_bad_json_is_refused_in_one_sentence(tmp_path, content, sentence):
     assert sentence in str(error.value)
 
 
+def test_a_json_file_that_is_not_there_is_named_once_with_one_remedy(tmp_path):
+    path = tmp_path / "x.inter.json"
+    with pytest.raises(DataError) as error:
+        read_sequences(path)
+    assert str(error.value) == (
+        f"{path}: cannot be read (No such file or directory); give another path"
+    )
+
+
 def test_item_texts_join_the_fields_and_find_the_title(tmp_path):
     path = tmp_path / "x.item.json"
     path.write_text('{"4": {"title": "Relay", "brand": "Supco"}, "5": "A text"}')

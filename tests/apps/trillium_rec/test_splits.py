@@ -22,6 +22,12 @@ def test_the_last_event_is_the_test_and_the_one_before_it_the_validation():
     assert split.n_users_not_judged == 1
 
 
+def test_targets_that_their_user_took_before_are_counted_in_both_parts():
+    split = leave_one_out(dataset({"a": "xyxyx", "b": "xyzx", "c": "yzxw", "d": "yz"}))
+    assert split.test.n_repeats == 2  # of a and b
+    assert split.valid.n_repeats == 1  # of a
+
+
 def test_popularity_counts_training_events_only():
     split = leave_one_out(dataset({"a": "xyzw", "b": "yz"}))
     assert split.popularity().tolist() == [1, 2, 1, 0]

@@ -77,8 +77,20 @@ def test_long_output_loses_its_middle():
     assert len(cut) <= 200
     assert cut.startswith("a" * 70)
     assert cut.endswith("b" * 70)
-    assert "... 800 characters left out ..." in cut
     assert cut_middle("short", 200) == "short"
+
+
+@pytest.mark.parametrize(
+    ("n_chars", "max_chars", "n_left_out"),
+    [(1000, 200, 833), (5000, 600, 4434), (1132, 166, 999), (1133, 166, 1001), (9, 8, 7)],
+)
+def test_a_cut_counts_what_is_left_out(n_chars, max_chars, n_left_out):
+    cut = cut_middle("a" * n_chars, max_chars)
+    assert cut.strip("a") == f"\n... {n_left_out} characters left out ...\n"
+    assert (
+        cut.count("a", 0, cut.index("\n")) + len(cut) - cut.rindex("\n") - 1 == n_chars - n_left_out
+    )
+    assert len(cut) == max_chars or max_chars == 8
 
 
 @pytest.mark.parametrize(

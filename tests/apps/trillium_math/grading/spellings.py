@@ -290,8 +290,9 @@ $5                              | 5 cents
 """
 
 
-def _pairs(text):
+def pairs(text):
+    """Read a table: the reference, a bar between spaces, the other answer."""
     return [tuple(map(str.strip, line.rsplit(" | ", 1))) for line in text.strip().splitlines()]
 
 
-SAME, DIFFERENT = _pairs(_SAME), _pairs(_DIFFERENT)
+SAME, DIFFERENT = pairs(_SAME), pairs(_DIFFERENT)

@@ -12,12 +12,6 @@ from trillium_math.grading import Grader
 from .spellings import DIFFERENT, SAME
 
 
-@pytest.fixture(scope="module")
-def grader():
-    with Grader() as opened:
-        yield opened
-
-
 @pytest.mark.parametrize(("gold", "prediction"), SAME)
 def test_another_spelling_of_the_answer_is_right(grader, gold, prediction):
     assert grader.grade(gold, prediction).correct

@@ -62,6 +62,16 @@ def test_math_takes_the_last_box_and_the_level(tmp_path):
     assert problem.family == "prealgebra"
 
 
+def test_null_in_an_exported_table_is_a_value_that_is_missing(tmp_path):
+    row = {"problem": "p", "solution": r"\boxed{1}", "unique_id": None, "subject": None}
+    path = write(tmp_path / "m.jsonl", row, {**row, "type": "Algebra", "level": None})
+    found = [(problem.id, problem.family, problem.difficulty) for problem in read_problems(path)]
+    assert found == [("m/0", "math", 0), ("m/1", "algebra", 0)]
+    row = {"Body": "A.", "Question": "q?", "Answer": 1, "Equation": None, "Type": None}
+    (problem,) = read_problems(write(tmp_path / "s.jsonl", row))
+    assert (problem.family, problem.solution) == ("svamp", "")
+
+
 def test_every_bad_line_is_named_in_one_error(tmp_path):
     path = tmp_path / "bad.jsonl"
     path.write_text('{"question": "q", "answer": "no mark"}\n[1]\n{"x": 1}\n\nnot json\n')

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from torch.nn import functional
-from trillium_rec.models.experts import MixtureOfExperts, expert_loads, start_weights
+from trillium_rec.models.experts import MixtureOfExperts, expert_loads, forget_loads, start_weights
 
 
 def mixture(n_experts=5, n_active=2, rate=0.0):
@@ -34,6 +34,14 @@ def test_no_token_is_dropped_and_the_load_is_counted():
     assert sum(shares) == pytest.approx(1)
     layer.forget_load()
     assert int(layer.load.sum()) == 0
+
+
+def test_a_model_forgets_the_loads_of_all_its_mixtures():
+    model = torch.nn.Sequential(mixture(), torch.nn.Linear(6, 6), mixture())
+    model(torch.randn(7, 6))
+    assert [sum(shares) for shares in expert_loads(model)] == pytest.approx([1, 1])
+    forget_loads(model)
+    assert expert_loads(model) == [[0.0] * 5] * 2
 
 
 def test_gradients_reach_the_router_and_the_experts_in_use():

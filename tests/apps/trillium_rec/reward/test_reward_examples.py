@@ -64,7 +64,7 @@ def test_rules_of_good_sessions_do_not_choose_what_teaches():
 
 def test_a_constant_reward_column_is_refused_in_one_sentence():
     log = make_log(watch=(4, 4, 4, 4, 4, 4))
-    with pytest.raises(DataError, match=r"feedback watch: is 4 in all 6 events \(a reward needs"):
+    with pytest.raises(DataError, match=r"feedback watch: is 4 in all 6 events \(nothing is"):
         examples_of(log, (WATCH,))
 
 
