@@ -17,7 +17,7 @@ from trillium_math.grading import Grader
 from trillium_math.models import Models
 from trillium_math.preparation import RunProblems, prepare_problems
 from trillium_math.problems import Problem
-from trillium_math.supervised import check_trl
+from trillium_math.supervised_config import check_trl
 
 
 def preview(config: MathConfig) -> Iterator[Text]:

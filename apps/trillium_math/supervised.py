@@ -4,7 +4,6 @@ Used for the warm-up on demonstrations and for rejection sampling on the policy'
 trajectories. Labels come from the paths' masks; TRL prepares nothing.
 """
 
-import importlib.util
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,6 @@ from transformers import (
     TrainingArguments,
 )
 from trillium.deployment.provenance import record_provenance, warn_of
-from trillium.errors import ConfigError
 from trillium.files import hash_json
 from trillium.policies.adapters import adapter_digest, save_adapter
 from trillium.policies.load import Policy
@@ -33,18 +31,9 @@ from trillium.training.checkpoints import (
 )
 from trillium.trees import TokenPath
 
-from trillium_math.supervised_config import SupervisedConfig
+from trillium_math.supervised_config import SupervisedConfig, check_trl
 
 _IGNORED = -100
-
-
-def check_trl(title: str) -> None:
-    """Raise ConfigError when TRL, which does the supervised training of `title`, is missing."""
-    if importlib.util.find_spec("trl") is None:
-        raise ConfigError(
-            f"{title}: TRL is not installed (supervised training uses it); "
-            "pip install 'trillium[trl]'"
-        )
 
 
 def fine_tune(

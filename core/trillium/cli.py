@@ -33,9 +33,8 @@ class _SentenceGroup(TyperGroup):
             if sys.stdout is not None:  # None where the caller closed it
                 sys.stdout.flush()
             return result
-        except KeyboardInterrupt:
-            command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-            _say(f"interrupted; finished work is kept, the same command continues: {command}")
+        except KeyboardInterrupt as error:
+            _say(_interrupted(error))
             raise SystemExit(130) from None
         except BrokenPipeError:
             _drop_output()
@@ -73,6 +72,8 @@ def main() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     # Said on import, about an optional kernel that nobody asked for.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # It writes its warnings to the terminal itself.
+    logging.getLogger("huggingface_hub").propagate = False
     app()
 
 
@@ -223,6 +224,15 @@ def _attach_broken(name: str, reason: str) -> None:
 def _drop_output() -> None:
     """Send what is left of standard output nowhere; else Python complains once more at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _interrupted(error: KeyboardInterrupt) -> str:
+    """Return what to say: whoever keeps finished work notes that at the interruption."""
+    notes = dict.fromkeys(getattr(error, "__notes__", ()))
+    if not notes:
+        return "interrupted"
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return f"interrupted; {'; '.join(notes)}: {command}"
 
 
 def _say(sentence: str) -> None:

@@ -4,7 +4,9 @@ Every mistake is reported at once, with its line and the nearest right key. `fin
 knows the presets that are shipped inside the packages.
 """
 
+import copy
 import json
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from importlib import resources
@@ -13,7 +15,8 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from trillium.config_errors import describe_errors, fill_kinds
+from trillium.config_errors import describe_errors
+from trillium.config_kinds import COMMAND_LINE, Origins, fill_kinds, leave_out
 from trillium.errors import ConfigError
 from trillium.yamlfile import KeyPath, dump_yaml, parse_yaml, read_yaml
 
@@ -22,13 +25,16 @@ C = TypeVar("C", bound=BaseModel)
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """A seed that every generator takes; NumPy's takes 32 bits."""
 
-COMMAND_LINE = "command line"
+log = logging.getLogger(__name__)
+
 _PRESET = "preset:"
 
 
 def load_config(model: type[C], path: Path | None, overrides: Sequence[str] = ()) -> C:
     """Read `path`, apply the overrides in order, and return a valid `model`.
 
+    An override such as `objective.name` that chooses another kind than the file leaves out what the
+    file gave to its own kind, and logs what that was.
     Raises ConfigError that lists every mistake: syntax, duplicate and unknown keys, missing keys,
     wrong types, values out of bounds, overrides that lead nowhere.
     """
@@ -43,21 +49,27 @@ def load_config(model: type[C], path: Path | None, overrides: Sequence[str] = ()
     title = f"{path or COMMAND_LINE} is not a valid {model.__name__}"
     if not isinstance(values, dict):
         raise ConfigError(f"{title}:\n  {path}: holds {values!r}; it must hold keys with values")
+    before = copy.deepcopy(values)
+    fill_kinds(model, before)
     for override in overrides:
         problem = _apply(values, places, override)
         if problem is not None:
             problems.append(f"{COMMAND_LINE}: {problem}")
+    if path is not None:
+        for sentence in leave_out([model], before, values, Origins(path.name, places)):
+            log.warning(sentence)
     fill_kinds(model, values)
     config: C | None = None
     try:
         config = model.model_validate(values)
     except ValidationError as error:
         problems += describe_errors(error, model, values, places, str(path or COMMAND_LINE))
-    if not problems:
+    if config is not None and not problems:
+        # As it was read: "inf" and "nan" are words until then.
         problems = [
             f"{places.get(key, path or COMMAND_LINE)}: {'.'.join(map(str, key))} = {value}: "
             "must be a finite number"
-            for key, value in _not_finite(values, ())
+            for key, value in _not_finite(config.model_dump(mode="json"), ())
         ]
     if problems or config is None:
         raise ConfigError("\n  ".join([f"{title}:", *problems]))

@@ -5,17 +5,14 @@ walk here follows the user's values and the model together and leaves such parts
 """
 
 import difflib
-import types
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from trillium.config_kinds import Models, choose, kinds, models_of
 from trillium.yamlfile import KeyPath
-
-Models = list[type[BaseModel]]
 
 
 @dataclass(frozen=True)
@@ -54,24 +51,6 @@ def describe_errors(
     return sentences
 
 
-def fill_kinds(model: type[BaseModel], values: dict[str, object]) -> None:
-    """Add the kind of a section that names none, where the model has a default for that section.
-
-    `objective.beta=0.2` alone then means the default objective with another beta.
-    """
-    for name, field in model.model_fields.items():
-        section = values.get(name)
-        if not isinstance(section, dict):
-            continue
-        models = _models_of(field.annotation)
-        default = field.get_default(call_default_factory=True, validated_data={})
-        if len(models) > 1 and isinstance(default, BaseModel):
-            for tag in _literal_fields(type(default)):
-                section.setdefault(tag, getattr(default, tag))
-        for chosen in _choose(models, section):
-            fill_kinds(chosen, section)
-
-
 def _describe(details: ErrorDetails, place: _Place, known: list[str]) -> str:
     kind = details["type"]
     value = details["input"]
@@ -90,7 +69,7 @@ def _describe(details: ErrorDetails, place: _Place, known: list[str]) -> str:
         return f"{place.name}.{tag} = {chosen!r}: unknown{_nearest(chosen, choices)}"
     if kind == "union_tag_not_found":
         tag = _tag_of(details)
-        return f"{place.name}.{tag}: is missing ({_listed(_kinds(place.models, tag))}); add it"
+        return f"{place.name}.{tag}: is missing ({_listed(kinds(place.models, tag))}); add it"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return _describe_no_section(value, place)
     if kind == "too_short":
@@ -116,7 +95,7 @@ def _is_below(one: ErrorDetails, other: ErrorDetails) -> bool:
 
 def _describe_no_section(value: object, place: _Place) -> str:
     """Say what a section is made of to someone who wrote a single value, or nothing, for it."""
-    if isinstance(value, str) and value in _kinds(place.models, "name"):
+    if isinstance(value, str) and value in kinds(place.models, "name"):
         return f"{place.name} = {value!r}: must be a section; write {place.name}.name={value}"
     keys = _listed(sorted({name for model in place.models for name in model.model_fields}))
     if value is None:
@@ -136,7 +115,7 @@ def _first_required(models: Models) -> list[str]:
     """Return the path to the first key that a missing section cannot do without."""
     for name, field in models[0].model_fields.items() if len(models) == 1 else ():
         if field.is_required():
-            return [name, *_first_required(_models_of(field.annotation))]
+            return [name, *_first_required(models_of(field.annotation))]
     return []
 
 
@@ -148,12 +127,12 @@ def _locate(model: type[BaseModel], values: object, location: tuple[int | str, .
     for part in location:
         if isinstance(node, list) and isinstance(part, int) and part < len(node):
             node = node[part]
-            models = _choose(models, node)
+            models = choose(models, node)
         elif isinstance(node, dict) and (part in node or _fields(models, part)):
             section = models
             annotations = _fields(models, part)
             node = node.get(part)
-            models = _choose([m for a in annotations for m in _models_of(a)], node)
+            models = choose([m for a in annotations for m in models_of(a)], node)
         else:
             continue  # the branch of a union or the name of a validator: not a key
         key = (*key, part)
@@ -164,7 +143,7 @@ def _known_keys(model: type[BaseModel], values: object) -> Iterator[tuple[str, .
     for name, field in model.model_fields.items():
         yield (name,)
         inner = values.get(name) if isinstance(values, dict) else None
-        for chosen in _choose(_models_of(field.annotation), inner):
+        for chosen in choose(models_of(field.annotation), inner):
             for below in _known_keys(chosen, inner):
                 yield (name, *below)
 
@@ -175,8 +154,10 @@ def _nearest_key(place: _Place, known: list[str]) -> str:
     close = difflib.get_close_matches(leaf, siblings, n=1)
     if close:
         return f"; did you mean {'.'.join([*parents, close[0]])}?"
+    # Keys of the same section, or one around it, share most of the path whatever they are called.
+    others = [key for key in known if key.split(".")[:-1] != parents[: key.count(".")]]
     elsewhere = [key for key in known if key.split(".")[-1] == leaf]
-    elsewhere = elsewhere or difflib.get_close_matches(place.name, known, n=1, cutoff=0.75)
+    elsewhere = elsewhere or difflib.get_close_matches(place.name, others, n=1, cutoff=0.75)
     if elsewhere:
         return f"; did you mean {elsewhere[0]}?"
     return f" ({'.'.join(parents) or 'the file'} takes {_listed(siblings)}); remove it"
@@ -206,38 +187,6 @@ def _find_line(places: dict[KeyPath, str], key: KeyPath) -> str | None:
 
 def _fields(models: Models, part: int | str) -> list[object]:
     return [m.model_fields[part].annotation for m in models if part in m.model_fields]
-
-
-def _models_of(annotation: object) -> Models:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) in (Annotated, Union, types.UnionType, list, tuple, dict):
-        return [model for inner in get_args(annotation) for model in _models_of(inner)]
-    return []
-
-
-def _choose(models: Models, value: object) -> Models:
-    """Keep the models whose literal fields agree with the value; all of them when none does."""
-    if len(models) < 2 or not isinstance(value, dict):
-        return models
-    fitting = [
-        model
-        for model in models
-        if all(value.get(tag) in allowed for tag, allowed in _literal_fields(model).items())
-    ]
-    return fitting or models
-
-
-def _literal_fields(model: type[BaseModel]) -> dict[str, tuple[object, ...]]:
-    return {
-        name: get_args(field.annotation)
-        for name, field in model.model_fields.items()
-        if get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
-    }
-
-
-def _kinds(models: Models, tag: str) -> list[str]:
-    return [str(kind) for model in models for kind in _literal_fields(model).get(tag, ())]
 
 
 def _listed(words: list[str]) -> str:

@@ -17,12 +17,17 @@ PROBES = "trillium.probes"
 _NEEDED_MEMORY_BYTES = 5 << 30
 _NEEDED_DISK_BYTES = 3 << 30
 _EXTRAS = {
-    "qlora": "bitsandbytes",
-    "trl": "trl",
-    "rec": "faiss",
-    "math": "sympy",
-    "docker": "docker",
+    "qlora": ("bitsandbytes",),
+    "trl": ("trl",),
+    "rec": ("faiss", "scipy"),
+    "math": ("sympy",),
+    "math-extras": ("math_verify", "reasoning_gym"),
+    "docker": ("docker",),
+    "service": ("fastapi", "prometheus_client", "uvicorn"),
+    "ray": ("ray",),
+    "tune": ("botorch", "gpytorch"),
 }
+"""The modules that the features of an extra cannot do without."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,9 @@ def _assets() -> list[Finding]:
 
 def _extras() -> list[Finding]:
     missing = [
-        extra for extra, module in _EXTRAS.items() if importlib.util.find_spec(module) is None
+        extra
+        for extra, modules in _EXTRAS.items()
+        if any(importlib.util.find_spec(module) is None for module in modules)
     ]
     if not missing:
         return [Finding("extras", "ok", ", ".join(_EXTRAS))]

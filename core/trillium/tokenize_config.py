@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 ScoredTurns = Literal["all", "last", "final_answer", "explicit"]
 Truncation = Literal["drop", "keep_start", "keep_end"]
+OnPrefixViolation = Literal["refuse", "repair"]
 
 
 class TokenizeConfig(BaseModel):
@@ -27,7 +28,7 @@ class TokenizeConfig(BaseModel):
     add_eos: bool = Field(
         default=True, description="end replies with the stop token; false for steps"
     )
-    on_prefix_violation: Literal["refuse", "repair"] = Field(
+    on_prefix_violation: OnPrefixViolation = Field(
         default="refuse",
         description="template that rewrites earlier turns: stop, or score what the whole shows",
     )

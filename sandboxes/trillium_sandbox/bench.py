@@ -1,19 +1,21 @@
 """The zygote's side of judging: the seat that one judge at a time takes.
 
-A judge is a locked-down child with one set of tests. It is handed one candidate after another, and
-it is dismissed when it misbehaves, idles, or when other tests come.
+A judge is a locked-down child with one set of tests. It is handed a candidate, or, where it stays,
+one after another, for each of which it forks. It is dismissed when it misbehaves, idles, or when
+other tests come; it and its fork are a process group, which ends as one.
 """
 
 from __future__ import annotations
 
 import _socket
+import contextlib
 import fcntl
 import os
 import select
 import struct
 import time
 
-from trillium_sandbox.wire import JUDGE_KILLED, RECORD
+from trillium_sandbox.wire import JUDGE_KILLED, LEANT, RECORD
 
 _SIGKILL = 9
 _RECORD_BYTES = 1 << 17
@@ -47,7 +49,7 @@ class Bench:
         return self._judge is not None
 
     def seat(self, pid: int, watch: int) -> None:
-        """Take a child that holds `court[1]` as the judge, with the descriptor that watches it."""
+        """Take a child that holds `court[1]`, and leads its group, as the judge; `watch` it."""
         self.dismiss()
         self._pid, self._watch, self._judge = pid, watch, self.court[0]
         self.court[1].close()
@@ -57,8 +59,10 @@ class Bench:
         """End the judge, if there is one, and forget what it has recorded."""
         if self._judge is None:
             return
-        os.kill(self._pid, _SIGKILL)
-        os.waitpid(self._pid, 0)
+        os.killpg(self._pid, _SIGKILL)
+        with contextlib.suppress(ChildProcessError):  # until there is none
+            while True:
+                os.waitpid(-self._pid, 0)
         os.close(self._watch)
         self._judge.close()
         self._judge = None
@@ -107,7 +111,7 @@ class Bench:
         while not poll.poll(max(0.0, wake - now) * 1000 + 1):
             now = time.monotonic()
             records = (records + self.read_records())[:_RECORD_BYTES]
-            times = [at for _, at in RECORD.iter_unpack(_whole(records)) if at <= now]
+            times = [at for at in _beginnings(records) if at <= now]
             due = min(max(times) + wall_s if times else locked_by, last)
             used = time.clock_gettime(clock)
             if now >= due or (times and used >= cpu_s):
@@ -146,9 +150,14 @@ def has_ended(watch: int) -> bool:
 
 def _is_orderly(judge: _socket.socket, records: bytes, n_left: int) -> bool:
     """Return whether the judge said once that it is done, after the verdicts that it owed."""
-    letters = [letter for letter, _ in RECORD.iter_unpack(records)]
+    letters = [letter for letter, _ in RECORD.iter_unpack(records) if letter != LEANT]
     ended = bool(letters) and letters[-1] in (b"x", b"l")
     return _hear(judge) == b"d" and (ended or len(letters) == n_left + 2)
+
+
+def _beginnings(records: bytes) -> list[float]:
+    """Return the times at which the judge says that it began to wait or to test."""
+    return [at for letter, at in RECORD.iter_unpack(_whole(records)) if letter != LEANT]
 
 
 def _hear(judge: _socket.socket) -> bytes:

@@ -47,6 +47,13 @@ def _is_same(before: list[object] | bytes, after: list[object] | bytes) -> bool:
     return len(before) == len(after) and all(map(is_, before, after))
 
 
+def is_reordered(container: object) -> bool:
+    """Return whether a set of numbers or texts, built anew, would be gone through otherwise."""
+    if type(container) is not set or not all(type(item) in (int, str) for item in container):
+        return False
+    return not all(map(is_, container, set(list(container))))  # noqa: C414 - a set is copied as is
+
+
 def apply_changes(sent: list[object], changes: object) -> None:
     """Give the containers of a request, by their numbers, the contents that an answer has."""
     for number, content in changes.items() if type(changes) is dict else ():

@@ -6,6 +6,7 @@ Imported in the zygote: standard library only, and little of it (see zygote.py).
 from __future__ import annotations
 
 import os
+from _thread import RLock
 
 from trillium_sandbox.wire import LENGTH
 
@@ -28,13 +29,15 @@ class Channel:
         self.is_lost = False
         self._descriptor = descriptor
         self._held = bytearray()
+        self._sending = RLock()
 
     def send(self, data: bytes) -> None:
         """Send one message."""
         view = memoryview(LENGTH.pack(len(data)) + data)
         try:
-            while view:
-                view = view[os.write(self._descriptor, view) :]
+            with self._sending:  # of several threads
+                while view:
+                    view = view[os.write(self._descriptor, view) :]
         except OSError as error:
             if error.errno is None:  # of a handler: a TimeoutError is an OSError
                 raise
@@ -61,7 +64,7 @@ class Channel:
 
     def _fill(self) -> None:
         try:
-            part = os.read(self._descriptor, 1 << 18)
+            part = os.read(self._descriptor, 1 << 16)
         except OSError as error:
             if error.errno is None:
                 raise

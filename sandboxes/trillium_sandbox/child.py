@@ -54,6 +54,7 @@ class Jail:
         "disk_bytes",
         "filter",
         "first_id",
+        "forking_filter",
         "level",
         "output_bytes",
         "ruleset",
@@ -69,6 +70,7 @@ class Jail:
         # At level 2 the only files of the caller's user in sight are read-only.
         withheld = MODES_AND_TIMES if level == 1 and first_id is None else frozenset[str]()
         self.filter = seccomp.Filter(withheld) if level >= 1 else None
+        self.forking_filter = seccomp.Filter(withheld, may_fork=True) if level >= 1 else None
         self.ruleset: int | None = None
         self.base_memory = 0
         self.crowd: Crowd | None = None
@@ -81,17 +83,19 @@ def prepare(jail: Jail) -> None:
         limit = value if ceiling == resource.RLIM_INFINITY else min(value, ceiling)
         resource.setrlimit(kind, (limit, limit))
     if jail.level >= 1:
+        linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)  # of a judge's forks (bench.py)
         linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
         linux.prctl(linux.PR_SET_DUMPABLE, 0)
 
 
-def lock_down(jail: Jail, numbers: Numbers, user: int) -> None:
+def lock_down(jail: Jail, numbers: Numbers, user: int, *, may_fork: bool = False) -> None:
     """Turn this process into a prisoner; there is no way back from here.
 
-    Standard streams and descriptors 3 and 4 must already be what the program may hold.
+    Standard streams and descriptors 3 and 4 must already be what the program may hold. One that
+    `may_fork` is a judge, whose forks call `lock_fork` before they run anything.
     """
-    if jail.level == 0:
-        os.setsid()  # so that the zygote can end what it forked; from level 1 on, none of it can
+    if jail.level == 0 and os.getpgrp() != os.getpid():
+        os.setsid()  # so that the zygote can end what it forked; from level 1 on, judges alone can
     _set_limits(jail, numbers)
     if jail.first_id is not None:
         identity = jail.first_id + user
@@ -106,9 +110,20 @@ def lock_down(jail: Jail, numbers: Numbers, user: int) -> None:
     if jail.ruleset is not None:
         landlock.restrict(jail.ruleset)
     os.closerange(FIRST_OPEN, 1 << 16)
+    chosen = jail.forking_filter if may_fork else jail.filter
+    if chosen is not None:
+        chosen.install(os.getpid())
+    gc.enable()
+
+
+def lock_fork(jail: Jail, judge: int) -> None:
+    """Lock a fork of process `judge` down like any program, and end it with the judge."""
+    if jail.level in (1, 3, 4, 5):
+        linux.prctl(linux.PR_SET_PDEATHSIG, 9)
+        if os.getppid() != judge:
+            os._exit(70)  # it has ended before that call
     if jail.filter is not None:
         jail.filter.install(os.getpid())
-    gc.enable()
 
 
 def new_output(output_bytes: int) -> int:
@@ -147,6 +162,7 @@ def run_script(source: bytes, tally: int | None) -> int:
     try:
         code = compile(source, "program.py", "exec", dont_inherit=True)
         names = new_module("__main__").__dict__
+        names["__file__"] = "program.py"
         if tally is not None:
             counted = OpcodeCount(tally)
         exec(code, names)
@@ -183,7 +199,7 @@ def finish(status: int) -> int:
             threading._shutdown()
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
+            if stream is not None and not getattr(stream, "closed", False):
                 stream.flush()
     except BaseException:
         # The interpreter's own code for a flush that failed at the end.

@@ -75,9 +75,14 @@ def batch(
         token=_token(token_file),
     )
     with _cached(opened, backend, cache) as sandbox:
-        for reply in sandbox.run(accepted):
-            sys.stdout.write(json.dumps(reply.to_json()) + "\n")
-            sys.stdout.flush()
+        try:
+            for reply in sandbox.run(accepted):
+                sys.stdout.write(json.dumps(reply.to_json()) + "\n")
+                sys.stdout.flush()
+        except KeyboardInterrupt as error:
+            if cache is not None:
+                error.add_note(f"results are kept in {cache}, the same command continues")
+            raise
 
 
 @app.command()

@@ -1,8 +1,8 @@
 """Plain values to bytes, by exact type: what crosses between judge and candidate.
 
 Python's own classes cross by name (named.py), exceptions as their class and what it is called with;
-a NaN keeps its identity, as a container does. The way back is decode.py. Imported in the zygote:
-standard library only, and little of it (see zygote.py).
+a NaN keeps its identity, as a container does, and an exception that is lent. The way back is
+decode.py. Imported in the zygote: standard library only, and little of it (see zygote.py).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 
 from trillium_sandbox.named import listed_name
+from trillium_sandbox.raised import home_of, state_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,24 +64,32 @@ class CodecError(ValueError):
     """A value cannot cross, or the bytes are not a value."""
 
 
-def encode(value: object, export: Export | None = None, known: list[object] | None = None) -> bytes:
+def encode(
+    value: object,
+    export: Export | None = None,
+    known: list[object] | None = None,
+    *,
+    lends_errors: bool = False,
+) -> bytes:
     """Return the bytes of `value`.
 
     Mutable containers met twice become references, so aliases and cycles survive; so do those in
     `known`, which the other side must have in the same order, and to which the new ones are added.
     What is not of a listed type goes to `export`, which returns (owner, number, description) for a
-    handle or raises CodecError.
+    handle or raises CodecError. With `lends_errors`, so does every exception beside what it is made
+    of: handed back, it is the one that was sent.
     """
-    out: list[bytes] = []
-    _Encoder(out, export, [] if known is None else known).write(value, 0)
-    return b"".join(out)
+    encoder = _Encoder(export, [] if known is None else known, lends_errors)
+    encoder.write(value, 0)
+    return bytes(encoder.out)
 
 
 class _Encoder:
-    def __init__(self, out: list[bytes], export: Export | None, known: list[object]) -> None:
-        self.out = out
+    def __init__(self, export: Export | None, known: list[object], lends_errors: bool) -> None:
+        self.out = bytearray()
         self.export = export
         self.known = known
+        self.lends_errors = lends_errors
         self.seen = {id(container): number for number, container in enumerate(known)}
 
     def write(self, value: object, depth: int) -> None:
@@ -90,48 +99,51 @@ class _Encoder:
             self._integer(value)  # type: ignore[arg-type]
         elif kind is str:
             text = value.encode("utf-8", "surrogatepass")  # type: ignore[attr-defined]
-            out.append(b"s" + U32.pack(len(text)) + text)
+            out += b"s" + U32.pack(len(text))
+            out += text
         elif value is None:
-            out.append(b"N")
+            out += b"N"
         elif value is True:
-            out.append(b"T")
+            out += b"T"
         elif value is False:
-            out.append(b"F")
+            out += b"F"
         elif kind is float:
             if value == value or not self._refer(value):
-                out.append(b"f" + F64.pack(value))
+                out += b"f" + F64.pack(value)
         elif kind in _SEQUENCES:
             self._container(value, kind, depth)
         elif kind is bytes:
-            out.append(b"b" + U32.pack(len(value)) + value)  # type: ignore[arg-type, operator]
+            out += b"b" + U32.pack(len(value))  # type: ignore[arg-type]
+            out += value  # type: ignore[arg-type]
         elif kind is bytearray:
             if not self._refer(value):
-                out.append(b"a" + U32.pack(len(value)) + value)  # type: ignore[arg-type, operator]
+                out += b"a" + U32.pack(len(value))  # type: ignore[arg-type]
+                out += value  # type: ignore[arg-type]
         elif kind is complex:
-            out.append(b"c" + F64.pack(value.real) + F64.pack(value.imag))  # type: ignore[attr-defined]
+            out += b"c" + F64.pack(value.real) + F64.pack(value.imag)  # type: ignore[attr-defined]
         elif kind is range:
             self._parts(b"r", value.start, value.stop, value.step)  # type: ignore[attr-defined]
         elif value is Ellipsis:
-            out.append(b"E")
+            out += b"E"
         elif not self._numeric_or_dated(value, kind):
             self._other(value, kind, depth)
 
     def _integer(self, value: int) -> None:
         if -(1 << 63) <= value < 1 << 63:
-            self.out.append(b"i" + I64.pack(value))
+            self.out += b"i" + I64.pack(value)
         else:
             data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
-            self.out.append(b"I" + U32.pack(len(data)) + data)
+            self.out += b"I" + U32.pack(len(data)) + data
 
     def _container(self, value: object, kind: type, depth: int) -> None:
         if depth >= MAX_DEPTH:
             raise CodecError(f"a value nested deeper than {MAX_DEPTH}")
         if kind in MUTABLE and self._refer(value):
             return
-        self.out.append(_SEQUENCES[kind] + U32.pack(len(value)))  # type: ignore[arg-type]
+        self.out += _SEQUENCES[kind] + U32.pack(len(value))  # type: ignore[arg-type]
         if kind is deque:
             bound = -1 if value.maxlen is None else value.maxlen  # type: ignore[attr-defined]
-            self.out.append(U32.pack(min(bound + 1, 2**32 - 1)))
+            self.out += U32.pack(min(bound + 1, 2**32 - 1))
         write = self.write
         if kind is defaultdict:
             write(value.default_factory, depth + 1)  # type: ignore[attr-defined]
@@ -150,7 +162,7 @@ class _Encoder:
             self.seen[id(container)] = len(self.known)
             self.known.append(container)
             return False
-        self.out.append(b"@" + U32.pack(number))
+        self.out += b"@" + U32.pack(number)
         return True
 
     def _numeric_or_dated(self, value: object, kind: type) -> bool:
@@ -170,13 +182,13 @@ class _Encoder:
         return True
 
     def _parts(self, tag: bytes, *parts: int) -> None:
-        self.out.append(tag)
+        self.out += tag
         for part in parts:
             self._integer(part)
 
     def _text(self, tag: bytes, text: str) -> None:
         data = text.encode()
-        self.out.append(tag + U32.pack(len(data)) + data)
+        self.out += tag + U32.pack(len(data)) + data
 
     def _other(self, value: object, kind: type, depth: int) -> None:
         if depth >= MAX_DEPTH:
@@ -195,13 +207,17 @@ class _Encoder:
 
     def _exception(self, error: BaseException, kind: type, depth: int) -> None:
         """Write class, arguments, cause, attributes, and a handle where the class is one."""
+        home = home_of(error)
+        if home is not None:  # it came from the other side
+            self._handle(home, depth)
+            return
         is_listed = listed_name(kind) is not None
         reduced = error.__reduce__() if is_listed else (kind, error.args)
-        self.out.append(b"X")
-        for part in (kind, reduced[1], error.__cause__, vars(error) or None if is_listed else None):
+        self.out += b"X"
+        for part in (kind, reduced[1], error.__cause__, state_of(error, with_own=is_listed)):
             self.write(part, depth + 1)
-        if is_listed:
-            self.out.append(b"N")
+        if is_listed and not self.lends_errors:
+            self.out += b"N"
         else:
             self._handle(error, depth)
 
@@ -209,5 +225,5 @@ class _Encoder:
         if self.export is None:
             raise CodecError(f"a value of type {type(value).__name__} cannot cross")
         owner, number, description = self.export(value)
-        self.out.append(b"h" + bytes([owner]) + U32.pack(number))
+        self.out += b"h" + bytes([owner]) + U32.pack(number)
         self.write(description, depth + 1)

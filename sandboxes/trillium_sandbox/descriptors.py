@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from _io import BufferedWriter, FileIO, TextIOWrapper
 
 
 def hold(*descriptors: int) -> None:
@@ -21,6 +23,36 @@ def standard_input(content: bytes, null: int) -> int:
         view = view[os.write(descriptor, view) :]
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
+
+
+class _Sink(FileIO):
+    """Writes to a sealed file, and drops what it has no room for."""
+
+    def write(self, content: bytes) -> int:  # type: ignore[override]
+        try:
+            return super().write(content) or 0
+        except PermissionError:
+            return len(content)
+
+
+def drop_excess() -> None:
+    """Let `sys.stdout` and `sys.stderr` go on when their file is full: what is lost is noted there.
+
+    For where no verdict rests on an output, and a limit of it must not become one.
+    """
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        raw = _Sink(number, "w", closefd=False)
+        raw.name = f"<{name}>"
+        dropping = TextIOWrapper(
+            BufferedWriter(raw),  # type: ignore[type-var]
+            encoding=stream.encoding,
+            errors=stream.errors,
+            newline="\n",
+            line_buffering=stream.line_buffering,
+        )
+        setattr(sys, name, dropping)
+        setattr(sys, f"__{name}__", dropping)
 
 
 def read_exactly(descriptor: int, size: int) -> bytes | None:

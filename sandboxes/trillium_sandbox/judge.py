@@ -2,13 +2,13 @@
 
 Two locked-down processes. The candidate's never sees a test, an expected value or the record pipe;
 the judge's compares plain data that came out of the codec and writes one record per test. The tests
-may be hostile too: they can spoil one another's verdicts, never those of other tests. A judge takes
-one candidate after another, as long as they come with the same tests.
+may be hostile too: they can spoil one another's verdicts, never those of another candidate. A judge
+takes one; where more come with the same tests, one that runs no test itself forks for each of them,
+unless the tests name nothing by which they could leave anything behind: then it takes all itself.
 """
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
 import _socket
 import os
 import struct
@@ -18,16 +18,23 @@ from types import CodeType
 
 from trillium_sandbox import namespaces
 from trillium_sandbox.channel import ConnectionLost
-from trillium_sandbox.child import Jail, finish, lock_down, new_module, report
+from trillium_sandbox.child import Jail, finish, lock_down, lock_fork, new_module, report
 from trillium_sandbox.decode import decode
+from trillium_sandbox.descriptors import drop_excess
 from trillium_sandbox.opcodes import OpcodeCount
 from trillium_sandbox.peer import Peer
-from trillium_sandbox.scope import Names, Reading, origins_of, read_test
-from trillium_sandbox.wire import RECORD
+from trillium_sandbox.scope import Names, Reading, origins_of, read_test, uses_of
+from trillium_sandbox.settings import Settings
+from trillium_sandbox.wire import LEANT, RECORD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from trillium_sandbox.child import Numbers
+
+    Codes = list[tuple[CodeType, Reading] | SyntaxError | None]
+    """What became of each test's text, where it has been read."""
 
 CALLS, TALLY = 3, 4
 """The candidate's descriptors: the judge's calls, and its opcode count when it is asked for."""
@@ -38,46 +45,97 @@ COURT, RECORDS = 3, 4
 _CPU_S = 86400
 """The kernel's CPU limit for a judge: it serves many candidates, and the clock bounds each test."""
 
-_TIMERS = _signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF
-
-_LEANING = {b"P": b"p", b"f": b"g", b"e": b"d"}
+_SIGKILL = 9
+_N_FORKS = 2
+_FRAMES_PER_CALL = 6
+"""Frames of ours between a program's own frames and those of a call across."""
 
 
 class _NotLoaded(Exception):
     pass
 
 
-def run_judge(jail: Jail, numbers: Numbers, tests: bytes) -> None:
-    """Judge one candidate after another in this process. `tests`: (entry point, tests) in codec."""
+def run_judge(jail: Jail, numbers: Numbers, tests: bytes, *, stays: bool) -> None:
+    """Judge a candidate in this process; or, as one that `stays`, each in a fork of it.
+
+    `tests`: (entry point, tests) in codec.
+    """
     entry_point: str | None
     texts: tuple[str, ...]
     entry_point, texts = decode(tests)  # type: ignore[misc]
     court = _socket.socket(fileno=COURT)
-    lock_down(jail, (_CPU_S, *numbers[1:]), namespaces.JUDGE_ID)
-    codes: list[tuple[CodeType, Reading] | SyntaxError | None] = [None] * len(texts)
-    n_judged = 0
+    _, memory_bytes, disk_bytes, n_processes, output_bytes = numbers
+    own = _CPU_S, memory_bytes, disk_bytes, n_processes + _N_FORKS * stays, output_bytes
+    lock_down(jail, own, namespaces.JUDGE_ID, may_fork=stays)
+    codes: Codes = [None] * len(texts)
+    if stays:
+        _judge_in_forks(jail, court, entry_point, texts, codes)
+    _make_ready()
+    first, calls = _meet_candidate(court)
+    _judge_candidate(entry_point, texts, codes, first, calls)
+    os.close(calls)
+    os.write(COURT, b"d")
+
+
+def _judge_in_forks(
+    jail: Jail,
+    court: _socket.socket,
+    entry_point: str | None,
+    texts: tuple[str, ...],
+    codes: Codes,
+) -> NoReturn:
+    """Judge one candidate after another, each in a fork that has already waited for it.
+
+    One fork judges while the next one waits: it holds nothing that a test could use or change.
+    """
+    judge, has_proved = os.getpid(), False
+    n_forks = 0
     while True:
-        message, rights, _, _ = court.recvmsg(4, _socket.CMSG_SPACE(8))
-        if not message:
-            os._exit(0)
-        calls, said = struct.unpack("2i", rights[0][2])
-        os.dup2(said, 2)
-        os.close(said)
-        peer = Peer(calls)
-        try:
-            candidate, origins = _await_loading(peer)
-            for number in range(struct.unpack("<I", message)[0], len(texts)):
-                names = Names(peer, entry_point, candidate, origins)
-                _record(_judge_one(names, texts[number], codes, number, n_judged))
-        except _NotLoaded:
-            _record(b"l")
-        except ConnectionLost:
-            _record(b"x")
+        if has_proved:  # not before a fork has lived through it: a text may crash the compiler
+            _read_all(texts, codes)
+            if n_forks == 0 and _keep_nothing(codes, entry_point):
+                _judge_in_turn(jail, court, entry_point, texts, codes)
+        while n_forks < (_N_FORKS if has_proved else 1):
+            n_forks += 1
+            if os.fork() == 0:
+                try:
+                    lock_fork(jail, judge)
+                    _make_ready()
+                    first, calls = _meet_candidate(court)
+                    court.close()
+                    has_judged = _judge_candidate(entry_point, texts, codes, first, calls)
+                    os._exit(0 if has_judged else 1)
+                finally:
+                    os._exit(70)
+        _, status = os.wait()
+        n_forks -= 1
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == _SIGKILL:
+            os.kill(judge, _SIGKILL)  # the machine's doing: the zygote sees it by the judge
+        has_proved = has_proved or status == 0
+        os.write(COURT, b"d")
+
+
+def _keep_nothing(codes: Codes, entry_point: str | None) -> bool:
+    """Return whether the tests leave the process that runs them as it was."""
+    return all(type(read) is tuple and read[1].keeps_nothing(entry_point) for read in codes)
+
+
+def _judge_in_turn(
+    jail: Jail,
+    court: _socket.socket,
+    entry_point: str | None,
+    texts: tuple[str, ...],
+    codes: Codes,
+) -> NoReturn:
+    """Judge one candidate after another in this process, which forks no more."""
+    if jail.filter is not None:
+        jail.filter.install(os.getpid())
+    _make_ready()
+    while True:
+        first, calls = _meet_candidate(court)
+        _judge_candidate(entry_point, texts, codes, first, calls)
         os.close(calls)
         os.write(COURT, b"d")
-        n_judged += 1
-        if len(sys._current_frames()) > 1 or any(_signal.getitimer(timer)[0] for timer in _TIMERS):
-            os._exit(0)  # a test has left a thread behind, or an alarm that would end the next one
 
 
 def run_candidate(
@@ -88,6 +146,8 @@ def run_candidate(
     lock_down(jail, numbers, namespaces.CANDIDATE_ID)
     peer.send("locked", 0)
     module = new_module("candidate")
+    _make_ready()
+    peer.settings = Settings()
     try:
         code = compile(source, "candidate.py", "exec", dont_inherit=True)
         if counts:
@@ -103,35 +163,73 @@ def run_candidate(
     peer.names = module.__dict__
     try:
         candidate = None if entry_point is None else module.__dict__[entry_point]
-        peer.send("ready", candidate, origins_of(module.__dict__))
+        peer.send("ready", candidate, origins_of(module.__dict__), uses_of(code))
         peer.serve_forever()
     except ConnectionLost:
         os._exit(finish(0))
 
 
-def _await_loading(peer: Peer) -> tuple[object, dict[str, object]]:
-    """Wait for the candidate and return its entry point and where its names come from."""
+def _read_all(texts: tuple[str, ...], codes: Codes) -> None:
+    """Read all tests once for all forks to come, as far as memory goes."""
+    try:
+        for number, text in enumerate(texts):
+            codes[number] = codes[number] or read_test(text, number)
+    except MemoryError:
+        return
+
+
+def _meet_candidate(court: _socket.socket) -> tuple[int, int]:
+    """Wait for a candidate; return the test to begin with and the descriptor of its line."""
+    message, rights, _, _ = court.recvmsg(4, _socket.CMSG_SPACE(8))
+    if not message:
+        os._exit(0)
+    calls, said = struct.unpack("2i", rights[0][2])
+    os.dup2(said, 2)
+    os.close(said)
+    (first,) = struct.unpack("<I", message)
+    return first, calls
+
+
+def _judge_candidate(
+    entry_point: str | None, texts: tuple[str, ...], codes: Codes, first: int, calls: int
+) -> bool:
+    """Judge one candidate from the test `first` on; return whether it answered to the end."""
+    peer = Peer(calls, on_leaning=lambda: _record(LEANT))
+    try:
+        candidate, origins, uses = _await_loading(peer)
+        for number in range(first, len(texts)):
+            names = Names(peer, entry_point, candidate, origins, uses)
+            _record(_judge_one(names, texts[number], codes, number))
+    except _NotLoaded:
+        _record(b"l")
+        return False
+    except ConnectionLost:
+        _record(b"x")
+        return False
+    return True
+
+
+def _await_loading(peer: Peer) -> tuple[object, dict[str, object], frozenset[str] | None]:
+    """Wait for the candidate; return its entry point, where its names come from, and its uses."""
     peer.receive()
     _record(b"s")
-    word, candidate, *origins = peer.receive()
+    word, candidate, *facts = peer.receive()
     if word != "ready":
         raise _NotLoaded
     _record(b"r")
-    return candidate, origins[0] if origins and type(origins[0]) is dict else {}
+    origins, uses = facts if len(facts) == 2 else ({}, None)
+    return (
+        candidate,
+        origins if type(origins) is dict else {},
+        uses if type(uses) is frozenset else None,
+    )
 
 
-def _judge_one(
-    names: Names,
-    text: str,
-    codes: list[tuple[CodeType, Reading] | SyntaxError | None],
-    number: int,
-    n_judged: int,
-) -> bytes:
+def _judge_one(names: Names, text: str, codes: Codes, number: int) -> bytes:
     letter = b"e"
     peer = names.peer
     try:
-        # Kept for the candidates that follow: what this one does to memory must not be.
-        read = codes[number] = codes[number] or read_test(text, number)
+        read = codes[number] or read_test(text, number)
         if isinstance(read, SyntaxError):
             raise read
         code, reading = read
@@ -140,29 +238,52 @@ def _judge_one(
             exec(code, names)
             letter = b"P"
         finally:
-            peer.look_back()
-            has_met_more = peer.n_met > 1 or peer.has_twins  # than the entry point
-            peer.leant |= (
-                reading.is_of_its_process
-                or (reading.looks_inside and has_met_more)
-                or (letter != b"P" and (reading.prepares or peer.has_lent or names.have_replaced()))
-            )
+            _weigh(names, reading, has_passed=letter == b"P")
     except AssertionError as error:
         _explain(number, error)
         letter = b"f"
-    except MemoryError as error:
+    except MemoryError:
         letter = b"m"
-        if n_judged and error is not peer.raised:
-            _record(b"a")
-            os._exit(0)
     except BaseException as error:
-        # A candidate may miss a name that the test has.
-        peer.leant |= isinstance(error, NameError) and error is peer.raised
+        peer.leant |= _is_of_two_processes(error, names)
         if not peer.is_lost:
             _explain(number, error)
     if peer.is_lost:
         raise ConnectionLost
-    return _LEANING.get(letter, letter) if peer.leant else letter
+    return letter
+
+
+def _weigh(names: Names, reading: Reading, *, has_passed: bool) -> None:
+    """Lean where a test, as it went, could go otherwise in one process with the candidate."""
+    peer = names.peer
+    copies, handles = peer.copies, peer.handles
+    has_met_more = handles.n_met > 1 or copies.has_twins  # than the entry point
+    peer.leant |= (
+        copies.have_parted()
+        or reading.is_of_its_process
+        or (reading.looks_inside and has_met_more)
+        or (reading.looks_behind and peer.has_met_errors)
+        or (peer.counts_otherwise and "decimal" in sys.modules)
+        or names.have_replaced(in_use=has_passed)
+        or (not has_passed and (reading.prepares or handles.has_lent or peer.differs))
+    )
+
+
+def _is_of_two_processes(error: BaseException, names: Names) -> bool:
+    """Return whether a test may have erred for not being in one process with the candidate."""
+    if isinstance(error, NameError):
+        # A candidate may miss a name that the test has, a test's `del` one of the candidate's.
+        return error is names.peer.raised or error.name in names.origins
+    return isinstance(error, PermissionError)  # the two have users of their own
+
+
+def _make_ready() -> None:
+    """Let programs print without end, and recurse as deep as without our own frames."""
+    drop_excess()
+    depth, frame = _FRAMES_PER_CALL, sys._getframe()
+    while frame.f_back is not None:
+        depth, frame = depth + 1, frame.f_back
+    sys.setrecursionlimit(sys.getrecursionlimit() + depth)
 
 
 def _record(letter: bytes) -> None:

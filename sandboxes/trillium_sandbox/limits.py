@@ -11,6 +11,9 @@ from trillium_sandbox.errors import RequestError
 MAX_OUTPUT_BYTES = 16 << 20
 """Outputs stay in memory until the reply is read, so no request may ask for more than this."""
 
+MIN_MEMORY_BYTES = 1 << 20
+"""With less, the sandbox's own part of a program's process cannot begin."""
+
 MAX_PROCESSES = 4096
 """The kernel refuses to set a limit beyond what the sandbox itself may have."""
 
@@ -47,6 +50,10 @@ class Limits:
         for name, most in (("output_bytes", MAX_OUTPUT_BYTES), ("n_processes", MAX_PROCESSES)):
             if getattr(self, name) > most:
                 raise RequestError(f"limits.{name} = {getattr(self, name)} (at most {most})")
+        if self.memory_bytes < MIN_MEMORY_BYTES:
+            raise RequestError(
+                f"limits.memory_bytes = {self.memory_bytes} (at least {MIN_MEMORY_BYTES})"
+            )
 
     @classmethod
     def from_json(cls, values: object, defaults: Limits) -> Limits:

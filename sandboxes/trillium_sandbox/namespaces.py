@@ -2,7 +2,8 @@
 
 Own users, processes, network (not even a loopback), IPC and host name, and an own root: an empty
 read-only tmpfs that shows the interpreter, the shared libraries and three devices, nothing else;
-no /proc, no /etc, no home. Programs work in /box, a tmpfs whose size is the disk limit.
+no /proc, no /etc, no home. Programs work in /box, a tmpfs whose size is the disk limit; shared
+memory (the semaphores of a pool of threads) lies there as well, and is emptied with it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from trillium_sandbox import linux
 
 BOX = "/box"
+SHARED_MEMORY = "/dev/shm"
 N_IDS = 16
 _FIRST_RANGE, _N_RANGES = 0x6A000000, 1 << 24
 CANDIDATE_ID, JUDGE_ID = 1, 2
@@ -122,6 +124,7 @@ def _build_root() -> None:
     for device in _DEVICES:
         os.close(os.open(device, os.O_CREAT | os.O_WRONLY, 0o644))
         linux.mount("/old" + device, device, None, linux.MS_BIND)
+    os.symlink(BOX, SHARED_MEMORY)
     linux.umount("/old", linux.MNT_DETACH)
     os.rmdir("/old")
     flags = linux.MS_REMOUNT | linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV

@@ -46,7 +46,7 @@ def _call(peer: Peer, target: object, arguments: object, named: object) -> objec
 
 def _makes_classes(peer: Peer, function: object, n_arguments: int) -> bool:
     """Return whether a call might: of a metaclass, or of an Enum with more than a value."""
-    if not peer.was_handed(function):
+    if not peer.handles.holds(function):
         return True
     # Of a partial, type[int], int.__class__.mro and type.__call__.
     for inside in ("func", "__origin__", "__self__", "__objclass__"):

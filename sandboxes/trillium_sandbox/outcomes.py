@@ -10,7 +10,7 @@ import signal
 from dataclasses import dataclass, replace
 
 from trillium_sandbox.verdicts import Integrity, Reply, Request, Status, TestStatus
-from trillium_sandbox.wire import HUNG_UP, JUDGE_KILLED, LEANING, NO_JUDGE, RECORD
+from trillium_sandbox.wire import HUNG_UP, JUDGE_KILLED, LEANT, NO_JUDGE, RECORD
 from trillium_sandbox.worker import Job, Outcome
 
 N_BUDGETS = 3
@@ -19,11 +19,8 @@ N_BUDGETS = 3
 
 _VERDICTS: dict[bytes, TestStatus] = {
     b"P": "pass",
-    b"p": "pass",
     b"f": "fail",
-    b"g": "fail",
     b"e": "error",
-    b"d": "error",
     b"m": "error",
 }
 _STOPPED = {b"w": "wall_s", b"c": "cpu_s"}
@@ -75,12 +72,13 @@ def read_alone(job: Job, outcome: Outcome, level: int, baseline_bytes: int) -> R
 
 def read_turn(job: Job, outcome: Outcome) -> Turn:
     """Return what a pair of processes decided before it ended."""
-    letters = _letters(outcome)
+    letters = [letter for letter in _letters(outcome) if letter != LEANT]
+    leant = LEANT in _letters(outcome)
     n_left = len(job.request.tests) - job.first_test
     was_killed = _was_killed(job, outcome, letters)
     if b"r" not in letters:
         status, limit = _loading(job, outcome)
-        return Turn((status,) * n_left, limit, False, False, was_killed)
+        return Turn((status,) * n_left, limit, leant, False, was_killed)
     letters = letters[letters.index(b"r") + 1 :]
     verdicts: list[TestStatus] = []
     first_limit = None
@@ -95,12 +93,14 @@ def read_turn(job: Job, outcome: Outcome) -> Turn:
         verdict, limit = _cut_short(job, outcome, letters, is_first=not verdicts)
         verdicts += [verdict] if verdict is not None else []
         first_limit = first_limit or limit
-    return Turn(tuple(verdicts), first_limit, not LEANING.isdisjoint(letters), True, was_killed)
+    return Turn(tuple(verdicts), first_limit, leant, True, was_killed)
 
 
 def read_pair(job: Job, outcome: Outcome, turn: Turn, level: int, baseline_bytes: int) -> Reply:
     """Return the reply to a function request as far as this turn goes."""
     measured = _measured(job, outcome, level, baseline_bytes)
+    # What it wrote past Python's own streams was refused beyond the limit.
+    was_cut = max(outcome.sizes[:2]) > job.request.limits.output_bytes
     ended_by_itself = b"x" in _letters(outcome) and outcome.stopped != HUNG_UP
     return replace(
         measured,
@@ -108,7 +108,7 @@ def read_pair(job: Job, outcome: Outcome, turn: Turn, level: int, baseline_bytes
         tests=turn.verdicts,
         exit_code=os.waitstatus_to_exitcode(outcome.status) if ended_by_itself else None,
         limit_hit=turn.first_limit,
-        integrity="token" if turn.leant else "split",
+        integrity="token" if turn.leant or was_cut else "split",
     )
 
 
@@ -214,17 +214,16 @@ def _cut_short(
         # The process's CPU time is spent, but not always by this test.
         is_own = is_first or _spent_last(outcome) >= _NEAR_LIMIT * job.request.limits.cpu_s
         return ("timeout", limit) if is_own else (None, None)
-    if b"a" in letters:
+    if outcome.stopped == JUDGE_KILLED and not job.brought_tests:
         return None, None
-    if b"x" not in letters:
-        # The test ended the judge's own process, or a candidate before this one left it so.
-        return ("error", None) if job.brought_tests else (None, None)
-    return "error", limit
+    # Without an x, the test ended the judge's own process.
+    return "error", limit if b"x" in letters else None
 
 
 def _spent_last(outcome: Outcome) -> float:
     """Return the CPU seconds left for the last test, had all before it computed all the time."""
-    times = [at for letter, at in RECORD.iter_unpack(outcome.records) if letter != b"x"]
+    records = RECORD.iter_unpack(outcome.records)
+    times = [at for letter, at in records if letter not in (b"x", LEANT)]
     return float(outcome.cpu_s - (times[-1] - times[0]))
 
 

@@ -2,80 +2,89 @@
 
 Plain values cross as copies (codec.py); containers that a call was given and changed are changed
 where they came from, by identity. What is not plain, a function, an iterator, an instance, stays
-where it is and crosses as a handle; the other side sees a `Remote` (remote.py).
+where it is and crosses as a handle; the other side sees a `Remote` (remote.py). The line serves one
+thread at a time; what several would do at once in plain execution is not settled here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
+from _thread import RLock, get_ident
 
-from trillium_sandbox import named, raised
-from trillium_sandbox.changes import Kept, apply_changes, changes_since, contents_of, still_held
+from trillium_sandbox import raised
+from trillium_sandbox.changes import apply_changes, changes_since, contents_of, still_held
 from trillium_sandbox.channel import MAX_FRAME_BYTES, Channel, ConnectionLost
 from trillium_sandbox.codec import CodecError, encode
+from trillium_sandbox.copies import Copies
 from trillium_sandbox.decode import decode
-from trillium_sandbox.operations import ITEMS, LEANING, OPEN, OPERATIONS, target_of
-from trillium_sandbox.remote import (
-    STAND_INS,
-    Remote,
-    describe,
-    is_plain,
-    number_of,
-    peer_of,
-    stand_in,
-)
+from trillium_sandbox.handles import Handles
+from trillium_sandbox.operations import ITEMS, LEANING, OPERATIONS, target_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import NoReturn
 
     from trillium_sandbox.opcodes import OpcodeCount
-    from trillium_sandbox.remote import Description
+    from trillium_sandbox.settings import Settings
 
-_OPAQUE = frozenset({"module", "frame", "traceback", "code"})
 _ANSWERS = encode(("ok", None, None))[:-2], encode(("raise", None, None))[:-2]
 """How answers begin; no other message may refer to what the operation sent."""
 _STUCK = encode(("stuck", None))[:-1]
+_NEWS = frozenset({"stale", "again", "kept", "counts", "order"})
+"""What a candidate's side says before an answer: what crossed before is another one there now (as
+its folder may be), crosses as a second copy, or may become another one; its numbers have other
+settings; a set that crosses has another order."""
 
 
 class Peer:
     """One end of the connection; each end serves the other while it waits for an answer."""
 
-    def __init__(self, descriptor: int, *, names: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        *,
+        names: Mapping[str, object] | None = None,
+        on_leaning: Callable[[], None] | None = None,
+    ) -> None:
         """Speak over `descriptor`; with `names`, the other side may ask for them and look inside.
 
         Without, it may only use what it was handed: call functions, advance iterators, and touch
-        the public attributes of instances. That is the judge's side.
+        the public attributes of instances. That is the judge's side; `on_leaning` is called when
+        `leant` is first set.
         """
         self.names = names
-        self.leant = False
         self.raised: BaseException | None = None
         self.counted: OpcodeCount | None = None
+        self.settings: Settings | None = None
+        self.copies = Copies()
+        self.handles = Handles(self)
+        self.has_met_errors = False
+        self.counts_otherwise = self.differs = False
+        self._leant = False
+        self._on_leaning = on_leaning
         self._channel = Channel(descriptor)
+        self._turn = RLock()
+        self._thread = get_ident()
         self._n_late = 0
-        self._exported: list[object] = []
-        self.has_twins = False
-        self._kept = Kept()
-        self._crossed = Kept()
-        self._under_way: list[tuple[Sequence[object], list[object]]] = []
-        self._numbers: dict[int, int] = {}
-        self._theirs: dict[int, object] = {}
-        self._descriptions: dict[type, Description] = {}
-        self._homes: dict[type, int] = {}
-        self._kinds = {**STAND_INS}
-        self.has_lent = False
+
+    @property
+    def leant(self) -> bool:
+        """Return whether verdicts rest on more than data from here on."""
+        return self._leant
+
+    @leant.setter
+    def leant(self, has_leant: bool) -> None:
+        if has_leant and not self._leant:
+            self._leant = True
+            if self._on_leaning is not None:
+                self._on_leaning()
 
     @property
     def is_lost(self) -> bool:
         """Return whether the other side is gone."""
         return self._channel.is_lost
-
-    @property
-    def n_met(self) -> int:
-        """Return how many of the other side's objects have come here."""
-        return len(self._theirs)
 
     def ask(self, *operation: object) -> object:
         """Have the other side do `operation` and return its answer, or raise what it raised.
@@ -87,20 +96,23 @@ class Peer:
         """
         if operation[0] in LEANING or (operation[0] == "do" and operation[1] not in ITEMS):
             self.leant = True
-        try:
-            return self._ask(operation)
-        except CodecError:
+        if get_ident() != self._thread:
             self.leant = True
-            raise
+            if self.names is not None:
+                self.send("stale")
+        with self._turn:
+            try:
+                return self._ask(operation)
+            except CodecError:
+                self.leant = True
+                raise
 
     def _ask(self, operation: tuple[object, ...]) -> object:
         sent: list[object] = []
-        self.leant |= self._kept.has_changed()
-        data = self._fit(encode(operation, self._export, sent))
+        self.leant |= self.copies.have_changed()
+        data = self._encode(operation, sent)
         if self.names is not None:
-            if any(changes_since(before, given) for before, given in self._under_way):
-                self.send("stale")
-            self._say_again(sent)
+            self._tell(self.copies.news_of_asking(sent))
         self._channel.send(data)
         before = [contents_of(container) for container in sent]
         message = self._await_answer(sent, before)
@@ -126,40 +138,26 @@ class Peer:
             if kind in ("ok", "raise") and len(message) == 3:
                 apply_changes(sent, message[2])
                 if is_kept:
-                    self._kept.add(containers)
+                    self.copies.keep(containers)
                 elif self.names is not None:
-                    self._crossed.add(containers)  # the judge's: they may be handed back
+                    self.copies.note(containers)  # the judge's
                 return message
             if kind == "stuck" and len(message) == 2:
                 return message
-            if kind in ("stale", "again", "kept"):
-                # What crossed before is another one there now, crosses as a second copy, or may
-                # become another one.
+            if kind in _NEWS:
                 self.leant |= kind == "stale"
-                self.has_twins |= kind == "again"
-                is_kept = True
+                self.copies.has_twins |= kind == "again"
+                self.differs |= kind in ("counts", "order")
+                self.counts_otherwise |= kind == "counts"
+                is_kept |= kind in ("stale", "again", "kept")
                 continue
             self._serve(message, containers)
             # Neither side sees what the other does to an argument before the call is over.
             self.leant |= changes_since(before, sent) is not None
 
-    def _look_at_kept(self, answered: list[object]) -> None:
-        """Say when the copies that the other side has, or gets, are not what they would be here."""
-        if self._kept.has_changed():
-            self.send("stale")
-        self._say_again(answered)
-
-    def _say_again(self, containers: list[object]) -> None:
-        """Say when one of `containers` has crossed before: the other side will have two copies."""
-        ids = {id(container) for container in containers}
-        is_given = any(not ids.isdisjoint(map(id, given)) for _, given in self._under_way)
-        if is_given or self._kept.holds(ids) or self._crossed.holds(ids):
-            self.send("again")
-
-    def look_back(self) -> None:
-        """At the end of a test: of two copies of one container, was one changed alone?"""
-        if self.has_twins:
-            self.leant |= self._kept.has_changed() or self._crossed.has_changed()
+    def _tell(self, news: Sequence[str]) -> None:
+        for word in news:
+            self.send(word)
 
     def _raise(self, error: object) -> NoReturn:
         """Raise what the other side raised, as far as it may.
@@ -181,11 +179,13 @@ class Peer:
     def serve_forever(self) -> None:
         """Answer the other side until it hangs up."""
         while True:
-            self._serve(*self._read(self._next_frame()))
+            with self._turn:
+                message, containers = self._read(self._next_frame())
+            self._serve(message, containers)
 
     def send(self, *message: object) -> None:
         """Send one message that needs no answer."""
-        self._channel.send(self._fit(encode(message, self._export)))
+        self._channel.send(self._encode(message))
 
     def receive(self) -> tuple[object, ...]:
         """Return the next message as it came."""
@@ -199,22 +199,19 @@ class Peer:
         try:
             if action is None:
                 raise CodecError("an unknown operation")
-            if self.names is None and not self.was_handed(target_of(message)):
+            if self.names is None and not self.handles.holds(target_of(message)):
                 raise TypeError("the test's side works on what it handed over, and on nothing else")
-            self._under_way.append((before, containers))
-            try:
+            with self.copies.working_on(before, containers):
                 answer = action(self, *message[1:])
-            finally:
-                self._under_way.pop()
             changes = changes_since(before, containers)
-            reply = self._fit(encode(("ok", answer, changes), self._export, known))
+            reply = self._encode(("ok", answer, changes), known)
             del known[: len(containers)]
             if self.names is None:
                 # A container of a test's object: what becomes of the copy? And of an argument's?
                 self.leant |= operation == "get" and bool(known)
-                self.leant |= self.has_twins and changes is not None
+                self.leant |= self.copies.has_twins and changes is not None
             else:
-                self._look_at_kept(known)
+                self._tell(self.copies.news_of_answering(known))
             before.clear()
             changes = None
             held = still_held(known)
@@ -226,18 +223,27 @@ class Peer:
         except BaseException as error:
             # Its frames hold the half of an answer that did not fit into memory.
             reply = self._failure(error.with_traceback(None), before, containers)
-        if self.names is not None:
-            # The candidate may be killed any time after its answer: all else goes out before.
-            with contextlib.suppress(BaseException):
-                sys.stdout.flush()
-            if self.counted is not None:
-                self.counted.save()
-        self._channel.send(reply)
+        self._put_in_order()
+        with self._turn:
+            self._channel.send(reply)
+
+    def _put_in_order(self) -> None:
+        """Leave what is due before an answer: the candidate may be killed any time after it."""
+        if self.names is None:
+            return
+        self._tell([] if self.settings is None else self.settings.news())
+        with contextlib.suppress(BaseException):
+            sys.stdout.flush()
+        if self.counted is not None:
+            self.counted.save()
 
     def _keep(self, held: list[object]) -> None:
         """Say when containers that crossed are still held here, as the other side holds copies."""
         if held:
-            (self._crossed if self.names is None else self._kept).add(held)
+            if self.names is None:
+                self.copies.note(held)
+            else:
+                self.copies.keep(held)
             self.send("kept")
 
     def _failure(
@@ -249,73 +255,24 @@ class Peer:
                 raise error
             changes = changes_since(before, containers)
             known = [*containers]
-            reply = self._fit(encode(("raise", error, changes), self._export, known))
+            reply = self._encode(("raise", error, changes), known)
             if self.names is not None:
                 del known[: len(containers)]
-                self._look_at_kept(known)
+                self._tell(self.copies.news_of_answering(known))
                 self._keep(known)
             return reply
         except Exception as reason:
             self.leant = True
             return encode(("stuck", f"{type(reason).__name__}: {raised.text_of(reason)}"))
 
-    def was_handed(self, value: object) -> bool:
-        """Return whether the other side holds a handle to `value`."""
-        return id(value) in self._numbers
-
-    def _export(self, value: object) -> tuple[int, int, object]:
-        kind = type(value)
-        if issubclass(kind, Remote) and peer_of(value) is self:
-            return 1, number_of(value), None
-        if issubclass(kind, type) and value in self._homes:
-            return 1, self._homes[value], None
-        if self.names is None:
-            name = named.library_name(value)
-            if name is not None:
-                return 2, 0, name
-            if kind.__name__ in _OPAQUE:
-                raise CodecError(f"a value of type {kind.__name__} cannot cross")
-        number = self._numbers.get(id(value))
-        if number is None:
-            number = self._numbers[id(value)] = len(self._exported)
-            self._exported.append(value)
-        if issubclass(kind, type) and issubclass(value, BaseException):  # type: ignore[arg-type]
-            return 0, number, raised.describe(value)  # type: ignore[arg-type]
-        if kind not in self._descriptions:
-            self._descriptions[kind] = describe(kind)
-        description = self._descriptions[kind]
-        # Of an object of a test's, a candidate may ask what does not reach it.
-        self.has_lent |= description[2] is None
-        self.leant |= not (is_plain(description) or description[2] in OPEN)
-        return 0, number, description
-
-    def _resolve(self, owner: int, number: int, description: object) -> object:
-        if owner == 1:
-            if number >= len(self._exported):
-                raise CodecError("a handle to nothing")
-            return self._exported[number]
-        if owner == 2:
-            if self.names is None or type(description) is not str:
-                raise CodecError("a name of the candidate's for something of the judge's")
-            return named.from_library(description)
-        if number not in self._theirs:
-            self._theirs[number] = self._stand_in(number, description)
-        return self._theirs[number]
-
-    def _stand_in(self, number: int, description: object) -> object:
-        if type(description) is not tuple:
-            raise CodecError("a handle to an object of no class")
-        if len(description) == 4:
-            kind = raised.stand_in(description)
-            self._homes[kind] = number
-            self.leant |= description[2] is True  # one of Python's, but not one of named.py's
-            return kind
-        if description not in self._kinds:
-            self._kinds[description] = stand_in(description)
-        self.leant |= not is_plain(description)
-        return self._kinds[description](self, number)
-
-    def _fit(self, data: bytes) -> bytes:
+    def _encode(self, message: object, known: list[object] | None = None) -> bytes:
+        known = [] if known is None else known
+        n_known = len(known)
+        data = encode(message, self.handles.export, known, lends_errors=self.names is None)
+        if self.copies.are_reordered(known[n_known:]):
+            self.differs = True
+            if self.names is not None:
+                self.send("order")
         if len(data) <= MAX_FRAME_BYTES:
             return data
         raise CodecError(f"a message of {len(data)} bytes (at most {MAX_FRAME_BYTES})")
@@ -333,7 +290,8 @@ class Peer:
     ) -> tuple[tuple[object, ...], list[object]]:
         """Return a message and its containers; those `sent` come first in an answer's."""
         containers = [*sent] if data.startswith(_ANSWERS) else []
-        message = decode(data, self._resolve, containers)
+        message = decode(data, self.handles.resolve, containers)
+        self.has_met_errors |= b"X" in data  # or a text with that letter
         if type(message) is not tuple or not message:
             self._channel.lose()
         return message, containers

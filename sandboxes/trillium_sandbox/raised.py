@@ -7,8 +7,18 @@ from __future__ import annotations
 
 from trillium_sandbox.named import kin_of, name_of_class
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import MemberDescriptorType
+
 _BY_STATEMENT = 1 << 9
 _HOME = "_the_other_sides"
+_NAMED: tuple[tuple[type[BaseException], tuple[str, ...]], ...] = (
+    (ImportError, ("name", "path", "name_from")),
+    (AttributeError, ("name",)),
+    (NameError, ("name",)),
+)
+"""What these exceptions were told of names, which is in neither their arguments nor `__dict__`."""
 
 
 def describe(kind: type[BaseException]) -> tuple[object, ...]:
@@ -29,6 +39,23 @@ def stand_in(description: tuple[object, ...]) -> type[BaseException]:
     return type(name, bases, body)  # type: ignore[call-overload, no-any-return]
 
 
+def home_of(error: BaseException) -> object:
+    """Return the handle to what an exception is on the other side, None for one of this side."""
+    return error.__dict__.get(_HOME)
+
+
+def state_of(error: BaseException, *, with_own: bool) -> dict[str, object] | None:
+    """Return what an exception holds beside its arguments; attributes of its own `with_own`."""
+    state: dict[str, object] = dict(error.__dict__) if with_own else {}
+    for name, slot in _slots(error):
+        value = slot.__get__(error)
+        if type(value) is str:
+            state[name] = value
+    if error.__suppress_context__ and error.__cause__ is None:
+        state["__suppress_context__"] = True
+    return state or None
+
+
 def rebuild(
     kind: type[BaseException], arguments: object, cause: object, attributes: object, remote: object
 ) -> BaseException:
@@ -43,10 +70,23 @@ def rebuild(
     if isinstance(cause, BaseException):
         error.__cause__ = cause
     if type(attributes) is dict:
+        for name, slot in _slots(error):
+            slot.__set__(error, attributes.pop(name, None))
+        error.__suppress_context__ |= attributes.get("__suppress_context__") is True
         error.__dict__.update({n: v for n, v in attributes.items() if _is_harmless(n)})
     if remote is not None:
         error.__dict__[_HOME] = remote
     return error
+
+
+def _slots(error: BaseException) -> list[tuple[str, MemberDescriptorType]]:
+    return [
+        (name, kind.__dict__[name])
+        for kind, names in _NAMED
+        if isinstance(error, kind)
+        for name in names
+        if name in kind.__dict__
+    ]
 
 
 def _is_harmless(name: object) -> bool:

@@ -161,6 +161,8 @@ def stand_in(description: Description) -> type[Remote]:
     for special, bit in _BITS.items():
         if bits & bit:
             body[special] = _METHODS[special]
+    if "__eq__" not in body:
+        body.update(__eq__=_equals, __hash__=body.get("__hash__", object.__hash__))
     kin = named.kin(kin_name) if type(kin_name) is str else None
     if kin is not None:
         body["__class__"] = property(lambda self: kin)
@@ -181,6 +183,12 @@ def is_plain(description: Description) -> bool:
     if found is not None and issubclass(found, BaseException):
         return True
     return bool(bits & _BITS["__next__"]) and kin.startswith(("builtins ", "itertools "))
+
+
+def _equals(self: Remote, other: object) -> object:
+    """Compare by identity, which a function or class of the library has lost that crossed."""
+    peer_of(self).leant |= type(other) in (FunctionType, type)
+    return NotImplemented
 
 
 def _call(self: Remote, /, *arguments: object, **named_ones: object) -> object:

@@ -42,36 +42,65 @@ _FROM_MODULES = {
 }
 _LOOKS_UP = frozenset({"eval", "exec", "globals", "locals", "vars", "dir"})
 _PROCESS = """
-redirect_stdout redirect_stderr stdout stderr stdin patch mock environ putenv chdir open
-setcontext getcontext localcontext setlocale tempfile
+redirect_stdout redirect_stderr stdout stderr stdin patch mock environ putenv getenv chdir getcwd
+cwd open setcontext getcontext localcontext setlocale tempfile catch_warnings assertWarns
+assertWarnsRegex assertLogs assertNoLogs
 """
 _OF_ITS_PROCESS = frozenset(_PROCESS.split())
 _SETTINGS = "seed setstate setrecursionlimit logging warnings getpid id is_ is_not"
 _PREPARES = frozenset(_SETTINGS.split())
 _INSIDE = """
-type vars dir id inspect signature pickle gc sys weakref dis ast __context__ __traceback__ asyncio
-contextvars threading dataclasses
+type vars dir id inspect signature pickle gc sys weakref dis ast asyncio contextvars threading
+dataclasses
 """
 _LOOKS_INSIDE = frozenset(_INSIDE.split())
+_BEHIND = """
+__context__ __traceback__ format_exc format_exception format_tb extract_tb walk_tb exc_text
+TracebackException tb_frame tb_next tb_lineno obj
+"""
+_LOOKS_BEHIND = frozenset(_BEHIND.split())
+_KEEPS_NOTHING = """
+abs all any ascii bin bool bytes chr complex dict divmod enumerate filter float frozenset hex int
+isinstance len list map max min oct ord pow range repr reversed round set slice sorted str sum tuple
+zip Exception ArithmeticError AttributeError IndexError KeyError LookupError NotImplementedError
+OverflowError RuntimeError TypeError ValueError ZeroDivisionError
+add append capitalize count difference discard endswith extend find get index insert
+intersection is_integer isalnum isalpha isdigit islower isspace issubset issuperset isupper items
+join keys lower lstrip pop remove replace rstrip setdefault sort split splitlines startswith strip
+swapcase symmetric_difference title union update upper values
+METADATA actual cases check expected got inputs output outputs result results test_cases
+"""
+_KEEP_NOTHING = frozenset(_KEEPS_NOTHING.split())
+"""Words by which, as names or as attributes, nothing of an interpreter can be changed."""
 _COPIED = (str, bytes, tuple, frozenset, int, float, complex, range)
 _ABSENT = object()
 _IS = "is in a test"
 _SINGLE = (type(None), bool, type(...))
 _COMPARES = re.compile(r"\bis\s+(?!None\b|not\s+None\b|True\b|False\b)")
 _WORD = re.compile(r"[^\W\d]\w*")
+_MATCHES_CLASS = re.compile(r"^\s*case\b.*[\w.]\(", re.MULTILINE)
 
 
 class Names(dict[str, object]):
     """A test's global names."""
 
     def __init__(
-        self, peer: Peer, entry_point: str | None, candidate: object, origins: Mapping[str, object]
+        self,
+        peer: Peer,
+        entry_point: str | None,
+        candidate: object,
+        origins: Mapping[str, object],
+        uses: frozenset[str] | None = None,
     ) -> None:
-        """Begin with the entry point; `origins` is what `origins_of` said of the candidate."""
+        """Begin with the entry point; `origins` is what `origins_of` said of the candidate.
+
+        `uses` are the names that its functions may look up, None for any.
+        """
         super().__init__(__name__="tests", __builtins__=builtins)
         self.peer = peer
         self.entry_point = entry_point
         self.origins = origins
+        self.uses = uses
         self.taken = {entry_point}
         if entry_point is not None:
             self[entry_point] = self["candidate"] = candidate
@@ -100,19 +129,25 @@ class Names(dict[str, object]):
 
     def _is(self, left: object, right: object) -> bool:
         """Compare identities, which a value loses that has crossed and come back as a copy."""
-        if left is not right and type(left) is type(right):
+        if issubclass(type(left), Remote) is not issubclass(type(right), Remote):
+            self.peer.leant = True  # one of the library's may be the same in one process
+        elif left is not right and type(left) is type(right):
             if issubclass(type(left), _COPIED):
                 self.peer.leant |= left == right
             elif type(left) in MUTABLE:
-                self.peer.leant |= self.peer.has_twins
+                self.peer.leant |= self.peer.copies.has_twins
         return left is right
 
-    def have_replaced(self) -> bool:
-        """Return whether the test has bound names of the candidate's, which does not see it."""
+    def have_replaced(self, *, in_use: bool) -> bool:
+        """Return whether the test has bound names of the candidate's, which does not see it.
+
+        Those `in_use`: that a function of the candidate's may look up.
+        """
         return any(
             origin is None or origin != _origin(self[name])
             for name, origin in self.origins.items()
             if name in self and name not in self.taken and not name.startswith("__")
+            if not in_use or self.uses is None or name in self.uses
         )
 
     def bind(self, words: frozenset[str]) -> None:
@@ -126,7 +161,14 @@ class Names(dict[str, object]):
 class Reading:
     """What can be told from a test's text and code alone."""
 
-    __slots__ = ("early", "is_of_its_process", "looks_inside", "prepares")
+    __slots__ = (
+        "early",
+        "is_of_its_process",
+        "looks_behind",
+        "looks_inside",
+        "prepares",
+        "words",
+    )
 
     def __init__(self, text: str, code: CodeType) -> None:
         """Read a test."""
@@ -143,8 +185,16 @@ class Reading:
         """Whether it may change what the candidate, in a process of its own, does not see."""
         self.prepares = bool(used & _PREPARES)
         """Whether it may count on one process for both; the candidate then has reason to fail."""
-        self.looks_inside = bool(used & _LOOKS_INSIDE)
+        self.looks_inside = bool(used & _LOOKS_INSIDE or _MATCHES_CLASS.search(text))
         """Whether it may look at an object in a way that does not reach the other side."""
+        self.looks_behind = bool(used & _LOOKS_BEHIND)
+        """Whether it may look at an exception for what does not cross with it."""
+        self.words = used
+        """All that it names: variables outside functions, attributes, what it imports."""
+
+    def keeps_nothing(self, entry_point: str | None) -> bool:
+        """Return whether nothing that the test does can outlive it in its interpreter."""
+        return self.words <= _KEEP_NOTHING | {entry_point, "candidate"}
 
 
 def read_test(text: str, number: int) -> tuple[CodeType, Reading] | SyntaxError:
@@ -185,6 +235,13 @@ def _with_is(text: str) -> ast.Module | None:
 def origins_of(names: Mapping[str, object]) -> dict[str, object]:
     """Return the names of a candidate, each with the one it has in the standard library, if any."""
     return {name: _origin(value) for name, value in [*names.items()] if type(name) is str}
+
+
+def uses_of(code: CodeType) -> frozenset[str] | None:
+    """Return the names that functions of a program may look up, None where it may be any."""
+    used = {name for part in _parts(code) if part is not code for name in part.co_names}
+    looked_up = used.union(code.co_names) & _LOOKS_UP
+    return None if looked_up else frozenset(used)
 
 
 def _origin(value: object) -> str | None:

@@ -3,6 +3,7 @@
 An allow list: what syscalls.py does not name is refused with EPERM, and with ENOSYS when it is
 newer than the list, so that libraries fall back. No fork, no exec, no sockets but socketpair, no
 signals to others: a program cannot leave a process behind, and there is nothing to sweep after it.
+A judge, which runs no test itself, may fork and put its forks under the same filter.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _FCNTL_REFUSED = (8, 10, 15, 1024, 1026, 1031, 1033)
 _IOCTL_ALLOWED = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 # PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_CAPBSET_READ, PR_GET_NO_NEW_PRIVS
 _PRCTL_ALLOWED = (3, 15, 16, 23, 39)
+# PR_SET_PDEATHSIG, PR_SET_SECCOMP
+_PRCTL_OF_JUDGES = (1, 22)
 _AF_UNIX = 1
 
 _LOAD_WORD = 0x20  # BPF_LD | BPF_W | BPF_ABS
@@ -50,12 +53,13 @@ _ANSWERS = {
 class Filter:
     """The assembled filter, ready to be installed by a child under its own process id."""
 
-    def __init__(self, withheld: frozenset[str] = frozenset()) -> None:
+    def __init__(self, withheld: frozenset[str] = frozenset(), *, may_fork: bool = False) -> None:
         """Assemble it for this machine's processor, in memory that the kernel can read it from.
 
-        `withheld` names calls of the list that these children may not make.
+        `withheld` names calls of the list that these children may not make. With `may_fork`, it is
+        a judge's: forks take their own filter on top, and inherit nothing that names the judge.
         """
-        program = build(withheld)
+        program = build(withheld, may_fork=may_fork)
         pattern = struct.pack("<I", _SELF)
         self._buffer = ctypes.create_string_buffer(program, len(program))
         self._places = [at for at in range(4, len(program), 8) if program[at : at + 4] == pattern]
@@ -71,13 +75,13 @@ class Filter:
         linux.set_seccomp(self._pointer)
 
 
-def build(withheld: frozenset[str] = frozenset()) -> bytes:
+def build(withheld: frozenset[str] = frozenset(), *, may_fork: bool = False) -> bytes:
     """Return the filter as BPF instructions, with a stand-in for the child's process id.
 
     The numbers are searched as a binary tree over ranges of equal answers, seven steps deep. Every
     child has the kernel compile this: the answers stand once, at the end, and all jump to them.
     """
-    blocks = _conditional()
+    blocks = _conditional(may_fork)
     labels = {
         number: name if name in blocks else "allow"
         for name, number in linux.NUMBERS.items()
@@ -125,21 +129,23 @@ def _assemble(steps: list[_Step]) -> bytes:
     )
 
 
-def _conditional() -> dict[str, list[_Step]]:
+def _conditional(may_fork: bool) -> dict[str, list[_Step]]:
+    others = "allow" if may_fork else "refuse"
+    prctl = (*_PRCTL_ALLOWED, *_PRCTL_OF_JUDGES) if may_fork else _PRCTL_ALLOWED
     blocks = {
         "clone": [
             _argument(0),
             _Step(_JUMP_ANY_BIT, _CLONE_NAMESPACES, "refuse", ""),
-            _Step(_JUMP_ANY_BIT, _CLONE_THREAD, "allow", "refuse"),
+            _Step(_JUMP_ANY_BIT, _CLONE_THREAD, "allow", others),
         ],
         # glibc falls back to clone, whose flags a filter can read.
         "clone3": [_Step(_RETURN, _ANSWERS["unknown"])],
         "fcntl": _compare(1, _FCNTL_REFUSED, "refuse", "allow"),
         "ioctl": _compare(1, _IOCTL_ALLOWED, "allow", "no terminal"),
-        "prctl": _compare(0, _PRCTL_ALLOWED, "allow", "refuse"),
-        "kill": _compare(0, (_SELF,), "allow", "refuse"),
-        "tgkill": _compare(0, (_SELF,), "allow", "refuse"),
-        "prlimit64": _compare(0, (0, _SELF), "allow", "refuse"),
+        "prctl": _compare(0, prctl, "allow", "refuse"),
+        "kill": _compare(0, (_SELF,), "allow", others),
+        "tgkill": _compare(0, (_SELF,), "allow", others),
+        "prlimit64": _compare(0, (0, _SELF), "allow", others),
         "socketpair": _compare(0, (_AF_UNIX,), "allow", "refuse"),
     }
     return {name: block for name, block in blocks.items() if name in linux.NUMBERS}

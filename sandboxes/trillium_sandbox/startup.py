@@ -34,6 +34,8 @@ def build_jail(level: int, box: str, disk_bytes: int) -> Jail:
         __import__(name)
     # Programs expect what the site module adds; it is not loaded for its size.
     builtins.exit = builtins.quit = _sitebuiltins.Quitter("exit", "Ctrl-D")
+    builtins.help = _sitebuiltins._Helper()
+    builtins.copyright = _sitebuiltins._Printer("copyright", sys.copyright)
     _lead_oom_killer()
     memory = _address_space()
     box, first_id = _enter(level, box, disk_bytes)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from trillium_sandbox.errors import RequestError
-from trillium_sandbox.limits import Limits
+from trillium_sandbox.limits import MIN_MEMORY_BYTES, Limits
 
 Mode = Literal["script", "function", "stdio"]
 Status = Literal[
@@ -21,6 +21,11 @@ Integrity = Literal["split", "token"]
 
 MAX_TESTS = 5_000
 MAX_REQUEST_BYTES = 16 << 20
+
+_MEMORY_PER_CHARACTER = 12
+_MEMORY_PER_TEST = 512
+"""What a process takes to read its text, at most: four bytes as sent, four as held, and slack.
+Without it the process would end before it is the program's, and the sandbox be to blame."""
 
 _FIELDS = (
     "id",
@@ -84,9 +89,7 @@ class Request:
         if self.entry_point is not None:  # as Python reads it in a source
             name = unicodedata.normalize("NFKC", self.entry_point)
             object.__setattr__(self, "entry_point", name)
-        size = len(self.source) + len(self.stdin) + sum(map(len, self.tests))
-        if size > MAX_REQUEST_BYTES:
-            raise RequestError(f"{size} bytes of text (at most {MAX_REQUEST_BYTES})")
+        self._check_size()
 
     @classmethod
     def from_json(cls, row: object, *, limits: Limits | None = None) -> Request:
@@ -108,10 +111,26 @@ class Request:
             entry_point=_optional_text(row, "entry_point"),
             stdin=_encode(_optional_text(row, "stdin") or "", "stdin"),
             expected_stdout=None if expected is None else _encode(expected, "expected_stdout"),
-            limits=Limits.from_json(row.get("limits") or {}, limits or Limits()),
+            limits=_limits(row, limits or Limits()),
             count_opcodes=row.get("count_opcodes", False),
             run=row.get("run", 0),
         )
+
+    def _check_size(self) -> None:
+        n_characters = len(self.source) + len(self.entry_point or "") + sum(map(len, self.tests))
+        size = n_characters + len(self.stdin)
+        if size > MAX_REQUEST_BYTES:
+            raise RequestError(f"{size} bytes of text (at most {MAX_REQUEST_BYTES})")
+        needed = (
+            MIN_MEMORY_BYTES // 2
+            + _MEMORY_PER_CHARACTER * n_characters
+            + _MEMORY_PER_TEST * len(self.tests)
+        )
+        if self.limits.memory_bytes < needed:
+            raise RequestError(
+                f"limits.memory_bytes = {self.limits.memory_bytes} (at least {needed}, to read "
+                f"{n_characters} characters of program and {len(self.tests)} tests); raise it"
+            )
 
 
 @dataclass(frozen=True)
@@ -209,6 +228,11 @@ def _tests(row: Mapping[str, object]) -> tuple[str, ...]:
     if not isinstance(tests, list) or not all(isinstance(test, str) for test in tests):
         raise RequestError("tests is not a list of texts")
     return tuple(tests)
+
+
+def _limits(row: Mapping[str, object], defaults: Limits) -> Limits:
+    values = row.get("limits")
+    return defaults if values is None else Limits.from_json(values, defaults)
 
 
 def _optional_text(row: Mapping[str, object], name: str) -> str | None:

@@ -16,8 +16,8 @@ and output limits; the number of tests and the first to run; the sizes of two te
 whether opcodes shall be counted.
 
 P a program alone: source, standard input. T tests, for a judge: codec bytes of (entry point,
-tests), nothing. F a candidate for that judge: source, entry point. S settings: the disk and output
-limits hold for what follows; no texts."""
+tests), anything where it shall stay for more than one candidate. F a candidate for that judge:
+source, entry point. S settings: the disk and output limits hold for what follows; no texts."""
 
 BEGIN = struct.Struct("<cddQQQII?")
 """Child to zygote: the request's letter, wall and CPU seconds, ticket, disk and output limits,
@@ -37,11 +37,9 @@ RECORD = struct.Struct("<cd")
 """Judge to zygote: a letter, the time at which the next test begins (monotonic, seconds).
 
 s both are locked down, r the candidate is loaded, then one of these for each test:
-P pass, f fail, e error, m out of memory; p, g, d for the first three where this test or one before
-it leant on what the candidate's process says of itself (another of its names, an object of its own
-that is compared or asked for an attribute), or could not be settled from data.
-Instead: x the candidate's process ended, l it could not be loaded, a the judge itself is out of
-memory after other candidates and wants to start anew."""
+P pass, f fail, e error, m out of memory.
+Instead: x the candidate's process ended, l it could not be loaded.
+In between, once: n the verdicts lean from here on (`LEANT`); no test begins then."""
 
 HUNG_UP = b"h"
 """What stopped a candidate that closed its connection and went on: it did not end by itself."""
@@ -50,8 +48,10 @@ JUDGE_KILLED = b"k"
 """What stopped a candidate whose judge was killed, by a signal that no process but itself or the
 machine can have sent."""
 
-LEANING = frozenset({b"p", b"g", b"d"})
-"""The letters of verdicts that rest on the candidate's own word."""
+LEANT = b"n"
+"""The letter that says that verdicts rest on what the candidate's process says of itself (another
+of its names, an object of its own that is compared or asked for an attribute), or on what cannot be
+settled from data."""
 
 NO_JUDGE = b"j"
 """What stopped a candidate whose judge was gone: the supervisor sends the tests again."""

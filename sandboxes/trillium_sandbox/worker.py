@@ -27,7 +27,6 @@ from trillium_sandbox.wire import DONE, REQUEST
 _CREDENTIALS = struct.Struct("3i")
 _START_S = 60.0
 _GRACE_S = 60.0
-_JUDGE_TURNS = 200
 _JUDGE_IDLE_S = 0.5
 """A zygote ends a judge that has waited longer; sending the tests again then saves a round."""
 
@@ -100,7 +99,7 @@ class Worker:
     unsent: bytearray = field(default_factory=bytearray)
     head_since_s: float = 0.0
     tests: tuple[tuple[str | None, tuple[str, ...]], Limits] | None = None
-    n_judged: int = 0
+    has_judge: bool = False
     sizes: tuple[int, int] = (0, 0)
 
     @classmethod
@@ -156,12 +155,11 @@ class Worker:
             self.tests = None  # no judge stays beside the program of another
             return
         tests = (request.entry_point, request.tests)
-        job.brought_tests = self.tests != (tests, request.limits) or self.n_judged >= _JUDGE_TURNS
+        come_again = self.tests == (tests, request.limits)
+        job.brought_tests = not (come_again and self.has_judge)
         if job.brought_tests:
-            self.unsent += _frame(b"T", job, encode(tests), b"")
-            self.tests = (tests, request.limits)
-            self.n_judged = 0
-        self.n_judged += 1
+            self.unsent += _frame(b"T", job, encode(tests), b"stay" if come_again else b"")
+            self.tests, self.has_judge = (tests, request.limits), come_again
         self.unsent += _frame(b"F", job, request.source, (request.entry_point or "").encode())
 
     def flush(self) -> None:

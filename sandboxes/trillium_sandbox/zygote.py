@@ -5,8 +5,8 @@ page is a page to map for each child. It never reads a program: the child that w
 request reads it from the socket itself, and outputs go to the supervisor as sealed files, so no
 program finds another's source, tests or output in the memory it inherits.
 
-A judge stays for as long as requests bring the same tests, and at most a second without one. While
-a program runs, whatever else is alive of any request is the judge of its own tests, and the work
+Where requests bring the same tests again, their judge stays, at most a second without one. While a
+program runs, whatever else is alive of any request is the judge of its own tests, and the work
 folder holds nothing of requests with other tests: before it begins, a judge of others is ended and
 the folder looked at. The pipe on which that is agreed is never held by a program.
 """
@@ -270,20 +270,17 @@ class Zygote:
             os.write(4, begin)
             os.closerange(4 if counts else 3, 5)
             os._exit(run_script(text, 3 if counts else None))
+        if letter == b"T":
+            os.setsid()  # before it forks: all of them are its group (bench.py)
         os.write(self.turnstile.announce, begin)
         os.umask(0)  # the two of a pair have users of their own and share the work folder
         if letter == b"F":
             hold(self.null, *self.outputs[:2], self.calls[1].fileno(), tally)
             run_candidate(self.jail, numbers, text, more.decode() or None, counts=counts)
         elif letter == b"T":
-            hold(
-                self.null,
-                self.null,
-                self.null,
-                self.bench.court[1].fileno(),
-                self.bench.records_write,
-            )
-            run_judge(self.jail, numbers, text)
+            court = self.bench.court[1].fileno()
+            hold(self.null, self.null, self.null, court, self.bench.records_write)
+            run_judge(self.jail, numbers, text, stays=bool(more))
         os._exit(0)
 
 

@@ -52,6 +52,21 @@ def test_help_loads_no_heavy_package_and_names_every_command() -> None:
         assert f" {command} " in reply.stdout, command
 
 
+def test_a_warning_of_the_hub_is_printed_once() -> None:
+    script = (
+        "import sys; sys.argv = ['trillium', '--help']\n"
+        "from trillium.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "from huggingface_hub.utils import logging\n"
+        "logging.get_logger('huggingface_hub.utils._http').warning('Retrying in 1s')"
+    )
+    reply = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert reply.stderr.splitlines() == ["Retrying in 1s"]
+
+
 def test_the_module_runs_without_the_script() -> None:
     command = [sys.executable, "-m", "trillium.cli", "assets", "list"]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -172,6 +187,15 @@ def endless() -> None:
         print("x" * 100)
         time.sleep(0.001)
 @app.command()
+def resumable() -> None:
+    import tempfile
+    from pathlib import Path
+    from pydantic import BaseModel
+    from trillium.runs import Run
+    class Settings(BaseModel): pass
+    with tempfile.TemporaryDirectory() as folder, Run.open(Path(folder), Settings(), seed=1):
+        endless()
+@app.command()
 def broken() -> None:
     raise KeyError("a bug")
 sys.argv = ["trillium", sys.argv[1]]
@@ -179,17 +203,25 @@ main()
 """
 
 
-def test_ctrl_c_says_how_to_continue() -> None:
-    with _start("endless") as process:
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (
+            "resumable",
+            "interrupted; finished work is kept, the same command continues: trillium resumable",
+        ),
+        ("endless", "interrupted"),
+    ],
+)
+def test_ctrl_c_says_how_to_continue_where_a_run_keeps_finished_work(
+    command: str, sentence: str
+) -> None:
+    with _start(command) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
-    assert process.returncode == 130
-    assert err == (
-        "trillium: interrupted; finished work is kept, "
-        "the same command continues: trillium endless\n"
-    )
+    assert (process.returncode, err) == (130, f"trillium: {sentence}\n")
 
 
 def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:

@@ -112,6 +112,17 @@ def test_a_branch_of_a_union_never_shows_in_a_key(tmp_path: Path) -> None:
     assert mistakes(path)[1].startswith("run.yaml:5: rounds.1.gamma = 'x': must be a valid number")
 
 
+@pytest.mark.parametrize("written", ["inf", "-inf", "nan", "Infinity", ".inf"])
+def test_a_number_without_end_is_refused_as_a_word_too(tmp_path: Path, written: str) -> None:
+    path = write(tmp_path, f"model: m\nrounds: [{{name: simpo, gamma: {written}}}]\n")
+    sentence = f"{float(written.lstrip('.'))}: must be a finite number"
+    assert mistakes(path, f"labels.a={written}")[1:] == [
+        f"run.yaml:2: rounds.0.gamma = {sentence}",
+        f"command line: labels.a = {sentence}",
+    ]
+    assert load_config(Run, None, ["model=nan", f"note={written!r}"]).model == "nan"
+
+
 def test_an_unknown_kind_offers_the_nearest_one(tmp_path: Path) -> None:
     path = write(tmp_path, "model: m\nobjective: {name: simp}\nrounds: [{beta: 1.0}]\n")
     assert mistakes(path)[1:] == [
@@ -180,6 +191,22 @@ def test_overrides_that_lead_nowhere_are_reported_together(tmp_path: Path) -> No
 def test_an_override_of_one_option_keeps_the_default_kind() -> None:
     config = load_config(Run, None, ["model=m", "objective.beta=0.3"])
     assert config.objective == Dpo(beta=0.3)
+
+
+def test_a_key_of_another_kind_is_not_sent_to_a_neighbour_of_another_name(tmp_path: Path) -> None:
+    class Orpo(Section):
+        name: Literal["orpo"] = "orpo"
+        lam: float = 0.1
+
+    class Job(Section):
+        objective: Annotated[Dpo | Orpo, Field(discriminator="name")] = Dpo()
+
+    path = write(tmp_path, "objective: {name: orpo, beta: 0.1}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(Job, path)
+    assert str(caught.value).splitlines()[1].strip() == (
+        f"{path}:1: objective.beta = 0.1: unknown key (objective takes name, lam); remove it"
+    )
 
 
 def test_an_override_reaches_into_a_list(tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 """What the doctor finds, and that each lack comes with advice."""
 
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from trillium import environment
 from trillium.assets import ASSETS
 from trillium.doctor import Finding, examine, render
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +75,31 @@ def test_a_cache_that_is_a_file_is_missing(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("TRILLIUM_CACHE", str(tmp_path / "file"))
     disk = next(finding for finding in examine() if finding.name == "disk")
     assert (disk.state, disk.advice) == ("missing", "set TRILLIUM_CACHE")
+
+
+def test_every_extra_of_a_user_is_looked_at() -> None:
+    extras = tomllib.loads(PYPROJECT.read_text())["project"]["optional-dependencies"]
+    found = named(examine(), "extras").found.removeprefix("without ").split(", ")
+    assert set(found) <= set(extras) - {"all", "dev", "docs"}
+    if named(examine(), "extras").state == "ok":
+        assert set(found) == set(extras) - {"all", "dev", "docs"}
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [
+        ("scipy", "rec"),
+        ("reasoning_gym", "math-extras"),
+        ("fastapi", "service"),
+        ("ray", "ray"),
+        ("gpytorch", "tune"),
+    ],
+)
+def test_an_extra_lacks_what_any_of_its_modules_lacks(
+    monkeypatch: pytest.MonkeyPatch, module: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    finding = named(examine(), "extras")
+    assert finding.state == "limited"
+    assert extra in finding.found.removeprefix("without ").split(", ")
+    assert finding.advice.startswith("pip install 'trillium[")

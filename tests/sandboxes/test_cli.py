@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -157,3 +158,29 @@ def test_a_batch_is_answered_while_it_runs(tmp_path):
     ) as process:
         assert json.loads(process.stdout.readline())["stdout"] == "1\n"
         process.kill()
+
+
+@pytest.mark.parametrize("has_cache", [False, True])
+def test_an_interrupted_batch_promises_only_what_it_keeps(has_cache, tmp_path):
+    slow = line(source="while True: pass", limits={"wall_s": 60, "cpu_s": 60})
+    (tmp_path / "requests.jsonl").write_text(line() + slow)
+    arguments = ["batch", "requests.jsonl", *(["--cache", "results"] if has_cache else [])]
+    # A suite in the background of a shell ignores SIGINT, and so would its children.
+    program = (
+        "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"sys.argv = ['trillium', 'sandbox', *{arguments}]\nfrom trillium.cli import main\nmain()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        text=True,
+    ) as process:
+        assert json.loads(process.stdout.readline())["stdout"] == "1\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    kept = "; results are kept in results, the same command continues: "
+    command = "trillium sandbox batch requests.jsonl --cache results"
+    assert process.returncode == 130
+    assert said == f"trillium: interrupted{kept + command if has_cache else ''}\n"

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 
 import pytest
 from hypothesis import example, given, settings
@@ -122,7 +123,7 @@ def test_a_value_that_is_long_is_cut_in_the_middle():
 
 def test_the_smallest_and_the_largest_limits_that_are_accepted_do_no_harm(backend):
     for numbers in (
-        [5e-324, 5e-324, 1, 1, 1, 1],
+        [5e-324, 5e-324, 1 << 20, 1, 1, 1],
         [86400, 86400, *[(1 << 60) - 1] * 2, 4096, 1 << 24],
     ):
         limits = Limits.from_json(dict(zip(LIMIT_NAMES, numbers, strict=True)), LIMITS)
@@ -130,3 +131,19 @@ def test_the_smallest_and_the_largest_limits_that_are_accepted_do_no_harm(backen
         assert reply.status == ("timeout" if numbers[0] < 1 else "ok")
     with pytest.raises(RequestError, match=r"limits.n_processes = 4097 \(at most 4096\)"):
         Limits(n_processes=4097)
+
+
+@pytest.mark.security
+@pytest.mark.parametrize(
+    ("text", "n_tests"), [("", 5000), ("#" + "x" * (1 << 20), 1), ("#" + "\U0001f600" * 99999, 1)]
+)
+def test_the_least_memory_that_is_accepted_costs_no_worker(backend, text, n_tests):
+    source = b"def f(x): return x + 1"
+    tests = ("assert f(1) == 2" + text,) * n_tests
+    with pytest.raises(RequestError) as refused:
+        Request("a", "function", source, tests, "f", limits=Limits(memory_bytes=1 << 20))
+    least = Limits(memory_bytes=int(re.findall(r"at least (\d+)", str(refused.value))[0]))
+    before = backend.n_restarts
+    (reply,) = backend.run([Request("a", "function", source, tests, "f", limits=least)])
+    assert reply.status in ("pass", "memory")
+    assert backend.n_restarts == before

@@ -51,7 +51,7 @@ def test_a_handle_to_what_cannot_be_is_an_object_that_is_asked_or_refused(handle
 )
 def test_the_judge_makes_no_classes(handed):
     judge = Peer(-1)
-    judge._numbers[id(handed)] = 0  # as if it were the test's own
+    judge.handles._numbers[id(handed)] = 0  # as if it were the test's own
     methods = {"__module__": "tests", "__eq__": lambda a, b: True}
     with pytest.raises(TypeError, match="makes no classes"):
         OPERATIONS["call"](judge, handed, ("X", (), methods), {})

@@ -12,12 +12,12 @@ ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}[linux.MACHINE]
 OWN = 4242
 
 
-def decide(name, *arguments, arch=ARCH, withheld=frozenset()):
+def decide(name, *arguments, arch=ARCH, withheld=frozenset(), may_fork=False):
     """Interpret the filter as the kernel does: only the six instructions that it uses."""
     number = name if isinstance(name, int) else linux.NUMBERS[name]
     words = [*arguments, *[0] * (6 - len(arguments))]
     context = struct.pack("<IIQ6Q", number, arch, 0, *words)
-    program = seccomp.build(withheld).replace(
+    program = seccomp.build(withheld, may_fork=may_fork).replace(
         struct.pack("<I", seccomp._SELF), struct.pack("<I", OWN)
     )
     steps = list(struct.iter_unpack("<HBBI", program))
@@ -54,6 +54,21 @@ def test_every_other_number_is_refused():
         assert decide(number) == EPERM, number
     for number in (450, 9999, 0x40000000, 0x40000039, 0xFFFFFFFF):
         assert decide(number) == ENOSYS, number
+
+
+def test_a_judge_may_fork_and_lock_its_forks_down_and_nothing_else():
+    fork, thread, users = 0x01200011, 0x003D0F00, 0x10000011
+    for may_fork, answer in ((False, EPERM), (True, ALLOW)):
+        assert decide("clone", fork, may_fork=may_fork) == answer
+        assert decide("clone", thread, may_fork=may_fork) == ALLOW
+        assert decide("clone", users, may_fork=may_fork) == EPERM
+        assert decide("prctl", 22, may_fork=may_fork) == answer  # PR_SET_SECCOMP
+        assert decide("prctl", 1, may_fork=may_fork) == answer  # PR_SET_PDEATHSIG
+        assert decide("prctl", 4, may_fork=may_fork) == EPERM  # PR_SET_DUMPABLE
+    for name in linux.NUMBERS.keys() - CONDITIONAL:
+        assert decide(name, may_fork=True) == ALLOW, name
+    for number in set(range(450)) - set(linux.NUMBERS.values()):
+        assert decide(number, may_fork=True) == EPERM, number
 
 
 def test_calls_that_are_withheld_are_refused_and_no_others():

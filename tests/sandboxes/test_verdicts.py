@@ -1,4 +1,5 @@
 import json
+import re
 from contextlib import suppress
 
 import pytest
@@ -36,6 +37,11 @@ def test_absent_limits_come_from_the_defaults_given():
     assert (request.limits.wall_s, request.limits.cpu_s) == (2.0, 3.0)
 
 
+@pytest.mark.parametrize("row", [ROW, ROW | {"limits": None}, ROW | {"limits": {}}])
+def test_limits_that_are_not_given_are_the_defaults(row):
+    assert Request.from_json(row, limits=Limits(cpu_s=3)).limits == Limits(cpu_s=3)
+
+
 def test_any_bytes_fit_into_source_base64():
     row = {"id": "a", "mode": "script", "source_base64": "/wBh"}
     assert Request.from_json(row).source == b"\xff\x00a"
@@ -55,9 +61,14 @@ def test_any_bytes_fit_into_source_base64():
         ({"expected_stdout": "1"}, "mode script takes no expected_stdout"),
         ({"limits": {"wall": 1}}, "limits.wall: unknown limit (one of wall_s"),
         ({"limits": {"memory_bytes": 0}}, "limits.memory_bytes = 0 (a positive whole number)"),
+        ({"limits": {"memory_bytes": 1048575}}, "memory_bytes = 1048575 (at least 1048576)"),
         ({"limits": {"wall_s": float("nan")}}, "limits.wall_s = nan"),
         ({"limits": {"output_bytes": 1 << 40}}, "limits.output_bytes = 1099511627776 (at most"),
         ({"limits": [1]}, "limits = [1] (an object"),
+        ({"limits": []}, "limits = [] (an object"),
+        ({"limits": ""}, "limits = '' (an object"),
+        ({"limits": 0}, "limits = 0 (an object"),
+        ({"limits": False}, "limits = False (an object"),
         ({"count_opcodes": 1}, "count_opcodes = 1 (true or false)"),
         ({"count_opcodes": None}, "count_opcodes = None (true or false)"),
         ({"run": -1}, "run = -1 (a whole number, 0 or above)"),
@@ -90,6 +101,22 @@ def test_a_bad_entry_point_is_named():
 def test_too_many_tests_are_refused():
     with pytest.raises(RequestError, match="5001 tests"):
         Request("a", "function", b"", ("assert 1",) * 5001)
+
+
+def test_a_text_that_the_memory_cannot_hold_is_refused():
+    tests = ("assert f()" + "x" * 990,) * 1000
+    needed = (1 << 19) + 12 * 1_000_000 + 512 * 1000
+    sentence = (
+        f"limits.memory_bytes = {needed - 1} (at least {needed}, "
+        "to read 1000000 characters of program and 1000 tests); raise it"
+    )
+    with pytest.raises(RequestError, match=re.escape(sentence)):
+        Request("a", "function", b"", tests, limits=Limits(memory_bytes=needed - 1))
+    assert Request("a", "function", b"", tests, limits=Limits(memory_bytes=needed)).tests == tests
+
+
+def test_the_default_memory_holds_the_largest_text():
+    assert Request("a", "script", b"#" * (16 << 20)).limits == Limits()
 
 
 def test_a_reply_is_json_whatever_the_program_printed():

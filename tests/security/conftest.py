@@ -19,11 +19,16 @@ LIMITS = Limits(wall_s=1.5, cpu_s=0.6, memory_bytes=96 << 20, disk_bytes=4 << 20
 HONEST = b"def add(a, b):\n    return a + b\n"
 HONEST_TESTS = ("assert add(2, 3) == 5", "assert add('a', 'b') == 'ab'", "assert add(1, 1) != 3")
 SECRETIVE = f"secret = '{CANARY}-source'\nopen('left', 'w').write(secret)\nprint(secret)".encode()
-LOOK_AROUND = b"import os\nprint(os.listdir('.'), os.listdir(os.environ['TMPDIR']))"
+LOOK_AROUND = (
+    b"import os\nprint(*map(os.listdir, ['.', os.environ['TMPDIR'], '/dev/shm']), sep=' ')"
+)
 
 MOST_CHILDREN = 2
 """Of a zygote: the child that waits for the next request, which is the zygote's own code, and the
 judge that waits for the next candidate with the same tests."""
+
+MOST_FORKS = 2
+"""Of such a judge: those that have yet to meet a candidate."""
 
 Attack = Callable[..., Reply]
 
@@ -108,7 +113,7 @@ def _check_host(arena: EmbeddedBackend | DockerBackend, replies: dict[str, Reply
         if name.startswith("honest"):
             assert (reply.status, reply.integrity) == ("pass", "split"), reply
         if name.startswith("after"):
-            assert reply.stdout == b"[] []\n", reply
+            assert reply.stdout == b"[] [] []\n", reply
         if not name.startswith("secretive"):
             assert CANARY not in str(reply), f"{name} found a planted secret"
         assert reply.isolation == arena.level >= 2
@@ -130,7 +135,9 @@ def _check_containers(arena: DockerBackend) -> None:
             (zygote,) = (pid for pid, parent in parents.items() if parent == supervisor)
             children = [pid for pid, parent in parents.items() if parent == zygote]
             assert len(children) <= MOST_CHILDREN, "a process was left behind"
-            assert len(parents) == 2 + len(children)
+            forks = [pid for pid, parent in parents.items() if parent in children]
+            assert len(forks) <= MOST_FORKS, "a judge's fork was left behind"
+            assert len(parents) == 2 + len(children) + len(forks)
 
 
 def _children(process: int) -> list[int]:

@@ -1,6 +1,7 @@
 """Programs that look, reach or speak outside: files, network, processes, kernel, neighbours."""
 
 import signal
+from pathlib import Path
 
 import pytest
 from trillium_sandbox import Limits
@@ -53,7 +54,6 @@ REACHES = {
     "the sandbox's own user": "import os\nos.setresuid(0, -1, 0)",
     "a session of its own": "import os\nos.setsid()",
     "a file in /tmp that outlives it": "open('/tmp/left', 'w')",
-    "a file in shared memory": "open('/dev/shm/left', 'w')",
     "shared memory by name": (
         "from multiprocessing.shared_memory import SharedMemory\nSharedMemory('left', True, 99)"
     ),
@@ -74,6 +74,21 @@ REACHES = {
         "        held.append(fd)\n    except OSError: pass\nassert held, 'none'\nprint(held)"
     ),
 }
+
+
+def test_shared_memory_is_the_programs_own_work_folder(attack):
+    """Limited and counted with it, and empty for the next program: see LOOK_AROUND."""
+    source = (
+        "import os\nn = open('/dev/shm/left', 'wb').write(bytes(1 << 20))\n"
+        "print(n, os.listdir('.'), os.listdir('/dev/shm'))"
+    )
+    reply = attack(source)
+    assert (reply.status, reply.stdout) == ("ok", b"1048576 ['left'] ['left']\n")
+    assert not Path("/dev/shm/left").exists()
+    reply = attack("for n in range(9): open(f'/dev/shm/{n}', 'wb').write(bytes(1 << 20))")
+    assert reply.status == "error"
+    assert b"No space left on device" in reply.stderr
+    assert attack("import os\nos.unlink('/dev/shm')").status == "error"
 
 
 @pytest.mark.parametrize("source", REACHES.values(), ids=REACHES)

@@ -120,8 +120,36 @@ def test_no_process_of_another_request_is_beside_a_program(after, zygote):
 
 
 def test_a_judge_of_the_same_tests_stays(zygote):
-    who = "import os\nprint(os.getpid(), file=__import__('sys').stderr)\nassert f() == 1"
-    requests = [Request(f"n{n}", "function", b"def f(): return 1", (who,), "f") for n in range(3)]
+    who = "import os\nprint(os.getppid(), file=__import__('sys').stderr)\nassert f() == 1"
+    requests = [Request(f"n{n}", "function", b"def f(): return 1", (who,), "f") for n in range(4)]
     replies = list(zygote.run(requests))
-    assert [reply.status for reply in replies] == ["pass"] * 3
-    assert len({reply.stderr for reply in replies}) == 1
+    assert [reply.status for reply in replies] == ["pass"] * 4
+    assert len({reply.stderr for reply in replies[1:]}) == 1  # the first came alone
+
+
+SETS_FOR_ALL = {
+    "a number of the library": ("import math\nassert f(math.pi) > 3.1", "math.pi = 3.0"),
+    "the recursion limit": (
+        "def down(n): return n and down(n - 1)\nassert f(down(600)) == 0",
+        "import sys\nsys.setrecursionlimit(120)",
+    ),
+    "a builtin": ("assert f(sum([1, 2])) == 3", "import builtins\nbuiltins.sum = None"),
+    "warnings": (
+        "import warnings\nwarnings.warn('odd')\nassert f(1) == 1",
+        "import warnings\nwarnings.simplefilter('error')",
+    ),
+    "a method of the library's": (
+        "import json\nassert json.loads(f('1')) == 1",
+        "import json\njson.loads = None",
+    ),
+}
+
+
+@pytest.mark.parametrize(("looks", "sets"), SETS_FOR_ALL.values(), ids=SETS_FOR_ALL)
+def test_what_a_test_sets_for_its_interpreter_ends_with_its_candidate(zygote, looks, sets):
+    sets = f"import math\n{sets}\nassert f(1) == 1"
+    requests = [
+        Request(f"n{n}", "function", f"def f(x): return x  # {n % 2}".encode(), (looks, sets), "f")
+        for n in range(5)
+    ]
+    assert [reply.tests for reply in zygote.run(requests)] == [("pass", "pass")] * 5

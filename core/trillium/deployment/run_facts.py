@@ -16,7 +16,7 @@ from trillium.manifest import Manifest, read_manifest
 from trillium.yamlfile import read_yaml
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_NO_DATA = {"config", "base", "agent"}
+_NO_DATA = {"config", "base", "agent", "tokens"}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,16 @@ def diagnose(
     agreement: Annotated[float, typer.Option(help="Share of annotators that agree.")] = 1.0,
     n_pairs: Annotated[int | None, typer.Option(help="Only the first pairs.")] = None,
     n_samples: Annotated[int, typer.Option(help="Prompts to sample replies to.")] = 16,
-    max_length: Annotated[int, typer.Option(help="Tokens; longer pairs are left out.")] = 1024,
+    max_length: Annotated[
+        int | None, typer.Option(help="Most tokens of a pair; default: the run's, else 1024.")
+    ] = None,
+    scored_turns: Annotated[
+        str | None,
+        typer.Option(help="all | last | final_answer | explicit; default: the run's, else all."),
+    ] = None,
+    on_prefix_violation: Annotated[
+        str | None, typer.Option(help="refuse | repair; default: the run's, else refuse.")
+    ] = None,
     filter_ches: Annotated[
         tuple[float, Path] | None,
         typer.Option(metavar="KEEP OUT", help="Write the share KEEP of lowest CHES to OUT."),
@@ -43,6 +52,8 @@ def diagnose(
             "n_pairs": n_pairs,
             "n_samples": n_samples,
             "max_length": max_length,
+            "scored_turns": scored_turns,
+            "on_prefix_violation": on_prefix_violation,
         },
     )
     check_target(target)

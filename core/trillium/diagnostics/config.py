@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trillium.config import Seed
 from trillium.errors import ConfigError, DataError
+from trillium.tokenize_config import OnPrefixViolation, ScoredTurns, TokenizeConfig
 
 
 class DiagnoseConfig(BaseModel):
@@ -25,8 +26,25 @@ class DiagnoseConfig(BaseModel):
     n_pairs: int | None = Field(default=None, gt=0, description="first pairs only; null: all")
     n_samples: int = Field(default=16, ge=0, description="prompts to sample replies to")
     max_new_tokens: int = Field(default=64, gt=0, description="tokens per reply")
-    max_length: int = Field(default=1024, gt=1, description="longer pairs are left out")
+    max_length: int | None = Field(
+        default=None, gt=1, description="longest path in tokens; null: the run's, else 1024"
+    )
+    scored_turns: ScoredTurns | None = Field(
+        default=None, description="assistant turns that count; null: the run's, else all"
+    )
+    on_prefix_violation: OnPrefixViolation | None = Field(
+        default=None, description="template that rewrites turns; null: the run's, else refuse"
+    )
     seed: Seed = Field(default=0, description="of the sampled replies")
+
+    def tokenize_as(self, run: TokenizeConfig) -> TokenizeConfig:
+        """Return how a run makes tokens of rows, with what is set here."""
+        own = {
+            "max_length": self.max_length,
+            "scored_turns": self.scored_turns,
+            "on_prefix_violation": self.on_prefix_violation,
+        }
+        return run.model_copy(update={key: each for key, each in own.items() if each is not None})
 
 
 def resolve(

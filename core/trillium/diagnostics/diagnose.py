@@ -33,8 +33,8 @@ from trillium.policies.config import PolicyConfig
 from trillium.policies.load import load_policy
 from trillium.policies.tokenizer import load_tokenizer
 from trillium.report import render_report
-from trillium.runs import Run, Stage, hash_config
-from trillium.tokenize_config import TokenizeConfig
+from trillium.runs import Run, Stage
+from trillium.scoring.model_files import hash_model
 from trillium.trees import TokenTree
 
 _REFERENCE = "reference"
@@ -71,12 +71,12 @@ def diagnose(config: DiagnoseConfig, output: Path) -> Diagnosis:
     source = _resolve(config)
     path = require_pairs(source)
     tokenizer = load_tokenizer(find_model(source.base))
-    pairs = read_pairs(path, tokenizer, TokenizeConfig(max_length=config.max_length))
+    pairs = read_pairs(path, tokenizer, config.tokenize_as(source.tokenize))
     trees = pairs.trees[: config.n_pairs]
     known = config.beta or source.beta
     with Run.open(output, config, seed=config.seed) as run:
         meter = _Meter(config, source, tokenizer, run)
-        rows = meter.measure("pairs", path, trees)
+        rows = meter.measure("pairs", path, pairs)
         findings = judge_data(rows, beta=known or _DEFAULT_BETA, agreement=config.agreement)
         if source.adapter is not None:
             findings += meter.judge_run(rows, trees, beta=known or _DEFAULT_BETA)
@@ -131,7 +131,7 @@ class _Meter:
     ) -> None:
         self._config, self._source, self._run = config, source, run
         self._tokenizer = tokenizer
-        self._tokenize = TokenizeConfig(max_length=config.max_length)
+        self._base = hash_model(find_model(source.base))
         is_apart = source.adapter is not None and source.reference is not None
         self._reference = _REFERENCE if is_apart else None
 
@@ -151,8 +151,9 @@ class _Meter:
         config, source = self._config, self._source
         unseen: Rows = ()
         if source.held_out is not None:
-            others = read_pairs(source.held_out, self._tokenizer, self._tokenize).trees
-            unseen = self.measure("held_out", source.held_out, others[: config.n_pairs])
+            tokenize = config.tokenize_as(source.tokenize)
+            others = read_pairs(source.held_out, self._tokenizer, tokenize)
+            unseen = self.measure("held_out", source.held_out, others)
         findings = judge_training(rows, beta=beta, agreement=config.agreement)
         findings += judge_3d(rows, unseen)
         if config.n_samples:
@@ -160,9 +161,11 @@ class _Meter:
             findings += judge_samples(self.sample(trees), rows, beta=beta, n_vocab=n_vocab)
         return findings
 
-    def measure(self, name: str, path: Path, trees: Sequence[TokenTree]) -> list[dict[str, float]]:
+    def measure(self, name: str, path: Path, pairs: PairFile) -> list[dict[str, float]]:
         """Return the measured rows of a file of pairs."""
-        stage = self._stage(name, {"rows": hash_path(path), "n": str(len(trees))})
+        trees = pairs.trees[: self._config.n_pairs]
+        inputs = {"rows": hash_path(path), "tokens": pairs.digest, "n": str(len(trees))}
+        stage = self._stage(name, inputs)
         output = f"{name}.jsonl"
         if stage.is_due:
             with stage.rows(output, key="key") as rows:
@@ -182,7 +185,7 @@ class _Meter:
         config = self._config
         prompts = prompts_of(trees, config.n_samples)
         asked = {"prompts": hash_json([list(one) for one in prompts]), "seed": str(config.seed)}
-        stage = self._stage("samples", {**asked, "tokens": str(config.max_new_tokens)})
+        stage = self._stage("samples", {**asked, "max_new_tokens": str(config.max_new_tokens)})
         if stage.is_due:
             with stage.rows("samples.jsonl", key="key") as rows:
                 measure_samples(
@@ -204,8 +207,7 @@ class _Meter:
             "reference": source.reference if self._reference else None,
         }
         hashes = {key: hash_path(path) if path else "none" for key, path in adapters.items()}
-        fixed = {"base": source.base, "tokens": hash_config(self._tokenize)}
-        return self._run.stage(name, {**hashes, **fixed, **inputs})
+        return self._run.stage(name, {"base": self._base, **hashes, **inputs})
 
 
 def _summarise(top_logps: Tensor) -> dict[str, float]:

@@ -7,6 +7,7 @@ good against the first bad one, and so on. What cannot be paired is counted, nev
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -14,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from trillium.errors import ConfigError, DataError
 from trillium.fields import Text
-from trillium.files import write_atomically
+from trillium.files import hash_json, write_atomically
 from trillium.records import LabelledRow, PairRow, RankingRow, Row
 from trillium.rowfiles import Broken, fields_of, load_rows, read_lines, save_rows
 from trillium.tokenize import tokenize_pairs
@@ -31,6 +32,11 @@ class PairFile:
     trees: tuple[TokenTree, ...]
     left_out: str
     write: Callable[[Path, Sequence[int]], None]
+
+    @cached_property
+    def digest(self) -> str:
+        """Name the pairs by their tokens, and by what of them is scored."""
+        return hash_json([[t.path(i).digest for i in range(t.n_paths)] for t in self.trees])
 
 
 def read_pairs(path: Path, tokenizer: PreTrainedTokenizerBase, config: TokenizeConfig) -> PairFile:

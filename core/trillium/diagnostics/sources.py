@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from trillium.diagnostics.config import check_target
 from trillium.errors import ConfigError
 from trillium.manifest import read_manifest
 from trillium.objectives.table import OBJECTIVES
+from trillium.tokenize_config import TokenizeConfig
 from trillium.yamlfile import read_yaml
 
 _PAIR_MARKS = (
@@ -21,6 +24,7 @@ _PAIR_MARKS = (
     frozenset({"nodes", "leaves"}),
 )
 _DEFAULT_BASE = "smollm2-135m-instruct"
+_TOKENIZE = TokenizeConfig()
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Source:
     `reference` is the adapter that training was held to, None for the bare base. `metrics` are the
     files with one row per optimizer step, oldest first; `objective` and `beta` are those of the
     run, None for a file that nobody trained on yet, and `beta` for objectives without DPO's.
+    `tokenize` is how the run made tokens of its rows.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Source:
     metrics: tuple[Path, ...] = ()
     objective: str | None = None
     beta: float | None = None
+    tokenize: TokenizeConfig = _TOKENIZE
 
 
 def find_source(target: Path) -> Source:
@@ -73,12 +79,24 @@ def _read_run(folder: Path) -> Source:
         metrics=tuple(sorted(_outputs(folder, "metrics.jsonl"), key=_age)),
         objective=name if isinstance(name, str) else None,
         beta=_beta(objective),
+        tokenize=_tokenize(folder / "config.yaml", _section(data, "tokenize")),
     )
 
 
 def _section(values: Mapping[str, object], name: str) -> Mapping[str, object]:
     found = values.get(name)
     return found if isinstance(found, dict) else {}
+
+
+def _tokenize(path: Path, values: Mapping[str, object]) -> TokenizeConfig:
+    try:
+        return TokenizeConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, what = f"data.tokenize.{first['loc'][0]}", first["msg"].lower()
+        raise ConfigError(
+            f"{path}: {name} = {first['input']!r}: {what}; correct it as the run had it"
+        ) from None
 
 
 def _path(value: object) -> Path | None:

@@ -4,13 +4,15 @@ Each point is a merged adapter or model, measured on files of pairs that none of
 point is a row on disk, so that a killed sweep goes on with the points that are missing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
-from trillium.diagnostics.pair_files import read_pairs
+from trillium.assets import find_model
+from trillium.diagnostics.pair_files import PairFile, read_pairs
 from trillium.errors import ConfigError, DataError
 from trillium.files import RowsFile, hash_path, read_rows, remove, write_atomically
 from trillium.merging.adapters import load_adapters, merge_adapters, read_settings
@@ -20,10 +22,12 @@ from trillium.merging.page import make_page
 from trillium.policies.adapters import load_second_adapter, using_adapter
 from trillium.policies.config import PolicyConfig
 from trillium.policies.load import load_policy
+from trillium.policies.tokenizer import load_tokenizer
 from trillium.progress import Progress
 from trillium.report import render_report
 from trillium.runs import Run, Stage
 from trillium.scoring.layout import evaluating
+from trillium.scoring.model_files import hash_model
 from trillium.scoring.scores import score
 from trillium.tokenize_config import TokenizeConfig
 from trillium.training.steps import StepCollator
@@ -56,8 +60,9 @@ def sweep(
         if not path.is_file():
             raise DataError(f"{path}: there is no such file (needs pairs); check the path")
     weights = [place / (n_points - 1) for place in range(n_points)]
-    inputs = {f"input {place}": hash_path(path) for place, path in enumerate(config.inputs)}
-    inputs |= {f"pairs {place}": hash_path(path) for place, path in enumerate(files)}
+    source = find_model(_base_name(config)) if is_adapter else str(config.inputs[0])
+    sets = _read_sets(files, load_tokenizer(source))
+    inputs = _hash_inputs(config, sets, str(base.folder) if base is not None else source)
     settings = config.model_dump_json(exclude={"inputs", "weights"})
     with Run.open(output, config, seed=config.seed) as run:
         asked = {"points": str(n_points), "settings": settings, "rows": "measures in sets"}
@@ -66,7 +71,7 @@ def sweep(
             with stage.rows("sweep.jsonl", key="weight") as rows:
                 missing = [t for t in weights if str(t) not in rows.finished]
                 if missing:
-                    points = _Points(config, files, output, stage, base, is_adapter=is_adapter)
+                    points = _Points(config, sets, output, stage, base, is_adapter=is_adapter)
                     points.measure(missing, rows)
             stage.finish(["sweep.jsonl"], {"points": n_points})
         found = list(read_rows(stage.path("sweep.jsonl")))
@@ -80,14 +85,15 @@ class _Points:
     def __init__(
         self,
         config: MergeConfig,
-        files: Sequence[Path],
+        sets: Mapping[str, PairFile],
         output: Path,
         stage: Stage,
         base: ModelFolder | None,
         *,
         is_adapter: bool,
     ) -> None:
-        self._config, self._files, self._output = config, files, output
+        self._config, self._output = config, output
+        self._sets = {name: pairs.trees for name, pairs in sets.items()}
         self._stage, self._base, self._is_adapter = stage, base, is_adapter
 
     def measure(self, weights: Sequence[float], rows: RowsFile) -> None:
@@ -102,18 +108,16 @@ class _Points:
         self, weights: Sequence[float], rows: RowsFile, progress: Progress
     ) -> None:
         adapters = load_adapters(self._config.inputs)
-        name = str(read_settings(self._config.inputs[0])["base_model_name_or_path"])
         policy = load_policy(
-            PolicyConfig(base=self._config.base or name, adapter=self._config.inputs[0])
+            PolicyConfig(base=_base_name(self._config), adapter=self._config.inputs[0])
         )
-        trees = self._read(policy.tokenizer)
         for t in weights:
             merged = merge_adapters(self._config.at(t), adapters)
             folder = self._output / f"weight-{t:.3g}"
             merged.save(folder)
             load_second_adapter(policy.model, folder, _MERGED)
             with using_adapter(policy.model, _MERGED):
-                measures = measure_sets(policy.model, trees)
+                measures = measure_sets(policy.model, self._sets)
             rows.append({"weight": t, "kept": merged.kept, "sets": measures})
             progress.advance()
 
@@ -125,22 +129,35 @@ class _Points:
             merge_models(self._config.at(t), models, self._base, folder)
             policy = load_policy(PolicyConfig(base=str(folder)))
             with using_adapter(policy.model, None):
-                measures = measure_sets(policy.model, self._read(policy.tokenizer))
+                measures = measure_sets(policy.model, self._sets)
             rows.append({"weight": t, "kept": 1.0, "sets": measures})
             remove(folder)
             progress.advance()
 
-    def _read(self, tokenizer: object) -> dict[str, tuple[TokenTree, ...]]:
-        names = [path.stem for path in self._files]
-        if len(set(names)) < len(names):
-            raise ConfigError(
-                f"merge: files of one name, {', '.join(names)} (the name is the column of the "
-                "table); rename one"
-            )
-        return {
-            path.stem: read_pairs(path, tokenizer, TokenizeConfig()).trees  # type: ignore[arg-type]
-            for path in self._files
-        }
+
+def _base_name(config: MergeConfig) -> str:
+    """Return the base that adapters are measured on: the one that is given, else their own."""
+    name = config.base or read_settings(config.inputs[0]).get("base_model_name_or_path")
+    if not name:
+        raise ConfigError(f"{config.inputs[0]}: does not name its base; give it with --base")
+    return str(name)
+
+
+def _hash_inputs(config: MergeConfig, sets: Mapping[str, PairFile], base: str) -> dict[str, str]:
+    """Name what is merged, tokenizers of models included, the base, and the tokens measured on."""
+    inputs = {f"input {place}": hash_path(path) for place, path in enumerate(config.inputs)}
+    inputs |= {f"pairs {name}": pairs.digest for name, pairs in sets.items()}
+    return {**inputs, "base": hash_model(base)}
+
+
+def _read_sets(files: Sequence[Path], tokenizer: PreTrainedTokenizerBase) -> dict[str, PairFile]:
+    names = [path.stem for path in files]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"merge: files of one name, {', '.join(names)} (the name is the column of the "
+            "table); rename one"
+        )
+    return {path.stem: read_pairs(path, tokenizer, TokenizeConfig()) for path in files}
 
 
 @torch.no_grad()

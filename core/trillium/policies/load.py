@@ -64,13 +64,8 @@ def load_policy(
     that cannot be used, BackendError for an architecture whose logits would be scored wrongly, and
     for a hub that cannot be reached.
     """
-    if config.adapter is not None and config.lora != LoraSettings():
-        raise ConfigError(
-            f"policy.lora: is set, and adapter {config.adapter} brings its own rank and layers; "
-            "remove policy.lora, or policy.adapter to begin a new one"
-        )
+    place = check_policy(config, device=device)
     quiet_libraries()
-    place = torch.device(device) if device else _own_device()
     source = find_model(config.base)
     dtype = resolve_dtype(config.dtype, place)
     tokenizer = load_tokenizer(source)
@@ -82,6 +77,23 @@ def load_policy(
         policy = add_adapter(model, config.lora, base_name=config.base, seed=seed)
     folder = Path(source) if Path(source).is_dir() else None
     return Policy(policy.eval(), tokenizer, config.base, folder, dtype, config.quantisation)
+
+
+def check_policy(config: PolicyConfig, *, device: torch.device | str | None = None) -> torch.device:
+    """Return where a policy will be loaded, the GPU where there is one by default; loads nothing.
+
+    Raises ConfigError for settings that contradict each other, and for what this machine has not.
+    """
+    if config.adapter is not None and config.lora != LoraSettings():
+        raise ConfigError(
+            f"policy.lora: is set, and adapter {config.adapter} brings its own rank and layers; "
+            "remove policy.lora, or policy.adapter to begin a new one"
+        )
+    place = torch.device(device) if device else _own_device()
+    _check_attention(config.attention, place)
+    if config.quantisation == "nf4":
+        _check_bitsandbytes()
+    return place
 
 
 def load_base(
@@ -181,10 +193,7 @@ def _remove_dropout(config: PreTrainedConfig) -> None:
 
 def _choose_attention(config: PreTrainedConfig, wanted: Attention, device: torch.device) -> str:
     """Return FlexAttention on a GPU, else sdpa; eager where the model caps its scores."""
-    if wanted == "flex" and device.type == "cpu":
-        raise ConfigError(
-            "policy.attention=flex needs a GPU and none is visible; set policy.attention=auto"
-        )
+    _check_attention(wanted, device)
     architecture = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     is_capped = getattr(config, "attn_logit_softcapping", None) is not None
     has_flex = getattr(architecture, "_supports_flex_attn", False) and not is_capped
@@ -200,12 +209,23 @@ def _choose_attention(config: PreTrainedConfig, wanted: Attention, device: torch
     return register_attention()
 
 
-def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
+def _check_attention(wanted: Attention, device: torch.device) -> None:
+    if wanted == "flex" and device.type == "cpu":
+        raise ConfigError(
+            "policy.attention=flex needs a GPU and none is visible; set policy.attention=auto"
+        )
+
+
+def _check_bitsandbytes() -> None:
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
             "policy.quantisation=nf4 needs bitsandbytes, which is not installed; "
             "install trillium[qlora], or set policy.quantisation=none"
         )
+
+
+def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
+    _check_bitsandbytes()
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

@@ -56,7 +56,7 @@ def explain_loading(source: str, what: str) -> Iterator[None]:
         if _is_unreachable(error):
             raise BackendError(
                 f"{source}: the {what} is not on this disk and the hub cannot be reached; check "
-                "the network and HF_HUB_OFFLINE, or set policy.base to a folder that holds it"
+                "the network and HF_HUB_OFFLINE, or name a folder that holds it"
             ) from error
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
         remedy = (

@@ -88,23 +88,27 @@ def _decoder(target: Path, tokenizer: str | None) -> Decode | None:
         return None
     from trillium.policies.tokenizer import load_tokenizer
 
-    loaded = load_tokenizer(source)
+    loaded = load_tokenizer(find_model(source))
 
     def decode(ids: Sequence[int]) -> str:
-        return str(loaded.decode(list(ids)))
+        try:
+            return str(loaded.decode(list(ids)))
+        except OverflowError:
+            raise DataError(
+                f"has tokens {min(ids)} to {max(ids)} (needs ids of a tokenizer, from 0); correct "
+                "or drop the line"
+            ) from None
 
     return decode
 
 
 def _base_of(folder: Path) -> str | None:
-    """Return the base model that a run's configuration names, as a folder where it is an asset."""
+    """Return the base model that a run's configuration names."""
     path = folder / "config.yaml"
     values = read_yaml(path).values if path.is_file() else None
     policy = values.get("policy") if isinstance(values, dict) else None
     base = policy.get("base") if isinstance(policy, dict) else None
-    if not isinstance(base, str):
-        return None
-    return find_model(base)
+    return base if isinstance(base, str) else None
 
 
 def _to_json(file: str, sample: Sample) -> dict[str, object]:

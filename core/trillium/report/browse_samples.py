@@ -10,17 +10,21 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from trillium.errors import DataError
 from trillium.fields import Text
-from trillium.files import read_rows
+from trillium.problems import Place, Problem, describe_problems
 from trillium.records import RANKING_LABELS, LabelledRow, PairRow, RankingRow, Row, TrajectoryRow
-from trillium.rowfiles import fields_of, load_rows
+from trillium.rowfiles import Broken, fields_of, load_rows, read_lines
 from trillium.search_records import TreeRow
 from trillium.training.round_rows import tree_from_json
 from trillium.trees import Node, TokenPath, TokenTree
 
+# Raises DataError for ids that are no tokens.
 Decode = Callable[[Sequence[int]], str]
 Record = Mapping[str, object]
+_MAX_SHOWN = 100
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,42 @@ def read_samples(path: Path, decode: Decode | None) -> Iterator[Sample]:
             raise DataError(
                 f"{path}: holds token ids and no tokenizer is known; name one with --tokenizer"
             )
-        for row in read_rows(path):
-            yield _TOKEN_ROWS[kind](row, decode)
+        yield from _read_token_rows(path, kind, decode)
         return
     for each in load_rows(path, _ROWS[kind]):
         yield _text_sample(kind, each)
+
+
+def _read_token_rows(path: Path, kind: str, decode: Decode) -> list[Sample]:
+    """Read rows of tokens; raises DataError naming every line that is wrong."""
+    samples: list[Sample] = []
+    problems: list[Problem] = []
+    for number, row in read_lines(path):
+        place = Place(f"{path}:", str(number))
+        if isinstance(row, Broken):
+            problems.append(Problem(place, row.reason))
+        elif not isinstance(row, dict):
+            problems.append(Problem(place, f"is no object (needs a {kind}); correct the line"))
+        else:
+            named = {**row, "id": str(row.get("id", number))}
+            try:
+                samples.append(_TOKEN_ROWS[kind](named, decode))
+            except ValidationError as error:
+                problems.append(Problem(place, _explain(error)))
+            except DataError as error:
+                problems.append(Problem(place, str(error)))
+    if problems:
+        raise DataError(describe_problems(problems, max_shown=_MAX_SHOWN))
+    return samples
+
+
+def _explain(error: ValidationError) -> str:
+    """Say in one sentence what a tree lacks; what the tree itself found wrong is one already."""
+    first = error.errors()[0]
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    name = ".".join(map(str, first["loc"]))
+    return f'field "{name}": {first["msg"].lower()}; correct or drop the line'
 
 
 def tree_sample(tree: TokenTree, decode: Decode, kind: str) -> Sample:
@@ -115,9 +150,31 @@ def _parts(node: Node, decode: Decode) -> tuple[tuple[str, bool], ...]:
 
 
 def _ids(row: Record, name: str) -> tuple[int, ...]:
-    value = row[name]
-    assert isinstance(value, Sequence)
-    return tuple(int(each) for each in value)
+    value = row.get(name)
+    if not isinstance(value, list) or not all(type(each) is int for each in value):
+        raise DataError(
+            f'field "{name}" is missing or no list of token ids (needs whole numbers); correct or '
+            "drop the line"
+        )
+    return tuple(value)
+
+
+def _spans(row: Record, n_tokens: int) -> list[tuple[int, int]]:
+    value = row.get("spans")
+    spans = [each for each in value if _is_span(each, n_tokens)] if isinstance(value, list) else []
+    if not isinstance(value, list) or len(spans) < len(value):
+        raise DataError(
+            f'field "spans" is {str(value)[:80]} (needs pairs of places [start, end) within '
+            f"{n_tokens} tokens); correct or drop the line"
+        )
+    return [(start, end) for start, end in spans]
+
+
+def _is_span(value: object, n_tokens: int) -> bool:
+    if not isinstance(value, list) or [type(place) for place in value] != [int, int]:
+        return False
+    start, end = value
+    return bool(0 <= start <= end <= n_tokens)
 
 
 def _tree_row(row: Record, decode: Decode) -> Sample:
@@ -137,9 +194,7 @@ def _pair_of_tokens(row: Record, decode: Decode) -> Sample:
 def _trajectory_of_tokens(row: Record, decode: Decode) -> Sample:
     ids = _ids(row, "token_ids")
     scored = [False] * len(ids)
-    spans = row["spans"]
-    assert isinstance(spans, Sequence)
-    for start, end in spans:
+    for start, end in _spans(row, len(ids)):
         scored[start:end] = [True] * (end - start)
     node = Node(ids, tuple(scored), -1)
     names = ("outcome", "answer", "gold", "reward")

@@ -16,6 +16,7 @@ from trillium.objectives.recipe_configs import LiPOConfig, SRPOConfig
 from trillium.objectives.table import needs_of
 from trillium.problems import Problem, describe_problems
 from trillium.records import (
+    RANKING_LABELS,
     CompletionRow,
     LabelledRow,
     PairRow,
@@ -148,7 +149,8 @@ def _lacks(row: Row, objective: ObjectiveConfig) -> Iterator[str]:
     for name in sorted({*needs.labels} - {*labels} | columns - {*row.columns}):
         yield (
             f'field "{_field(name, objective)}" is missing or no number (objective '
-            f"{objective.name} needs {wanted}); add it, or choose another objective"
+            f"{objective.name} needs {wanted}); add it, {_other_source(row, objective)}or choose "
+            "another objective"
         )
     if isinstance(row, PairRow) and not isinstance(objective, SRPOConfig):
         for name in needs.paths:
@@ -166,6 +168,14 @@ def _field(name: str, objective: ObjectiveConfig) -> str:
     if isinstance(objective, LiPOConfig):
         return objective.labels_from
     return _ON_DISK.get(name, name) if row_kind(objective) == "rankings" else name
+
+
+def _other_source(row: Row, objective: ObjectiveConfig) -> str:
+    """Name what else in a ranking its labels can be made of."""
+    if not isinstance(row, RankingRow) or not isinstance(objective, LiPOConfig):
+        return ""
+    found = [name for name, label in RANKING_LABELS.items() if label in row.labels]
+    return f"set objective.labels_from={found[0]}, " if found else ""
 
 
 def _labels_of(row: Row) -> Mapping[str, tuple[float, ...]]:

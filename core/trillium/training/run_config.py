@@ -17,7 +17,9 @@ class DataConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: Path = Field(description="rows of the kind the objective needs, .jsonl or .parquet")
-    held_out: Path | None = Field(default=None, description="rows to evaluate on, same format")
+    held_out: Path | None = Field(
+        default=None, description="rows to evaluate on every train.eval_steps"
+    )
     tokenize: TokenizeConfig = Field(default=TokenizeConfig(), description="rows to tokens")
 
 

@@ -12,26 +12,27 @@ from pathlib import Path
 from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
-from trillium.assets import cache_folder, find_model
+from trillium.assets import find_model
 from trillium.diagnostics.watch import LOOKS
 from trillium.errors import ConfigError, DataError
 from trillium.files import hash_json, hash_path
 from trillium.objectives.table import needs_of
 from trillium.policies.adapters import read_adapter_config
-from trillium.policies.load import load_policy
+from trillium.policies.load import check_policy, load_policy
 from trillium.policies.tokenizer import load_tokenizer
 from trillium.preview import render_tree
 from trillium.runs import Run, hash_config
-from trillium.scoring.cache import LogpCache
 from trillium.scoring.fingerprint import fingerprint_base
+from trillium.scoring.model_files import hash_model, open_cache
 from trillium.scoring.reference import open_reference
 from trillium.tokenize import TokenizedDataset
 from trillium.tokenize_report import TokenizeReport
 from trillium.training.align import AlignResult, align
-from trillium.training.config import AlignConfig
+from trillium.training.config import AlignConfig, TrainConfig
 from trillium.training.fit import check_fit
 from trillium.training.journal import read_evaluations, read_metrics
 from trillium.training.processes import ALONE, Processes
+from trillium.training.round_rows import hash_trees
 from trillium.training.rows import read_trees
 from trillium.training.run_config import TrainRun
 from trillium.training.sharding import any_process, check_shardable, shard_base
@@ -42,19 +43,33 @@ OUTPUTS = ("adapter", "metrics.jsonl", "timing.jsonl")
 
 @dataclass(frozen=True)
 class Prepared:
-    """Hold what a run trains and evaluates on, what became of the rows, and where the base is."""
+    """Hold what a run trains and evaluates on, what became of the rows, and where the base is.
+
+    `n_unused` counts rows that are held out and that no step of training looks at.
+    """
 
     trees: tuple[TokenTree, ...]
     held_out: tuple[TokenTree, ...]
+    n_unused: int
     report: TokenizeReport
     tokenizer: PreTrainedTokenizerBase
     base: Path
 
+    def describe(self) -> str:
+        """Return the counts of the rows, a line for each file."""
+        lines = [f"rows: {self.report.summary()}"]
+        if self.held_out:
+            lines.append(f"held out: {len(self.held_out):,} rows")
+        if self.n_unused:
+            lines.append(
+                f"held out: {self.n_unused:,} rows, which only trillium diagnose reads; set "
+                "train.eval_steps to evaluate on them"
+            )
+        return "\n".join(lines)
+
     def preview(self) -> Text:
         """Return the counts and the first tree in colour."""
-        text = Text(f"rows: {self.report.summary()}\n")
-        if self.held_out:
-            text.append(f"held out: {len(self.held_out):,} rows\n")
+        text = Text(f"{self.describe()}\n")
         return text.append_text(render_tree(self.trees[0], self.tokenizer))
 
 
@@ -70,6 +85,7 @@ def prepare(config: TrainRun, *, shards: bool = False) -> Prepared:
             f"reference is none and objective {config.objective.name} compares with one; "
             "set reference=base, or choose an objective that needs none"
         )
+    check_policy(config.policy, device="cpu" if shards else None)
     for folder in _adapters(config):
         read_adapter_config(folder, base_name=config.policy.base)
     source = find_model(config.policy.base)
@@ -90,7 +106,9 @@ def prepare(config: TrainRun, *, shards: bool = False) -> Prepared:
         held_out = read(config.data.held_out).trees
         check(config.data.held_out, held_out)
     check(config.data.path, rows.trees)
-    return Prepared(rows.trees, held_out, rows.report, tokenizer, Path(source))
+    used = held_out if _looks_at_held_out(config.train) else ()
+    n_unused = len(held_out) - len(used)
+    return Prepared(rows.trees, used, n_unused, rows.report, tokenizer, Path(source))
 
 
 def run_training(
@@ -102,7 +120,7 @@ def run_training(
     """
     prepared = prepare(config, shards=processes.shards)
     if processes.is_first:
-        say(f"rows: {prepared.report.summary()}")
+        say(prepared.describe())
         counts = _run_stage(config, prepared, processes, say)
     else:
         # The first process owns the folder; the others train where it says, if at all.
@@ -120,12 +138,37 @@ def run_training(
     )
 
 
+def input_hashes(config: TrainRun, prepared: Prepared, n_processes: int) -> dict[str, str]:
+    """Name all that the result depends on; anything else is trained anew.
+
+    `tokens` are what tokenizer and template make of the rows.
+    """
+    inputs = {
+        "data": hash_path(config.data.path),
+        "tokens": _hash_tokens([*prepared.trees, *prepared.held_out]),
+        "config": hash_config(_what_counts(config)),
+        "base": hash_model(str(prepared.base)),
+    }
+    if n_processes > 1:
+        inputs["trees_per_step"] = str(config.train.trees_per_step(n_processes))
+    if config.data.held_out is not None and prepared.held_out:
+        inputs["held_out"] = hash_path(config.data.held_out)
+    for place, folder in enumerate(_adapters(config)):
+        inputs[f"adapter {place}"] = hash_path(folder)
+    return inputs
+
+
+def _hash_tokens(trees: Sequence[TokenTree]) -> str:
+    # One by one: as JSON, all of them take several times the memory that they take as trees.
+    return hash_json([hash_trees([tree]) for tree in trees])
+
+
 def _run_stage(
     config: TrainRun, prepared: Prepared, processes: Processes, say: Callable[[str], None]
 ) -> dict[str, int | float]:
     """Train in the run folder, unless that is done, and tell the other processes where."""
     with Run.open(config.output, config, seed=config.train.seed) as run:
-        stage = run.stage("align", _input_hashes(config, prepared, processes.n))
+        stage = run.stage("align", input_hashes(config, prepared, processes.n))
         processes.tell(stage.work if stage.is_due else None)
         if stage.is_due:
             result = _align(config, prepared, stage.work, say, processes)
@@ -138,21 +181,6 @@ def _run_stage(
         return dict(stage.record.counts)
 
 
-def _input_hashes(config: TrainRun, prepared: Prepared, n_processes: int) -> dict[str, str]:
-    """Name all that the result depends on; anything else is trained anew."""
-    inputs = {"data": hash_path(config.data.path), "config": hash_config(_what_counts(config))}
-    if n_processes > 1:
-        inputs["trees_per_step"] = str(config.train.trees_per_step(n_processes))
-    if config.data.held_out is not None:
-        inputs["held_out"] = hash_path(config.data.held_out)
-    for place, folder in enumerate(_adapters(config)):
-        inputs[f"adapter {place}"] = hash_path(folder)
-    with _open_cache() as cache:
-        weights = sorted(prepared.base.glob("*.safetensors"))
-        inputs["base"] = hash_json([cache.file_hash(path) for path in weights])
-    return inputs
-
-
 def _align(
     config: TrainRun,
     prepared: Prepared,
@@ -163,7 +191,7 @@ def _align(
     # What is to be spread is loaded into main memory: it may fit no device as a whole.
     place = "cpu" if processes.shards else None
     policy = load_policy(config.policy, device=place, seed=config.train.seed)
-    with _open_cache() as cache:
+    with open_cache() as cache:
         reference = open_reference(
             config.reference,
             policy.model,
@@ -191,14 +219,14 @@ def _align(
         )
 
 
-def _open_cache() -> LogpCache:
-    return LogpCache(cache_folder() / "reference-logps.sqlite")
-
-
 def _what_counts(config: TrainRun) -> TrainRun:
     """Return the configuration less what does not change the result: where things lie."""
     data = config.data.model_copy(update={"path": Path(), "held_out": None})
     return config.model_copy(update={"output": Path(), "data": data})
+
+
+def _looks_at_held_out(train: TrainConfig) -> bool:
+    return train.eval_steps is not None or train.overoptimisation_steps is not None
 
 
 def _adapters(config: TrainRun) -> list[Path]:

@@ -8,13 +8,16 @@ from trillium.config import load_config, write_override
 from trillium.errors import BackendError, ConfigError
 from trillium.training.align import AlignResult
 from trillium.training.run_config import TrainRun
-from trillium.training.runfile import prepare, run_training
+from trillium.training.runfile import Prepared, prepare, run_training
 from trillium.tuning.space import SpaceConfig
 
 
-def check_run(path: Path, overrides: Sequence[str], space: SpaceConfig) -> TrainRun:
-    """Check the run file and both ends of every parameter; loads a tokenizer and no model.
+def check_run(
+    path: Path, overrides: Sequence[str], space: SpaceConfig
+) -> tuple[TrainRun, Prepared]:
+    """Return the run at the upper end of every parameter, with its rows; check the lower end too.
 
+    Loads a tokenizer and no model.
     Raises ConfigError for keys and bounds that the run file does not take, and for a measure of
     held-out rows when the run evaluates none.
     """
@@ -26,8 +29,7 @@ def check_run(path: Path, overrides: Sequence[str], space: SpaceConfig) -> Train
             f"{path}: measure {space.measure} is of held-out rows and the run evaluates none; set "
             "data.held_out and train.eval_steps"
         )
-    prepare(run)
-    return run
+    return run, prepare(run)
 
 
 def make_evaluate(

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trillium.files import hash_json, hash_path, write_atomically
+from trillium.files import hash_json, write_atomically
 from trillium.report import render_report
 from trillium.runs import Run, hash_config
+from trillium.training.runfile import input_hashes
 from trillium.tuning.page import make_page
 from trillium.tuning.search import Trial, best_trial, is_exhausted, search
 from trillium.tuning.space import SpaceConfig
@@ -34,11 +35,7 @@ def tune(
     """
     if space.acquisition != "random":
         check_installed()
-    run_config = check_run(path, overrides, space)
-    fixed = run_config.model_copy(update={"output": Path()})
-    inputs = {"run": hash_config(fixed), "rows": hash_path(run_config.data.path)}
-    if run_config.data.held_out is not None:
-        inputs["held_out"] = hash_path(run_config.data.held_out)
+    inputs = input_hashes(*check_run(path, overrides, space), n_processes=1)
     # More trials, or another patience, continue the same search.
     free = {"output": Path(), "n_trials": 1, "patience": None}
     with Run.open(space.output, space, seed=space.seed) as run:

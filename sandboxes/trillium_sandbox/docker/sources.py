@@ -14,10 +14,11 @@ LABEL = "trillium.sources"
 
 # fmt: off
 INSIDE = (
-    "bench", "box", "changes", "channel", "child", "codec", "container", "crowd", "decode",
-    "descriptors", "embedded", "engine", "errors", "frames", "judge", "landlock", "limits", "linux",
-    "named", "namespaces", "opcodes", "operations", "outcomes", "peer", "raised", "remote", "scope",
-    "seccomp", "startup", "syscalls", "turnstile", "verdicts", "walls", "wire", "worker", "zygote",
+    "bench", "box", "changes", "channel", "child", "codec", "container", "copies", "crowd",
+    "decode", "descriptors", "embedded", "engine", "errors", "frames", "handles", "judge",
+    "landlock", "limits", "linux", "named", "namespaces", "opcodes", "operations", "outcomes",
+    "peer", "raised", "remote", "scope", "seccomp", "settings", "startup", "syscalls", "turnstile",
+    "verdicts", "walls", "wire", "worker", "zygote",
 )
 # fmt: on
 """Modules of trillium_sandbox that the Dockerfile copies."""

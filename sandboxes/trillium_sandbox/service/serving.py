@@ -18,9 +18,13 @@ from trillium_sandbox.dispatch import Dispatcher
 from trillium_sandbox.errors import RequestError, SandboxError
 from trillium_sandbox.levels import LEVELS
 from trillium_sandbox.service.app import ServiceSettings, build_app
+from trillium_sandbox.service.connections import BoundedHttp
 
 _GRACE_S = 25
 """How long a service that is told to stop goes on answering; container engines wait longer."""
+
+_UNTAKEN_MS = 60_000
+"""How long the kernel holds an answer that the client does not take, and its connection with it."""
 
 _SWITCH_S = 0.001
 """How long the event loop may keep the interpreter from the thread that feeds the workers."""
@@ -69,6 +73,7 @@ def _server(dispatcher: Dispatcher, settings: ServiceSettings) -> uvicorn.Server
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
+        http=BoundedHttp,
         ws="none",
     )
     server = uvicorn.Server(config)
@@ -86,7 +91,10 @@ def _server(dispatcher: Dispatcher, settings: ServiceSettings) -> uvicorn.Server
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=512)
+        listener = socket.create_server((host, port), family=family, backlog=512)
+        # Connections inherit it.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNTAKEN_MS)
+        return listener
     except (OSError, OverflowError) as error:
         raise SandboxError(
             f"sandbox: cannot listen on {host}:{port} ({error}); choose another --host or --port"

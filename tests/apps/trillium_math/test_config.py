@@ -1,12 +1,14 @@
 from dataclasses import replace
 
 import pytest
-from trillium.config import load_config
+from trillium.config import find_run_file, load_config
 from trillium.errors import ConfigError, DataError
+from trillium.objectives.configs import DPOConfig
 from trillium_math.arms import ArmsConfig
 from trillium_math.config import MathConfig
 from trillium_math.journey import problem_of
 from trillium_math.methods.method import method_name
+from trillium_math.methods.multi_turn import KTOMethod
 from trillium_math.methods.oreo import OREOMethod
 from trillium_math.preparation import hash_problems, prepare_problems
 from trillium_math.problems import Problem
@@ -151,3 +153,16 @@ def test_methods_that_sample_for_themselves_keep_to_a_budget():
 def test_an_unknown_method_is_refused_with_those_there_are():
     with pytest.raises(ConfigError, match=r"method\.name = 'm_dop': unknown; did you mean m_dpo"):
         load_config(MathConfig, None, ["method.name=m_dop"])
+
+
+def test_another_method_by_name_has_its_own_objective_and_keeps_how_it_trains(tmp_path):
+    dpo = find_run_file("dpo", package="trillium_math")
+    given = load_config(MathConfig, dpo).method
+    kto = load_config(MathConfig, dpo, ["method.name=kto"]).method
+    assert kto == KTOMethod(train=given.train, select=given.select)
+    step_dpo = load_config(MathConfig, dpo, ["method.name=step_dpo"]).method
+    assert step_dpo.objective == DPOConfig(beta=0.4)
+    own = tmp_path / "own.yaml"
+    own.write_text("method: {name: m_dpo, objective: {name: dpo, beta: 0.3}}")
+    baseline = load_config(MathConfig, own, ["method.name=dpo"]).method  # both pair trajectories
+    assert baseline.objective == DPOConfig(beta=0.3)

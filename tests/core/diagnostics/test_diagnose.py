@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -248,3 +249,31 @@ def test_targets_and_options_that_make_no_sense_are_refused(place: Path, tmp_pat
         resolve(place, None, None, {"beta": -1})
     with pytest.raises(ConfigError, match="holds no adapter"):
         run(place, tmp_path / "out", adapter=tmp_path)
+
+
+@pytest.mark.parametrize("change", ["weights", "template"])
+def test_another_base_under_the_same_name_is_measured_anew(
+    place: Path, tmp_path: Path, change: str
+) -> None:
+    """The new rows are those of a diagnosis that never saw the old base."""
+    base = shutil.copytree(place / "tiny", tmp_path / "base")
+    rows = [
+        {key: [{"role": "user" if key == "prompt" else "assistant", "content": text}]}
+        for key, text in (("prompt", "say"), ("chosen", "red"), ("rejected", "sun"))
+    ]
+    pairs = write(tmp_path / "pairs.jsonl", [rows[0] | rows[1] | rows[2]])
+    options = {"target": pairs, "base": str(base), "n_samples": 0}
+    before = run(place, tmp_path / "out", **options)
+    if change == "weights":
+        tiny_policy(seed=7).save_pretrained(base)
+    else:
+        template = base / "chat_template.jinja"
+        template.write_text("<|im_start|>system\nBe brief.<|im_end|>\n" + template.read_text())
+    after = run(place, tmp_path / "out", **options)
+    fresh = run(place, tmp_path / "fresh", **options)
+    assert after.rows == fresh.rows != before.rows
+    # What no file has changed is read, not measured.
+    (measured,) = (tmp_path / "out").glob("pairs.jsonl")
+    stamp = measured.stat().st_mtime_ns
+    assert run(place, tmp_path / "out", **options).rows == after.rows
+    assert measured.stat().st_mtime_ns == stamp

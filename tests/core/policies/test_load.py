@@ -202,6 +202,20 @@ def test_nf4_without_bitsandbytes_says_what_to_install(
         load_policy(configure(folder, quantisation="nf4"), device="cpu")
 
 
+def test_what_a_machine_has_not_is_known_before_a_model_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = tmp_path / "none"
+    assert load.check_policy(configure(missing), device="cpu") == torch.device("cpu")
+    with pytest.raises(ConfigError, match=r"policy\.attention=flex needs a GPU"):
+        load.check_policy(configure(missing, attention="flex"), device="cpu")
+    with pytest.raises(ConfigError, match=r"remove policy\.lora"):
+        load.check_policy(configure(missing, adapter=missing), device="cpu")
+    monkeypatch.setattr(load.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"install trillium\[qlora\]"):
+        load.check_policy(configure(missing, quantisation="nf4"), device="cpu")
+
+
 def test_targets_can_be_named(folder: Path) -> None:
     config = configure(folder, lora=LoraSettings(r=2, targets=("q_proj", "v_proj")))
     policy = load_policy(config, device="cpu")
@@ -219,7 +233,7 @@ def test_adapter_and_settings_for_a_new_one_contradict_each_other(folder: Path) 
 
 def test_an_unreachable_hub_is_a_failure_of_the_machine_with_a_remedy() -> None:
     """Tests run with HF_HUB_OFFLINE, as a machine without network would."""
-    with pytest.raises(BackendError, match=r"is not on this disk .* set policy\.base"):
+    with pytest.raises(BackendError, match=r"is not on this disk .* name a folder that holds it"):
         load_policy(PolicyConfig(base="nobody/nothing"), device="cpu")
 
 

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from trillium.assets import ASSETS
 from trillium.errors import ConfigError, DataError
 from trillium.policies.tiny import tiny_tokenizer
 from trillium.report.browse import browse
@@ -88,6 +89,49 @@ def test_rows_of_tokens_keep_the_mask_of_a_trajectory(tmp_path):
     assert [scored for _, scored in sample.nodes[0].parts] == [False, True, False]
     assert "".join(text for text, _ in sample.nodes[0].parts) == tokenizer.decode(ids)
     assert sample.badges == ("outcome answered", "reward 1.0")
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        (['{"id": "x", "prompt_ids": [1], "chosen_ids": [5], "rejected_ids": ["a"]}'], "token ids"),
+        (['{"id": "x", "prompt_ids": [1], "chosen_ids": [5], "rejected_ids": [-1]}'], "from 0"),
+        (['{"prompt_ids": [1], "chosen_ids": [5], "rejected_ids": [6]}', "no"], "is not JSON"),
+        (['{"prompt_ids": [1], "chosen_ids": [5], "rejected_ids": [6]}', "[1]"], "is no object"),
+        (['{"prompt_ids": [1], "chosen_ids": [5], "rejected_ids": [6]}', "{}"], '"prompt_ids" is'),
+        (['{"token_ids": [1, 2], "spans": [[0, 3]]}'], "within 2 tokens"),
+        (['{"token_ids": [1, 2], "spans": [1]}'], "within 2 tokens"),
+        (['{"token_ids": [1, 2], "spans": 1}'], "within 2 tokens"),
+        (['{"id": "x", "nodes": [], "leaves": []}'], "0 nodes and 0 paths"),
+        (['{"nodes": [{"ids": ["a"]}], "leaves": [0]}'], 'field "nodes.0.ids.0": input should'),
+    ],
+)
+def test_wrong_rows_of_tokens_are_named_by_their_line(tmp_path, rows, sentence):
+    tiny_tokenizer().save_pretrained(tmp_path / "tiny")
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n" + "\n".join(rows) + "\n")
+    line = len(rows) + 1
+    with pytest.raises(DataError, match=rf"rows\.jsonl:{line}: .*{sentence}"):
+        browse([path], tokenizer=str(tmp_path / "tiny"), max_samples=10)
+
+
+def test_rows_of_tokens_need_no_id(tmp_path):
+    row = {"token_ids": [70, 71, 72], "spans": [[1, 2]]}
+    (tmp_path / "t.jsonl").write_text("\n" + json.dumps(row) + "\n")
+    (sample,) = read_samples(tmp_path / "t.jsonl", tiny_tokenizer().decode)
+    assert sample.id == "2"
+    assert [scored for _, scored in sample.nodes[0].parts] == [False, True, False]
+
+
+def test_a_tokenizer_has_the_name_that_policy_base_takes(tmp_path, monkeypatch):
+    tokenizer = tiny_tokenizer()
+    tokenizer.save_pretrained(tmp_path / "tiny")
+    monkeypatch.setenv(ASSETS["smollm2-135m-instruct"].variable, str(tmp_path / "tiny"))
+    write_trees(tmp_path / "trees.jsonl", [pair_tree(tokenizer)])
+    page = browse([tmp_path / "trees.jsonl"], tokenizer="smollm2-135m-instruct", max_samples=10)
+    assert "2 and 2?" in page
+    with pytest.raises(ConfigError, match="is neither an asset, nor a folder"):
+        browse([tmp_path / "trees.jsonl"], tokenizer="smollm", max_samples=10)
 
 
 def test_what_cannot_be_shown_is_said(tmp_path):

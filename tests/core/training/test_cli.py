@@ -192,6 +192,33 @@ def test_a_dry_run_counts_shows_a_tree_and_starts_nothing(workplace, capsys):
     assert not (workplace / "run").exists()
 
 
+def test_a_dry_run_finds_what_this_machine_has_not(workplace):
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is visible, and it has FlexAttention")
+    with pytest.raises(
+        ConfigError, match=r"policy\.attention=flex needs a GPU and none is visible"
+    ):
+        cli.train("run.yaml", ["policy.attention=flex"], dry_run=True)
+
+
+@pytest.mark.parametrize("source", ["rewards", "ranks"])
+def test_rankings_without_labels_are_sent_to_what_labels_can_be_made_of(workplace, source):
+    rows = [json.loads(line) for line in (workplace / "ranked.jsonl").read_text().splitlines()]
+    other = {"rewards": "ranks", "ranks": "rewards"}[source]
+    for row in rows:
+        del row[other]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (workplace / "one_source.jsonl").write_text(text)
+    given = ["data.path=one_source.jsonl", "objective.name=lipo"]
+    with pytest.raises(DataError) as error:
+        cli.train("run.yaml", given)
+    assert str(error.value).endswith(
+        f"(objective lipo needs labels); add it, set objective.labels_from={source}, or choose "
+        "another objective"
+    )
+    cli.train("run.yaml", [*given, f"objective.labels_from={source}"], dry_run=True)
+
+
 @pytest.mark.parametrize(
     ("overrides", "kind", "sentence"),
     [

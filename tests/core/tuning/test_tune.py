@@ -123,3 +123,23 @@ def test_a_space_that_was_tried_whole_says_so(run_file: Path, tmp_path: Path) ->
     assert len(found.trials) == 2
     assert len(said) == 3
     assert said[-1].startswith("every setting of the space was tried in 2 trials")
+
+
+def test_a_base_that_reads_otherwise_is_searched_anew(run_file: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "pairs.jsonl"
+    chat = [
+        {
+            key: [{"role": "user" if key == "prompt" else "assistant", "content": text}]
+            for key, text in json.loads(line).items()
+        }
+        for line in rows.read_text().splitlines()
+    ]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in chat))
+    space = make_space(tmp_path / "tune", n_trials=1, n_initial=1, measure="logps/chosen")
+    before, _ = run(run_file, space)
+    template = tmp_path / "tiny" / "chat_template.jinja"
+    template.write_text("<|im_start|>system\nBe brief.<|im_end|>\n" + template.read_text())
+    after, said = run(run_file, space)
+    assert len(said) == 1
+    fresh, _ = run(run_file, space.model_copy(update={"output": tmp_path / "fresh"}))
+    assert after.trials == fresh.trials != before.trials
