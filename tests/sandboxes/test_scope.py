@@ -262,8 +262,8 @@ def test_a_test_may_print_more_than_the_limit(judge):
     [
         "assert f(2) == [1, 2]",
         "assert sorted(f([3, 1]).items()) == [('a', 1)], 'message'",
-        "def check(candidate):\n    seen = []\n    for n in [0]:\n        seen.append(candidate(n))\n"
-        "    assert seen == [0]\ncheck(f)",
+        "def check(candidate):\n    seen = []\n    for n in [0]:\n"
+        "        seen.append(candidate(n))\n    assert seen == [0]\ncheck(f)",
         "try:\n    f(0)\nexcept ZeroDivisionError:\n    pass\nelse:\n    assert False",
     ],
 )
