@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trillium.assets import cache_folder
 from trillium.errors import ConfigError, DataError
 from trillium.files import hash_json
 from trillium.generation import Generator
@@ -13,7 +12,7 @@ from trillium.generation.config import GenerationConfig, RayConfig, Transformers
 from trillium.generation.engines import Engine, TransformersEngine, open_engine
 from trillium.policies.config import LoraSettings, PolicyConfig
 from trillium.policies.run_policy import RunPolicy
-from trillium.scoring.cache import LogpCache
+from trillium.scoring.model_files import open_cache
 from trillium.training.config import AlignConfig
 from trillium.trees import TokenTree
 
@@ -147,7 +146,7 @@ class Models:
         self.close()
         kind = "snapshot" if self._policy.config.adapter else "base"
         policy = self.policy
-        with LogpCache(cache_folder() / "reference-logps.sqlite") as cache:
+        with open_cache() as cache:
             reference = open_reference(kind, policy.model, cache=cache, folder=policy.folder)
             return align(config, trees, policy.model, reference, output)
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from trillium.assets import cache_folder
 from trillium.environment import peak_memory_bytes
 from trillium.files import hash_json, hash_path
 from trillium.generation import SamplingConfig
@@ -16,7 +15,7 @@ from trillium.manifest import StageRecord
 from trillium.objectives.recipe_configs import OREOConfig
 from trillium.policies.load import Policy
 from trillium.runs import Run, Stage, hash_config
-from trillium.scoring.cache import LogpCache
+from trillium.scoring.model_files import open_cache
 from trillium.scoring.reference import open_reference
 from trillium.training.align import AlignResult, align
 from trillium.training.config import AlignConfig
@@ -213,7 +212,7 @@ class Journey:
 
         def train(policy: Policy, folder: str, stage: Stage) -> dict[str, int | float]:
             kind = "snapshot" if start.folder else "base"
-            with LogpCache(cache_folder() / "reference-logps.sqlite") as cache:
+            with open_cache() as cache:
                 reference = open_reference(kind, policy.model, cache=cache, folder=policy.folder)
                 found = self._apart(trees())
                 work = stage.work / folder

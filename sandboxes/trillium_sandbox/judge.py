@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
     from trillium_sandbox.child import Numbers
 
-    Codes = list[tuple[CodeType, Reading] | SyntaxError | None]
-    """What became of each test's text, where it has been read."""
-
 CALLS, TALLY = 3, 4
 """The candidate's descriptors: the judge's calls, and its opcode count when it is asked for."""
 
@@ -55,35 +52,51 @@ class _NotLoaded(Exception):
     pass
 
 
-def run_judge(jail: Jail, numbers: Numbers, tests: bytes, *, stays: bool) -> None:
-    """Judge a candidate in this process; or, as one that `stays`, each in a fork of it.
+class _Tests:
+    """The tests of a judge: their texts, and what became of each where it has been read."""
 
-    `tests`: (entry point, tests) in codec.
-    """
-    entry_point: str | None
-    texts: tuple[str, ...]
-    entry_point, texts = decode(tests)  # type: ignore[misc]
+    __slots__ = ("entry_point", "read", "texts")
+
+    def __init__(self, content: bytes) -> None:
+        """`content`: (entry point, tests) in codec."""
+        self.entry_point: str | None
+        self.texts: tuple[str, ...]
+        self.entry_point, self.texts = decode(content)  # type: ignore[misc]
+        self.read: list[tuple[CodeType, Reading] | SyntaxError | None] = [None] * len(self.texts)
+
+    def read_all(self) -> None:
+        """Read all of them once for all forks to come, as far as memory goes."""
+        try:
+            for number, text in enumerate(self.texts):
+                self.read[number] = self.read[number] or read_test(text, number)
+        except MemoryError:
+            return
+
+    @property
+    def keep_nothing(self) -> bool:
+        """Return whether they leave the process that runs them as it was, once they are read."""
+        return all(
+            type(one) is tuple and one[1].keeps_nothing(self.entry_point) for one in self.read
+        )
+
+
+def run_judge(jail: Jail, numbers: Numbers, tests: bytes, *, stays: bool) -> None:
+    """Judge a candidate in this process; or, as one that `stays`, each in a fork of it."""
+    known = _Tests(tests)
     court = _socket.socket(fileno=COURT)
     _, memory_bytes, disk_bytes, n_processes, output_bytes = numbers
     own = _CPU_S, memory_bytes, disk_bytes, n_processes + _N_FORKS * stays, output_bytes
     lock_down(jail, own, namespaces.JUDGE_ID, may_fork=stays)
-    codes: Codes = [None] * len(texts)
     if stays:
-        _judge_in_forks(jail, court, entry_point, texts, codes)
+        _judge_in_forks(jail, court, known)
     _make_ready()
     first, calls = _meet_candidate(court)
-    _judge_candidate(entry_point, texts, codes, first, calls)
+    _judge_candidate(known, first, calls)
     os.close(calls)
     os.write(COURT, b"d")
 
 
-def _judge_in_forks(
-    jail: Jail,
-    court: _socket.socket,
-    entry_point: str | None,
-    texts: tuple[str, ...],
-    codes: Codes,
-) -> NoReturn:
+def _judge_in_forks(jail: Jail, court: _socket.socket, tests: _Tests) -> NoReturn:
     """Judge one candidate after another, each in a fork that has already waited for it.
 
     One fork judges while the next one waits: it holds nothing that a test could use or change.
@@ -92,9 +105,9 @@ def _judge_in_forks(
     n_forks = 0
     while True:
         if has_proved:  # not before a fork has lived through it: a text may crash the compiler
-            _read_all(texts, codes)
-            if n_forks == 0 and _keep_nothing(codes, entry_point):
-                _judge_in_turn(jail, court, entry_point, texts, codes)
+            tests.read_all()
+            if n_forks == 0 and tests.keep_nothing:
+                _judge_in_turn(jail, court, tests)
         while n_forks < (_N_FORKS if has_proved else 1):
             n_forks += 1
             if os.fork() == 0:
@@ -103,7 +116,7 @@ def _judge_in_forks(
                     _make_ready()
                     first, calls = _meet_candidate(court)
                     court.close()
-                    has_judged = _judge_candidate(entry_point, texts, codes, first, calls)
+                    has_judged = _judge_candidate(tests, first, calls)
                     os._exit(0 if has_judged else 1)
                 finally:
                     os._exit(70)
@@ -115,25 +128,14 @@ def _judge_in_forks(
         os.write(COURT, b"d")
 
 
-def _keep_nothing(codes: Codes, entry_point: str | None) -> bool:
-    """Return whether the tests leave the process that runs them as it was."""
-    return all(type(read) is tuple and read[1].keeps_nothing(entry_point) for read in codes)
-
-
-def _judge_in_turn(
-    jail: Jail,
-    court: _socket.socket,
-    entry_point: str | None,
-    texts: tuple[str, ...],
-    codes: Codes,
-) -> NoReturn:
+def _judge_in_turn(jail: Jail, court: _socket.socket, tests: _Tests) -> NoReturn:
     """Judge one candidate after another in this process, which forks no more."""
     if jail.filter is not None:
         jail.filter.install(os.getpid())
     _make_ready()
     while True:
         first, calls = _meet_candidate(court)
-        _judge_candidate(entry_point, texts, codes, first, calls)
+        _judge_candidate(tests, first, calls, is_fresh=False)
         os.close(calls)
         os.write(COURT, b"d")
 
@@ -169,15 +171,6 @@ def run_candidate(
         os._exit(finish(0))
 
 
-def _read_all(texts: tuple[str, ...], codes: Codes) -> None:
-    """Read all tests once for all forks to come, as far as memory goes."""
-    try:
-        for number, text in enumerate(texts):
-            codes[number] = codes[number] or read_test(text, number)
-    except MemoryError:
-        return
-
-
 def _meet_candidate(court: _socket.socket) -> tuple[int, int]:
     """Wait for a candidate; return the test to begin with and the descriptor of its line."""
     message, rights, _, _ = court.recvmsg(4, _socket.CMSG_SPACE(8))
@@ -190,16 +183,21 @@ def _meet_candidate(court: _socket.socket) -> tuple[int, int]:
     return first, calls
 
 
-def _judge_candidate(
-    entry_point: str | None, texts: tuple[str, ...], codes: Codes, first: int, calls: int
-) -> bool:
-    """Judge one candidate from the test `first` on; return whether it answered to the end."""
+def _judge_candidate(tests: _Tests, first: int, calls: int, *, is_fresh: bool = True) -> bool:
+    """Judge one candidate from the test `first` on; return whether it answered to the end.
+
+    A process that is not `is_fresh` ends where it has no memory left, as if the machine had killed
+    it: what was judged before may have taken it, so the test is for another judge.
+    """
     peer = Peer(calls, on_leaning=lambda: _record(LEANT))
     try:
         candidate, origins, uses = _await_loading(peer)
-        for number in range(first, len(texts)):
-            names = Names(peer, entry_point, candidate, origins, uses)
-            _record(_judge_one(names, texts[number], codes, number))
+        for number in range(first, len(tests.texts)):
+            names = Names(peer, tests.entry_point, candidate, origins, uses)
+            letter = _judge_one(names, tests, number)
+            if letter == b"m" and not is_fresh:
+                os.kill(os.getpid(), _SIGKILL)
+            _record(letter)
     except _NotLoaded:
         _record(b"l")
         return False
@@ -225,11 +223,11 @@ def _await_loading(peer: Peer) -> tuple[object, dict[str, object], frozenset[str
     )
 
 
-def _judge_one(names: Names, text: str, codes: Codes, number: int) -> bytes:
+def _judge_one(names: Names, tests: _Tests, number: int) -> bytes:
     letter = b"e"
     peer = names.peer
     try:
-        read = codes[number] or read_test(text, number)
+        read = tests.read[number] or read_test(tests.texts[number], number)
         if isinstance(read, SyntaxError):
             raise read
         code, reading = read

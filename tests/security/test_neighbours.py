@@ -47,6 +47,7 @@ HOSTILE_NAMES = ["announces requests", "swaps files", "leaves files", "keeps a f
 LOOKS = b"import os, time\nprint(os.listdir())\nopen('x', 'w').write('own')\ntime.sleep(0.1)\n"
 SHARES = "import os\nassert os.listdir() == []\nf('own')\nassert open('x').read() == 'own'"
 WRITES = b"def f(text):\n    with open('x', 'w') as file: file.write(text)"
+TAKES_MEMORY = ("assert f() > 0", "assert sum([0] * f()) == 0", "assert f() > 1")
 
 
 @pytest.fixture(scope="module", params=["embedded", "docker"])
@@ -153,3 +154,17 @@ def test_what_a_test_sets_for_its_interpreter_ends_with_its_candidate(zygote, lo
         for n in range(5)
     ]
     assert [reply.tests for reply in zygote.run(requests)] == [("pass", "pass")] * 5
+
+
+def test_what_fills_the_memory_of_a_judge_is_the_loss_of_its_own_candidate(zygote):
+    """Tests that leave nothing behind are run in one process for all: it must end with them."""
+    sizes = [10, 10, 10**8, 10, 10**8, 10]
+    requests = [
+        Request(f"{number}", "function", f"def f(): return {size}".encode(), TAKES_MEMORY, "f")
+        for number, size in enumerate(sizes)
+    ]
+    replies = {reply.id: reply for reply in zygote.run(requests)}
+    for number, size in enumerate(sizes):
+        reply = replies[str(number)]
+        verdict = ("memory", "memory_bytes") if size > 10 else ("pass", None)
+        assert (reply.status, reply.limit_hit, reply.integrity) == (*verdict, "split")
