@@ -86,10 +86,15 @@ def lent(
 
 def _givers(pieces: Sequence[ast.Module], name: str) -> Sequence[ast.stmt]:
     for piece in reversed(pieces):
-        given = [node for node in piece.body if isinstance(node, _LENT) and name in bound(node)]
+        given = [node for node in piece.body if _lends(node) and name in bound(node)]
         if given:
             return given
     return []
+
+
+def _lends(node: ast.stmt) -> bool:
+    """Say whether a statement of another block can give a name; `memo: dict` gives none."""
+    return isinstance(node, _LENT) and not (isinstance(node, ast.AnnAssign) and node.value is None)
 
 
 def bound(node: ast.stmt) -> frozenset[str]:

@@ -101,7 +101,7 @@ class ServedRun:
         path = self.folder / "weights.json"
         if not path.exists():
             raise DataError(f"{path}: is not there yet; let `trillium rec run` finish")
-        stages = read_manifest(self.folder).stages
+        stages = read_manifest(self.folder).current
         fuse, train = stages.get("fuse"), stages.get("train")
         if fuse is None or train is None or fuse.inputs.get("model") != train.output_hash:
             raise DataError(

@@ -9,6 +9,7 @@ import json
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -88,8 +89,9 @@ def leave_out(
     """Remove from `values` what the file gave to kinds that overrides replaced, and say what.
 
     `before` is what the file holds, with its kinds filled in. What both kinds inherit from one
-    class stays, and so does a section of one model, such as `train` of two methods. A number, or a
-    choice among kinds, belongs to the kind that it was written for.
+    class stays, and so do, where both have the same, a path, a key that neither has a default for,
+    and a section of one model, such as `train` of two methods. A number, or a choice among kinds,
+    belongs to the kind that it was written for.
     """
     if isinstance(before, list) and isinstance(values, list):
         for index, (old, new) in enumerate(zip(before, values, strict=False)):
@@ -139,10 +141,10 @@ def _is_same(name: str, then: type[BaseModel], now: type[BaseModel]) -> bool:
         next(one for one in model.__mro__ if name in inspect.get_annotations(one))
         for model in (then, now)
     )
-    sections = models_of(then.model_fields[name].annotation)
-    return first is second or (
-        len(sections) == 1 and sections == models_of(now.model_fields[name].annotation)
-    )
+    fields = [model.model_fields[name] for model in (then, now)]
+    mine, other = (field.annotation for field in fields)
+    is_plain = all(field.is_required() for field in fields) or Path in (mine, *get_args(mine))
+    return first is second or (mine == other and (is_plain or len(models_of(mine)) == 1))
 
 
 def _remove(node: dict[str, object], name: str, origins: Origins, key: KeyPath) -> bool:

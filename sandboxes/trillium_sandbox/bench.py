@@ -1,8 +1,8 @@
 """The zygote's side of judging: the seat that one judge at a time takes.
 
 A judge is a locked-down child with one set of tests. It is handed a candidate, or, where it stays,
-one after another, for each of which it forks. It is dismissed when it misbehaves, idles, or when
-other tests come; it and its fork are a process group, which ends as one.
+one after another, for each of which it may fork. It is dismissed when it misbehaves, idles, or when
+other tests come; it and its forks are a process group, which ends as one.
 """
 
 from __future__ import annotations

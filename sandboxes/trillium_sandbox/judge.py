@@ -4,26 +4,26 @@ Two locked-down processes. The candidate's never sees a test, an expected value 
 the judge's compares plain data that came out of the codec and writes one record per test. The tests
 may be hostile too: they can spoil one another's verdicts, never those of another candidate. A judge
 takes one; where more come with the same tests, one that runs no test itself forks for each of them,
-unless the tests name nothing by which they could leave anything behind: then it takes all itself.
+unless the tests only assert and so cannot leave anything behind: then it takes all itself.
 """
 
 from __future__ import annotations
 
 import _socket
+import gc
 import os
+import resource
 import struct
 import sys
 import time
-from types import CodeType
 
 from trillium_sandbox import namespaces
 from trillium_sandbox.channel import ConnectionLost
 from trillium_sandbox.child import Jail, finish, lock_down, lock_fork, new_module, report
-from trillium_sandbox.decode import decode
 from trillium_sandbox.descriptors import drop_excess
 from trillium_sandbox.opcodes import OpcodeCount
 from trillium_sandbox.peer import Peer
-from trillium_sandbox.scope import Names, Reading, origins_of, read_test, uses_of
+from trillium_sandbox.scope import Names, Reading, Tests, origins_of, uses_of
 from trillium_sandbox.settings import Settings
 from trillium_sandbox.wire import LEANT, RECORD
 
@@ -43,6 +43,7 @@ _CPU_S = 86400
 """The kernel's CPU limit for a judge: it serves many candidates, and the clock bounds each test."""
 
 _SIGKILL = 9
+_MEMORY_STEP_KB = 1 << 14
 _N_FORKS = 2
 _FRAMES_PER_CALL = 6
 """Frames of ours between a program's own frames and those of a call across."""
@@ -52,37 +53,9 @@ class _NotLoaded(Exception):
     pass
 
 
-class _Tests:
-    """The tests of a judge: their texts, and what became of each where it has been read."""
-
-    __slots__ = ("entry_point", "read", "texts")
-
-    def __init__(self, content: bytes) -> None:
-        """`content`: (entry point, tests) in codec."""
-        self.entry_point: str | None
-        self.texts: tuple[str, ...]
-        self.entry_point, self.texts = decode(content)  # type: ignore[misc]
-        self.read: list[tuple[CodeType, Reading] | SyntaxError | None] = [None] * len(self.texts)
-
-    def read_all(self) -> None:
-        """Read all of them once for all forks to come, as far as memory goes."""
-        try:
-            for number, text in enumerate(self.texts):
-                self.read[number] = self.read[number] or read_test(text, number)
-        except MemoryError:
-            return
-
-    @property
-    def keep_nothing(self) -> bool:
-        """Return whether they leave the process that runs them as it was, once they are read."""
-        return all(
-            type(one) is tuple and one[1].keeps_nothing(self.entry_point) for one in self.read
-        )
-
-
 def run_judge(jail: Jail, numbers: Numbers, tests: bytes, *, stays: bool) -> None:
-    """Judge a candidate in this process; or, as one that `stays`, each in a fork of it."""
-    known = _Tests(tests)
+    """Judge a candidate in this process; or, as one that `stays`, one after another."""
+    known = Tests(tests)
     court = _socket.socket(fileno=COURT)
     _, memory_bytes, disk_bytes, n_processes, output_bytes = numbers
     own = _CPU_S, memory_bytes, disk_bytes, n_processes + _N_FORKS * stays, output_bytes
@@ -96,7 +69,7 @@ def run_judge(jail: Jail, numbers: Numbers, tests: bytes, *, stays: bool) -> Non
     os.write(COURT, b"d")
 
 
-def _judge_in_forks(jail: Jail, court: _socket.socket, tests: _Tests) -> NoReturn:
+def _judge_in_forks(jail: Jail, court: _socket.socket, tests: Tests) -> NoReturn:
     """Judge one candidate after another, each in a fork that has already waited for it.
 
     One fork judges while the next one waits: it holds nothing that a test could use or change.
@@ -106,7 +79,7 @@ def _judge_in_forks(jail: Jail, court: _socket.socket, tests: _Tests) -> NoRetur
     while True:
         if has_proved:  # not before a fork has lived through it: a text may crash the compiler
             tests.read_all()
-            if n_forks == 0 and tests.keep_nothing:
+            if n_forks == 0 and tests.only_assert:
                 _judge_in_turn(jail, court, tests)
         while n_forks < (_N_FORKS if has_proved else 1):
             n_forks += 1
@@ -128,16 +101,33 @@ def _judge_in_forks(jail: Jail, court: _socket.socket, tests: _Tests) -> NoRetur
         os.write(COURT, b"d")
 
 
-def _judge_in_turn(jail: Jail, court: _socket.socket, tests: _Tests) -> NoReturn:
-    """Judge one candidate after another in this process, which forks no more."""
+def _judge_in_turn(jail: Jail, court: _socket.socket, tests: Tests) -> NoReturn:
+    """Judge one candidate after another in this process, which forks no more.
+
+    It ends, without a word, before what one candidate sent could show in the verdict on another:
+    the memory that it takes, or a module that came with it.
+    """
     if jail.filter is not None:
         jail.filter.install(os.getpid())
     _make_ready()
+    state = _state()
     while True:
         first, calls = _meet_candidate(court)
-        _judge_candidate(tests, first, calls, is_fresh=False)
+        try:
+            _judge_candidate(tests, first, calls, is_fresh=False)
+        except MemoryError:
+            os.kill(os.getpid(), _SIGKILL)
         os.close(calls)
+        gc.collect()
+        if _state() != state:
+            os._exit(0)
         os.write(COURT, b"d")
+
+
+def _state() -> tuple[int, bool]:
+    """Return what candidates may change in a process whose tests only assert."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // _MEMORY_STEP_KB, "decimal" in sys.modules
 
 
 def run_candidate(
@@ -183,7 +173,7 @@ def _meet_candidate(court: _socket.socket) -> tuple[int, int]:
     return first, calls
 
 
-def _judge_candidate(tests: _Tests, first: int, calls: int, *, is_fresh: bool = True) -> bool:
+def _judge_candidate(tests: Tests, first: int, calls: int, *, is_fresh: bool = True) -> bool:
     """Judge one candidate from the test `first` on; return whether it answered to the end.
 
     A process that is not `is_fresh` ends where it has no memory left, as if the machine had killed
@@ -223,11 +213,11 @@ def _await_loading(peer: Peer) -> tuple[object, dict[str, object], frozenset[str
     )
 
 
-def _judge_one(names: Names, tests: _Tests, number: int) -> bytes:
+def _judge_one(names: Names, tests: Tests, number: int) -> bytes:
     letter = b"e"
     peer = names.peer
     try:
-        read = tests.read[number] or read_test(tests.texts[number], number)
+        read = tests.get(number)
         if isinstance(read, SyntaxError):
             raise read
         code, reading = read
@@ -271,7 +261,8 @@ def _is_of_two_processes(error: BaseException, names: Names) -> bool:
     """Return whether a test may have erred for not being in one process with the candidate."""
     if isinstance(error, NameError):
         # A candidate may miss a name that the test has, a test's `del` one of the candidate's.
-        return error is names.peer.raised or error.name in names.origins
+        name = error.name
+        return error is names.peer.raised or (type(name) is str and name in names.origins)
     return isinstance(error, PermissionError)  # the two have users of their own
 
 

@@ -76,6 +76,8 @@ def read_turn(job: Job, outcome: Outcome) -> Turn:
     leant = LEANT in _letters(outcome)
     n_left = len(job.request.tests) - job.first_test
     was_killed = _was_killed(job, outcome, letters)
+    if b"r" not in letters and outcome.stopped == JUDGE_KILLED and not job.brought_tests:
+        return Turn((), None, leant, False, was_killed)  # it was another candidate's judge before
     if b"r" not in letters:
         status, limit = _loading(job, outcome)
         return Turn((status,) * n_left, limit, leant, False, was_killed)

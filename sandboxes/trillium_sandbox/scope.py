@@ -10,9 +10,12 @@ from __future__ import annotations
 import builtins
 import contextlib
 import re
+from opcode import opmap
 from types import CodeType
 
+from trillium_sandbox.assertions import only_asserts
 from trillium_sandbox.codec import MUTABLE
+from trillium_sandbox.decode import decode
 from trillium_sandbox.named import from_library, library_name
 from trillium_sandbox.remote import Remote
 
@@ -59,26 +62,13 @@ __context__ __traceback__ format_exc format_exception format_tb extract_tb walk_
 TracebackException tb_frame tb_next tb_lineno obj
 """
 _LOOKS_BEHIND = frozenset(_BEHIND.split())
-_KEEPS_NOTHING = """
-abs all any ascii bin bool bytes chr complex dict divmod enumerate filter float frozenset hex int
-isinstance len list map max min oct ord pow range repr reversed round set slice sorted str sum tuple
-zip Exception ArithmeticError AttributeError IndexError KeyError LookupError NotImplementedError
-OverflowError RuntimeError TypeError ValueError ZeroDivisionError
-add append capitalize count difference discard endswith extend find get index insert
-intersection is_integer isalnum isalpha isdigit islower isspace issubset issuperset isupper items
-join keys lower lstrip pop remove replace rstrip setdefault sort split splitlines startswith strip
-swapcase symmetric_difference title union update upper values
-METADATA actual cases check expected got inputs output outputs result results test_cases
-"""
-_KEEP_NOTHING = frozenset(_KEEPS_NOTHING.split())
-"""Words by which, as names or as attributes, nothing of an interpreter can be changed."""
 _COPIED = (str, bytes, tuple, frozenset, int, float, complex, range)
 _ABSENT = object()
 _IS = "is in a test"
 _SINGLE = (type(None), bool, type(...))
-_COMPARES = re.compile(r"\bis\s+(?!None\b|not\s+None\b|True\b|False\b)")
+_COMPARES = re.compile(r"\bis\b(?!\s+(?:not\s+)?(?:None|True|False)\b)")
 _WORD = re.compile(r"[^\W\d]\w*")
-_MATCHES_CLASS = re.compile(r"^\s*case\b.*[\w.]\(", re.MULTILINE)
+_MATCH_CLASS = opmap["MATCH_CLASS"]
 
 
 class Names(dict[str, object]):
@@ -161,14 +151,7 @@ class Names(dict[str, object]):
 class Reading:
     """What can be told from a test's text and code alone."""
 
-    __slots__ = (
-        "early",
-        "is_of_its_process",
-        "looks_behind",
-        "looks_inside",
-        "prepares",
-        "words",
-    )
+    __slots__ = ("early", "is_of_its_process", "looks_behind", "looks_inside", "prepares")
 
     def __init__(self, text: str, code: CodeType) -> None:
         """Read a test."""
@@ -185,16 +168,43 @@ class Reading:
         """Whether it may change what the candidate, in a process of its own, does not see."""
         self.prepares = bool(used & _PREPARES)
         """Whether it may count on one process for both; the candidate then has reason to fail."""
-        self.looks_inside = bool(used & _LOOKS_INSIDE or _MATCHES_CLASS.search(text))
+        matches = any(_MATCH_CLASS in part.co_code[::2] for part in parts)
+        self.looks_inside = bool(used & _LOOKS_INSIDE) or matches
         """Whether it may look at an object in a way that does not reach the other side."""
         self.looks_behind = bool(used & _LOOKS_BEHIND)
         """Whether it may look at an exception for what does not cross with it."""
-        self.words = used
-        """All that it names: variables outside functions, attributes, what it imports."""
 
-    def keeps_nothing(self, entry_point: str | None) -> bool:
-        """Return whether nothing that the test does can outlive it in its interpreter."""
-        return self.words <= _KEEP_NOTHING | {entry_point, "candidate"}
+
+class Tests:
+    """The tests of a judge: their texts, and what became of each where it has been read."""
+
+    __slots__ = ("entry_point", "read", "texts")
+
+    def __init__(self, content: bytes) -> None:
+        """`content`: (entry point, tests) in codec."""
+        self.entry_point: str | None
+        self.texts: tuple[str, ...]
+        self.entry_point, self.texts = decode(content)  # type: ignore[misc]
+        self.read: list[tuple[CodeType, Reading] | SyntaxError | None] = [None] * len(self.texts)
+
+    def get(self, number: int) -> tuple[CodeType, Reading] | SyntaxError:
+        """Return one of them, read."""
+        return self.read[number] or read_test(self.texts[number], number)
+
+    def read_all(self) -> None:
+        """Read all of them once for all forks to come, as far as memory goes."""
+        try:
+            for number in range(len(self.texts)):
+                self.read[number] = self.get(number)
+        except MemoryError:
+            return
+
+    @property
+    def only_assert(self) -> bool:
+        """Return whether they leave the process that runs them as it was, once they are read."""
+        return all(
+            type(one) is tuple and only_asserts(one[0], self.entry_point) for one in self.read
+        )
 
 
 def read_test(text: str, number: int) -> tuple[CodeType, Reading] | SyntaxError:

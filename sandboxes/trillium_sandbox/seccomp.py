@@ -3,7 +3,7 @@
 An allow list: what syscalls.py does not name is refused with EPERM, and with ENOSYS when it is
 newer than the list, so that libraries fall back. No fork, no exec, no sockets but socketpair, no
 signals to others: a program cannot leave a process behind, and there is nothing to sweep after it.
-A judge, which runs no test itself, may fork and put its forks under the same filter.
+A judge may fork as long as it runs no test itself, and puts its forks under the same filter.
 """
 
 from __future__ import annotations

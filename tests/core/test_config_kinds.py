@@ -116,7 +116,7 @@ def test_a_key_that_the_new_kind_lacks_is_missed_where_its_section_stands(tmp_pa
 
     class Sequences(Section):
         name: Literal["sequences"] = "sequences"
-        path: Path
+        folder: Path
 
     class Job(Section):
         source: Annotated[Table | Sequences, Field(discriminator="name")]
@@ -125,8 +125,34 @@ def test_a_key_that_the_new_kind_lacks_is_missed_where_its_section_stands(tmp_pa
     with pytest.raises(ConfigError) as caught:
         load_config(Job, path, ["source.name=sequences"])
     assert str(caught.value).splitlines()[1].strip() == (
-        f"{path}:1: source.path: is missing; add it"
+        f"{path}:1: source.folder: is missing; add it"
     )
+
+
+def test_a_path_that_both_kinds_have_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Table(Section):
+        name: Literal["table"] = "table"
+        path: Path
+        items: Path | None = None
+        sep: str = ","
+
+    class Sequences(Section):
+        name: Literal["sequences"] = "sequences"
+        path: Path
+        items: Path | None = None
+        sep: str = " "
+
+    class Job(Section):
+        source: Annotated[Table | Sequences, Field(discriminator="name")]
+
+    path = write(tmp_path, "source: {name: table, path: log.csv, items: items.csv, sep: ';'}\n")
+    found = load_config(Job, path, ["source.name=sequences"]).source
+    assert found == Sequences(path=Path("log.csv"), items=Path("items.csv"))
+    assert caplog.messages == [
+        "source.name=sequences: sep=; of run.yaml belonged to table and is left out"
+    ]
 
 
 def test_sections_of_one_model_outlive_a_change_of_kind_and_inner_choices_do_not(

@@ -1,7 +1,6 @@
 """What a test's names, text and course say of a verdict: where two processes differ from one."""
 
 import pytest
-from trillium_sandbox.scope import read_test
 
 DIFFER = {
     "a helper that the test binds": (
@@ -93,6 +92,16 @@ DIFFER = {
         "from dataclasses import dataclass\n@dataclass\nclass f: x: int",
         "match f(1):\n    case f(x=1): pass\n    case _: assert False",
         "error",
+    ),
+    "a match of a class, laid out otherwise": (
+        "from dataclasses import dataclass\n@dataclass\nclass f: x: int",
+        "match f(1):\n    case \\\n        f (x=1): pass\n    case _: assert False",
+        "error",
+    ),
+    "an identity, laid out otherwise": (
+        "def f(x): return x",
+        "x = (1, 'a')\nassert f(x) is(x)",
+        "fail",
     ),
     "the context of an exception": (
         "def f():\n    try: {}['k']\n    except KeyError: raise ValueError",
@@ -255,44 +264,3 @@ def test_a_test_may_print_more_than_the_limit(judge):
     test = "import sys\nprint('x' * 100000, file=sys.stderr)\nassert f(1) == 1"
     reply = judge("def f(x): return x", test, entry_point="f")
     assert (reply.status, reply.truncated) == ("pass", True)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "assert f(2) == [1, 2]",
-        "assert sorted(f([3, 1]).items()) == [('a', 1)], 'message'",
-        "def check(candidate):\n    seen = []\n    for n in [0]:\n"
-        "        seen.append(candidate(n))\n    assert seen == [0]\ncheck(f)",
-        "try:\n    f(0)\nexcept ZeroDivisionError:\n    pass\nelse:\n    assert False",
-    ],
-)
-def test_an_ordinary_test_leaves_nothing_behind_in_its_interpreter(text):
-    _, reading = read_test(text, 0)
-    assert reading.keeps_nothing("f")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "import math\nassert f(2) == math.pi",
-        "import copy\ncopy.copy = len\nassert f(2) == 2",
-        "import sys\nsys.setrecursionlimit(50)",
-        "__builtins__.len = max",
-        "f.__globals__.clear()",
-        "(n for n in f(1)).gi_frame.f_builtins.clear()",
-        "assert f(eval('2')) == 4",
-        "class Row:\n    pass\nassert f(Row())",
-        "assert print(f(2)) is None",
-        "assert str.__subclasses__() == f(1)",
-    ],
-)
-def test_a_test_that_could_leave_something_behind_is_not_taken_for_an_ordinary_one(text):
-    _, reading = read_test(text, 0)
-    assert not reading.keeps_nothing("f")
-
-
-def test_a_candidate_of_a_special_name_is_no_door():
-    _, reading = read_test("assert exec('a = 1') == 2", 0)
-    assert reading.keeps_nothing("exec")
-    assert not reading.keeps_nothing("f")

@@ -61,7 +61,10 @@ _MATRIX = re.compile(
 _ALL_TEXT = re.compile(r"^\\text(?:rm|bf|it|normal)?\s*\{\s*[A-Za-z][A-Za-z ]+\}$")
 _IN_BASE = re.compile(r"^([-+]?[0-9A-Za-z]+)\s*_\s*\{?\s*(\d{1,2})\s*\}?$")
 # The side of an equation that says in words what the other is: Area = 5, \angle ABC = 30.
-_NAMED = re.compile(r"(?:m\s*)?\\angle\s*[A-Z]{1,3}|[A-Za-z][a-z]{3,}(?: [a-z]+){0,4}")
+_NAMED = re.compile(
+    r"(?:m\s*)?\\angle\s*[A-Z]{1,3}"
+    r"|(?!(?i:.*(?:not|wrong|incorrect|false)))[A-Za-z][a-z]{3,}(?: [a-z]+){0,4}"
+)
 _CLOCK = re.compile(r"\d{1,2}(?::[0-5]\d){1,2}")
 _RATIO = re.compile(r"^[^:]+(?::[^:]+)+$")
 _PAIRS = {"(": ")", "[": "]", "{": "}", r"\{": r"\}"}

@@ -29,7 +29,7 @@ _WHOLE = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
 # A mixed number, or a number with its power, power of ten or denominator.
 _NUMBER = re.compile(
     r"(?:(?<![\w)\].])[-\N{MINUS SIGN}\N{EN DASH}])?"
-    r"(?:\d+ \d+/\d+(?![\d/])"
+    r"(?:\d{1,3} \d+/\d+(?![\d/])"
     rf"|(?:{_WHOLE}(?:\.\d+)?|(?<![\w.])\.\d+)"
     r"(?:[eE][-+]?\d+(?!\w))?"
     r"(?:\s?(?:\\times|\\cdot|\N{MULTIPLICATION SIGN}|[*x])\s?(?=10\s?(?:\^|\*\*))10)?"

@@ -3,6 +3,8 @@
 from trillium_math.grading.expression import Node, symbols_of
 from trillium_math.grading.kinds import Answer, Formula, Matrix, Sequence
 
+_BRACKETS = {"()", "[]"}
+
 
 def simplify(answer: Answer) -> Answer:
     """Turn a list or set of one answer into the answer; of a letter, {x} may be a function."""
@@ -31,8 +33,11 @@ def is_clock(answer: Answer) -> bool:
 
 def as_matrix(answer: Sequence, model: Matrix) -> Matrix:
     """Read rows in brackets, or a vector as a row or a column like `model`, as a matrix."""
-    rows = tuple(row.items for row in answer.items if isinstance(row, Sequence))
-    if not rows and answer.kind in {"()", "[]"}:
+    found = [one for one in answer.items if isinstance(one, Sequence)]
+    if answer.kind not in _BRACKETS or not {row.kind for row in found} <= _BRACKETS:
+        return Matrix((), is_determinant=False)
+    rows = tuple(row.items for row in found)
+    if not rows:
         is_column = len(model.rows) > 1
         rows = tuple((item,) for item in answer.items) if is_column else (answer.items,)
     elif len(rows) != len(answer.items):

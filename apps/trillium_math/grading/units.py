@@ -25,7 +25,7 @@ _PLAIN_UNIT = re.compile(
 # Units of one letter, alone or as in m/s^2: they could be factors too.
 _LETTER_UNIT = re.compile(
     r"[\d)}](?P<gap>\s+)(?P<unit>(?:N m|[mglLshNJWVA]" + _POWER + r"|[mglLshNJWVA])"
-    r"(?:\s*/\s*(?P<per>[A-Za-z]+)(?:" + _POWER + r")?)?)$"
+    r"(?:(?:/|\s*/\s*(?=[a-z]))(?P<per>[A-Za-z]+)(?:" + _POWER + r")?)?)$"
 )
 # A sign between terms: of x + 2 m nobody knows what is measured. One before a number is none.
 _SUM = re.compile(r"[^\s({^]\s*[-+]")

@@ -25,7 +25,7 @@ def find_adapter(path: Path) -> Path:
     if manifest is not None and manifest.is_stopped:
         held = _adapters(path)
         raise ConfigError(
-            f"{path}: is a run that has not finished training; start the same command again"
+            f"{path}: is a run whose last command has not come to its end; start it again"
             + (f", or name the adapter you mean ({_names(held, path)})" if held else "")
         )
     if (path / "adapter" / _CONFIG).is_file():

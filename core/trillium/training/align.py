@@ -90,7 +90,7 @@ def align(
         samples = [*task.samples, *task.held_out]
         # A model that is spread computes nothing without all processes.
         share = ALONE if is_sharded(policy) else _processes(arguments)
-        with _explain_memory(task.collator, lambda: "reference"):
+        with _explain_memory(task.collator, lambda: "before the first step"):
             precompute_reference(task.reference, samples, task.collator, device, share)
         PartialState().wait_for_everyone()
     watchers = [*callbacks]
@@ -129,8 +129,8 @@ def precompute_reference(
 ) -> None:
     """Ask the reference for every path once, longest first, so that steps find it in the cache.
 
-    Several processes deal the row batches out among them. Where they have no disk in common, each
-    computes in its steps what it does not find.
+    Several processes deal the row batches out among them. Where they have no disk in common, or
+    differ in memory and so in batches, each computes in its steps what it does not find.
     """
     trees = [sample.tree for sample in samples]
     mismatched = [sample.mismatched for sample in samples if sample.mismatched is not None]

@@ -90,15 +90,18 @@ def kept_bytes(policy: nn.Module, trees: Sequence[TokenTree], layout: Layout) ->
     was_training = policy.training
     policy.train()
     before = torch.cuda.memory_allocated(device)
+    kept = math.inf
     try:
         hidden = hidden_at_slots(open_model(policy), rows)
         kept = torch.cuda.memory_allocated(device) - before
         del hidden
     except torch.OutOfMemoryError:
-        torch.cuda.empty_cache()
-        return math.inf
+        if is_sharded(policy):
+            raise  # the others are still gathering layers
     finally:
         policy.train(was_training)
+    if kept == math.inf:
+        torch.cuda.empty_cache()  # only now, without the traceback, does nothing hold the pass
     return max(kept / rows.input_ids.numel(), 1.0)
 
 

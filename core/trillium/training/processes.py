@@ -45,7 +45,7 @@ class Processes:
         return cast(Told, broadcast_object_list([value])[0])
 
 
-# Gradients that are averaged in one exchange: 16 MiB in float32.
+# Gradients that are averaged in one exchange, at most, but for one that is larger alone: 16 MiB.
 _NUMBERS_PER_EXCHANGE = 1 << 22
 
 ALONE = Processes(n=1, index=0)

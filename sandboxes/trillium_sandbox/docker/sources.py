@@ -14,8 +14,8 @@ LABEL = "trillium.sources"
 
 # fmt: off
 INSIDE = (
-    "bench", "box", "changes", "channel", "child", "codec", "container", "copies", "crowd",
-    "decode", "descriptors", "embedded", "engine", "errors", "frames", "handles", "judge",
+    "assertions", "bench", "box", "changes", "channel", "child", "codec", "container", "copies",
+    "crowd", "decode", "descriptors", "embedded", "engine", "errors", "frames", "handles", "judge",
     "landlock", "limits", "linux", "named", "namespaces", "opcodes", "operations", "outcomes",
     "peer", "raised", "remote", "scope", "seccomp", "settings", "startup", "syscalls", "turnstile",
     "verdicts", "walls", "wire", "worker", "zygote",

@@ -36,7 +36,8 @@ class BoundedHttp(HttpToolsProtocol):
         """Begin to wait for the first head, and make room for it."""
         super().connection_made(transport)
         self._await_head()
-        if len(self.connections) > resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2:
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if most != resource.RLIM_INFINITY and len(self.connections) > most // 2:
             self._close_oldest()
 
     def connection_lost(self, exc: Exception | None) -> None:

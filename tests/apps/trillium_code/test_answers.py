@@ -198,6 +198,14 @@ def test_of_other_blocks_only_what_the_function_lacks_is_added():
     )
 
 
+def test_a_name_that_is_only_declared_in_another_block_is_given_by_the_one_that_sets_it():
+    text = (
+        "```python\nSTEP: int = 2\n```\n```python\ndef inc(n):\n    return n + STEP\n```\n"
+        "```python\nSTEP: int\n```"
+    )
+    assert value(read(text).program) == 3
+
+
 def test_a_header_keeps_what_it_takes_with_a_star():
     header = HEADER.replace("import math", "from math import *")
     assert (

@@ -61,10 +61,12 @@ def test_a_round_of_an_earlier_command_is_not_the_result_of_the_last(tmp_path):
 def test_a_run_stopped_with_other_settings_hands_out_nothing_of_the_old_ones(tmp_path, stages):
     make_run(tmp_path, *stages, rate="1e-5")
     stop_run(tmp_path, *stages[:-1], rate="1e-3")
-    with pytest.raises(ConfigError, match="is a run that has not finished training") as error:
+    with pytest.raises(
+        ConfigError, match="is a run whose last command has not come to its end"
+    ) as error:
         find_adapter(tmp_path)
     old = stages[-1][1]
-    assert "start the same command again, or name the adapter you mean" in str(error.value)
+    assert "start it again, or name the adapter you mean" in str(error.value)
     assert old in str(error.value)
     assert find_adapter(tmp_path / old) == tmp_path / old
     make_run(tmp_path, *stages, rate="1e-3")
@@ -76,7 +78,7 @@ def test_a_run_stopped_with_other_settings_hands_out_nothing_of_the_old_ones(tmp
 )
 def test_a_run_stopped_before_its_last_training_has_no_result_yet(tmp_path, stages):
     stop_run(tmp_path, *stages)
-    with pytest.raises(ConfigError, match="is a run that has not finished training"):
+    with pytest.raises(ConfigError, match="is a run whose last command has not come to its end"):
         find_adapter(tmp_path)
     folder = tmp_path / stages[0][1]
     assert find_adapter(folder.parent) == find_adapter(folder) == folder
@@ -99,7 +101,7 @@ def test_several_adapters_without_a_result_must_be_named(tmp_path):
 
 
 def test_a_run_without_an_adapter_says_whether_it_is_at_its_end(tmp_path):
-    with pytest.raises(ConfigError, match="has not finished training; start the same command aga"):
+    with pytest.raises(ConfigError, match="last command has not come to its end; start it again"):
         find_adapter(stop_run(tmp_path / "stopped", ("sample",)))
     with pytest.raises(ConfigError, match="holds no adapter"):
         find_adapter(make_run(tmp_path / "ended", ("sample",)))

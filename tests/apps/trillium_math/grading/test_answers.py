@@ -40,6 +40,11 @@ x>1 and x<3               | x>1, x<3
 (-\infty,-1)\cup(1,\infty) | x>1, x<-1
 """
 DIFFERENT = r"""
+\begin{pmatrix}1&2\\3&4\end{pmatrix} | \{(1,2),(3,4)\}
+\begin{pmatrix}1&2\\3&4\end{pmatrix} | (1,2),(3,4)
+\begin{pmatrix}1&2\\3&4\end{pmatrix} | ([1,2),[3,4))
+5                         | notequal = 5
+5                         | Wrong = 5
 12:30                     | 0.4
 12:30                     | 2/5
 10:30                     | 1/3

@@ -35,6 +35,7 @@ from trillium_math.grading.extraction import find_box
         ("it is .5", ".5"),
         ("version 1.2.3", "3"),
         ("we get 3 1/2", "3 1/2"),
+        ("of the year 2020 1/2", "1/2"),
         ("on 1/2/2024", "2024"),
         (r"that is 50\%.", r"50\%"),
         ("The answer is therefore 9.", "9"),

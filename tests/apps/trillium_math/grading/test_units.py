@@ -44,6 +44,8 @@ SAME = r"""
 5                 | 5 cookies each
 """
 DIFFERENT = r"""
+3                         | 3 L / N
+4                         | 4 V / A
 6 m/s             | 7 m/s
 6 m/s             | 6 km/h
 60 miles          | 60 km/h
