@@ -19,18 +19,28 @@ if TYPE_CHECKING:
     Resolve = Callable[[int, int, object], object]
 
 
+_PLAIN = frozenset(b"NTFEiIfcsbarltezd@")
+"""Tags of values that need nothing but Python's own types."""
+
+
 def decode(
-    data: bytes, resolve: Resolve | None = None, known: list[object] | None = None
+    data: bytes,
+    resolve: Resolve | None = None,
+    known: list[object] | None = None,
+    note: Callable[[], None] | None = None,
 ) -> object:
     """Return the value of `data`, all of it; handles go to `resolve`, `known` is as in `encode`.
 
-    Raises CodecError on anything malformed, too deep or too large.
+    `note` is called where a part of it is not of Python's own plain types. Raises CodecError on
+    anything malformed, too deep or too large.
     """
     if len(data) > MAX_BYTES:
         raise CodecError(f"a value of {len(data)} bytes (at most {MAX_BYTES})")
     reader = _Decoder(data, resolve, [] if known is None else known)
     try:
         value = reader.read(0)
+        if note is not None and not reader.is_plain:
+            note()
     except (struct.error, IndexError, OverflowError) as error:
         raise CodecError("truncated value") from error
     except RecursionError as error:
@@ -48,6 +58,7 @@ class _Decoder:
         self.resolve = resolve
         self.at = 0
         self.seen = known
+        self.is_plain = True
 
     def read(self, depth: int) -> object:
         if depth > MAX_DEPTH:
@@ -57,6 +68,8 @@ class _Decoder:
         reader = _READERS.get(tag)
         if reader is None:
             raise CodecError(f"unknown tag {tag}")
+        if tag not in _PLAIN:
+            self.is_plain = False
         return reader(self, depth)
 
     def _take(self, size: int) -> bytes:
@@ -188,6 +201,8 @@ class _Decoder:
             raise CodecError(f"{name!r} is not built from parts")
         try:
             return build(parts)
+        except MemoryError:
+            raise
         except Exception as error:
             raise CodecError(f"malformed value: {error}") from error
 
@@ -195,6 +210,8 @@ class _Decoder:
         parts = [self.read(depth + 1) for _ in range(5)]
         try:
             return raised.rebuild(*parts)  # type: ignore[arg-type]
+        except MemoryError:
+            raise
         except Exception as error:
             raise CodecError(f"malformed exception: {error}") from error
 
@@ -214,6 +231,16 @@ def _uuid(parts: tuple[object, ...]) -> object:
     return uuid.UUID(int=number)  # type: ignore[arg-type]
 
 
+def _pattern(parts: tuple[object, ...]) -> object:
+    import re
+
+    text, flags = parts
+    # The library keeps what it compiles under these: an object of the other side's would stay.
+    if type(text) not in (str, bytes) or type(flags) is not int:
+        raise TypeError("a pattern of parts that are not plain")
+    return re.compile(text, flags)  # type: ignore[call-overload]
+
+
 def _maker(module: str, name: str) -> Callable[[tuple[object, ...]], object]:
     return lambda parts: named.from_library(f"{module} {name}")(*parts)  # type: ignore[operator]
 
@@ -224,7 +251,7 @@ _BUILDERS: dict[str, Callable[[tuple[object, ...]], object]] = {
     "UUID": _uuid,
     "PurePosixPath": _maker("pathlib", "PurePosixPath"),
     "PosixPath": _maker("pathlib", "PosixPath"),
-    "Pattern": _maker("re", "compile"),
+    "Pattern": _pattern,
 }
 
 

@@ -16,6 +16,7 @@ from trillium_sandbox.engine import Engine
 from trillium_sandbox.errors import SandboxError
 from trillium_sandbox.limits import Limits
 from trillium_sandbox.verdicts import Reply, Request
+from trillium_sandbox.wire import JUDGE_KILLED
 from trillium_sandbox.worker import Job, Outcome, Worker
 
 MAX_DEATHS = 3
@@ -111,11 +112,13 @@ class EmbeddedBackend(Engine):
                 if job.ticket != outcome.ticket or outcomes.failed_to_start(job, outcome):
                     worker.jobs.appendleft(job)
                     raise ConnectionResetError("the zygote lost its place")
-                if outcomes.lost_judge(outcome):
+                is_lost = outcomes.lost_judge(job, outcome)
+                if is_lost:
                     worker.tests = None
+                    job.needs_own_judge |= outcome.stopped == JUDGE_KILLED
                 if job.is_forgotten:
                     continue
-                if outcomes.lost_judge(outcome):
+                if is_lost:
                     self._waiting.appendleft(job)
                 else:
                     self._settle(worker, job, outcome)

@@ -64,7 +64,7 @@ def run_judge(jail: Jail, numbers: Numbers, tests: bytes, *, stays: bool) -> Non
         _judge_in_forks(jail, court, known)
     _make_ready()
     first, calls = _meet_candidate(court)
-    _judge_candidate(known, first, calls)
+    _judge_candidate(known, _meet(calls), first)
     os.close(calls)
     os.write(COURT, b"d")
 
@@ -89,7 +89,7 @@ def _judge_in_forks(jail: Jail, court: _socket.socket, tests: Tests) -> NoReturn
                     _make_ready()
                     first, calls = _meet_candidate(court)
                     court.close()
-                    has_judged = _judge_candidate(tests, first, calls)
+                    has_judged = _judge_candidate(tests, _meet(calls), first)
                     os._exit(0 if has_judged else 1)
                 finally:
                     os._exit(70)
@@ -104,30 +104,37 @@ def _judge_in_forks(jail: Jail, court: _socket.socket, tests: Tests) -> NoReturn
 def _judge_in_turn(jail: Jail, court: _socket.socket, tests: Tests) -> NoReturn:
     """Judge one candidate after another in this process, which forks no more.
 
-    It ends, without a word, before what one candidate sent could show in the verdict on another:
-    the memory that it takes, or a module that came with it.
+    It ends, without a word, after a candidate of which anything could stay: an object that is not
+    plain, a module that came with it, memory.
     """
     if jail.filter is not None:
         jail.filter.install(os.getpid())
     _make_ready()
-    state = _state()
+    before = _state()
     while True:
         first, calls = _meet_candidate(court)
+        peer = _meet(calls)
         try:
-            _judge_candidate(tests, first, calls, is_fresh=False)
+            _judge_candidate(tests, peer, first, is_fresh=False)
         except MemoryError:
             os.kill(os.getpid(), _SIGKILL)
         os.close(calls)
+        has_met_more = peer.has_met_more
+        del peer
         gc.collect()
-        if _state() != state:
+        if has_met_more or _state() != before:
             os._exit(0)
         os.write(COURT, b"d")
 
 
-def _state() -> tuple[int, bool]:
-    """Return what candidates may change in a process whose tests only assert."""
+def _state() -> tuple[int, int]:
+    """Return what a candidate may change in a process whose tests only assert."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak // _MEMORY_STEP_KB, "decimal" in sys.modules
+    return peak // _MEMORY_STEP_KB, len(sys.modules)
+
+
+def _meet(calls: int) -> Peer:
+    return Peer(calls, on_leaning=lambda: _record(LEANT))
 
 
 def run_candidate(
@@ -173,15 +180,15 @@ def _meet_candidate(court: _socket.socket) -> tuple[int, int]:
     return first, calls
 
 
-def _judge_candidate(tests: Tests, first: int, calls: int, *, is_fresh: bool = True) -> bool:
+def _judge_candidate(tests: Tests, peer: Peer, first: int, *, is_fresh: bool = True) -> bool:
     """Judge one candidate from the test `first` on; return whether it answered to the end.
 
     A process that is not `is_fresh` ends where it has no memory left, as if the machine had killed
     it: what was judged before may have taken it, so the test is for another judge.
     """
-    peer = Peer(calls, on_leaning=lambda: _record(LEANT))
     try:
         candidate, origins, uses = _await_loading(peer)
+        peer.has_met_more = False  # than the entry point
         for number in range(first, len(tests.texts)):
             names = Names(peer, tests.entry_point, candidate, origins, uses)
             letter = _judge_one(names, tests, number)

@@ -42,14 +42,18 @@ class Turn:
 
 def failed_to_start(job: Job, outcome: Outcome) -> bool:
     """Return whether the sandbox, not the program, is to blame for what happened."""
-    if lost_judge(outcome):
-        return job.brought_tests
+    if lost_judge(job, outcome):
+        return job.brought_tests and outcome.stopped == NO_JUDGE
     return job.request.mode == "function" and b"s" not in _letters(outcome)
 
 
-def lost_judge(outcome: Outcome) -> bool:
-    """Return whether the candidate found no judge: the request goes again, with its tests."""
-    return outcome.stopped == NO_JUDGE
+def lost_judge(job: Job, outcome: Outcome) -> bool:
+    """Return whether the request goes again, with its tests: its candidate found no judge.
+
+    Or it lost one that others had before, whose memory they may have taken.
+    """
+    is_killed = outcome.stopped == JUDGE_KILLED and not job.brought_tests
+    return outcome.stopped == NO_JUDGE or is_killed
 
 
 def read_alone(job: Job, outcome: Outcome, level: int, baseline_bytes: int) -> Reply:
@@ -76,8 +80,6 @@ def read_turn(job: Job, outcome: Outcome) -> Turn:
     leant = LEANT in _letters(outcome)
     n_left = len(job.request.tests) - job.first_test
     was_killed = _was_killed(job, outcome, letters)
-    if b"r" not in letters and outcome.stopped == JUDGE_KILLED and not job.brought_tests:
-        return Turn((), None, leant, False, was_killed)  # it was another candidate's judge before
     if b"r" not in letters:
         status, limit = _loading(job, outcome)
         return Turn((status,) * n_left, limit, leant, False, was_killed)
@@ -216,8 +218,6 @@ def _cut_short(
         # The process's CPU time is spent, but not always by this test.
         is_own = is_first or _spent_last(outcome) >= _NEAR_LIMIT * job.request.limits.cpu_s
         return ("timeout", limit) if is_own else (None, None)
-    if outcome.stopped == JUDGE_KILLED and not job.brought_tests:
-        return None, None
     # Without an x, the test ended the judge's own process.
     return "error", limit if b"x" in letters else None
 
@@ -231,7 +231,7 @@ def _spent_last(outcome: Outcome) -> float:
 
 def _was_killed(job: Job, outcome: Outcome, letters: list[bytes]) -> bool:
     if outcome.stopped == JUDGE_KILLED:
-        return job.brought_tests  # else it all runs again
+        return True
     if outcome.stopped != b"-" or b"x" not in letters:
         return False
     code = os.waitstatus_to_exitcode(outcome.status)

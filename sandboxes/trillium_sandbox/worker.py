@@ -56,6 +56,7 @@ class Job:
     """A request on its way: the tests still to run, and how often a worker died under it.
 
     Nobody waits for a forgotten one any more; while others run before it, it stays in the queue.
+    One whose judge was killed needs a judge that nobody had before it.
     """
 
     ticket: int
@@ -63,6 +64,7 @@ class Job:
     first_test: int = 0
     n_deaths: int = 0
     brought_tests: bool = False
+    needs_own_judge: bool = False
     is_forgotten: bool = False
 
 
@@ -155,7 +157,7 @@ class Worker:
             self.tests = None  # no judge stays beside the program of another
             return
         tests = (request.entry_point, request.tests)
-        come_again = self.tests == (tests, request.limits)
+        come_again = self.tests == (tests, request.limits) and not job.needs_own_judge
         job.brought_tests = not (come_again and self.has_judge)
         if job.brought_tests:
             self.unsent += _frame(b"T", job, encode(tests), b"stay" if come_again else b"")

@@ -112,16 +112,26 @@ def test_a_lost_judge_is_to_blame_only_where_its_tests_were_fresh():
     lost = outcome("", stopped=b"j")
     fresh, stale = job(), job()
     fresh.brought_tests = True
-    assert lost_judge(lost)
+    assert lost_judge(fresh, lost)
+    assert lost_judge(stale, lost)
     assert failed_to_start(fresh, lost)
     assert not failed_to_start(stale, lost)
 
 
-def test_a_test_that_ends_its_judge_errs_but_one_whose_judge_was_killed_runs_again():
+@pytest.mark.parametrize("letters", ["", "s", "srP"])
+def test_all_of_a_request_goes_again_where_a_judge_that_others_had_was_killed(letters):
+    killed = outcome(letters, stopped=b"k")
+    own, others = job(), job()
+    own.brought_tests = True
+    assert lost_judge(others, killed)
+    assert not failed_to_start(others, killed)
+    assert not lost_judge(own, killed)
+    assert judged(letters, stopped=b"k").status == "killed"
+
+
+def test_a_test_that_ends_its_judge_errs():
     assert judged("srP").tests == ("pass", "error")
     assert judged("srP", brought_tests=False).tests == ("pass", "error")
-    killed = judged("srP", brought_tests=False, stopped=b"k")
-    assert (killed.tests, killed.status) == (("pass",), "pass")
 
 
 def test_what_was_killed_in_one_turn_was_killed_in_the_end():

@@ -168,3 +168,47 @@ def test_what_fills_the_memory_of_a_judge_is_the_loss_of_its_own_candidate(zygot
         reply = replies[str(number)]
         verdict = ("memory", "memory_bytes") if size > 10 else ("pass", None)
         assert (reply.status, reply.limit_hit, reply.integrity) == (*verdict, "split")
+
+
+STATEFUL = b"""
+seen = []
+def f(x):
+    seen.append(x)
+    if x == 2:
+        raise MemoryError
+    return len(seen)
+"""
+
+
+@pytest.mark.parametrize(
+    ("others", "source", "tests"),
+    [
+        (
+            b"import re\ndef f(x): return re.compile('a')",
+            b"import re\ndef f(x): return re.compile('a') if x else 0",
+            ("assert f(1)",),
+        ),
+        (
+            b"import pathlib\ndef f(x): return pathlib.PurePosixPath('/')",
+            b"from urllib.parse import urlparse\ndef f(x): return urlparse('http://a/b')",
+            ("assert isinstance(f(1), tuple)",),
+        ),
+        (
+            b"def f(x): return x",
+            STATEFUL,
+            ("assert f(1) == 1", "assert f(2) == 2", "assert f(3) == 3"),
+        ),
+        (b"def f(x): raise ValueError(x)", b"def f(x): return 1 / 0", ("assert f(1) == 1",)),
+    ],
+    ids=["a pattern", "a module", "a state", "an exception"],
+)
+def test_identical_requests_have_identical_verdicts_whatever_came_before(
+    zygote, others, source, tests
+):
+    """Assertions alone are judged in one process for all, as long as nothing could stay in it."""
+    plain = b"def f(x): return x"
+    sources = [source, plain, plain, source, others, source, others, others, source, plain, source]
+    requests = [Request(f"{n}", "function", one, tests, "f") for n, one in enumerate(sources)]
+    replies = {reply.id: reply for reply in zygote.run(requests)}
+    found = [replies[f"{n}"] for n, one in enumerate(sources) if one == source]
+    assert len({(one.tests, one.status, one.integrity, one.stdout) for one in found}) == 1
