@@ -39,6 +39,8 @@ class Bench:
         os.set_blocking(self.records_read, False)
         fcntl.fcntl(self.records_write, fcntl.F_SETPIPE_SZ, _RECORD_BYTES)
         self.court = _socket.socketpair()
+        self.has_served = False
+        """Whether the judge has had a candidate; before that it has run no test."""
         self._pid = 0
         self._watch = -1
         self._judge: _socket.socket | None = None
@@ -52,6 +54,7 @@ class Bench:
         """Take a child that holds `court[1]`, and leads its group, as the judge; `watch` it."""
         self.dismiss()
         self._pid, self._watch, self._judge = pid, watch, self.court[0]
+        self.has_served = False
         self.court[1].close()
         self.court = _socket.socketpair()
 
@@ -78,6 +81,7 @@ class Bench:
         if _hear(self._judge):
             self.dismiss()  # it speaks out of turn
             return False
+        self.has_served = True
         rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("2i", calls, said))]
         try:
             self._judge.sendmsg([struct.pack("<I", first)], rights)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     Resolve = Callable[[int, int, object], object]
 
 
-_PLAIN = frozenset(b"NTFEiIfcsbarltezd@")
-"""Tags of values that need nothing but Python's own types."""
+_PLAIN = frozenset(b"NTFEiIfcsbarltezd@h")
+"""Tags of values that need nothing but Python's own types, and of handles."""
 
 
 def decode(
@@ -31,22 +31,23 @@ def decode(
 ) -> object:
     """Return the value of `data`, all of it; handles go to `resolve`, `known` is as in `encode`.
 
-    `note` is called where a part of it is not of Python's own plain types. Raises CodecError on
-    anything malformed, too deep or too large.
+    `note` is called where a part of it is neither of Python's own plain types nor a handle. Raises
+    CodecError on anything malformed, too deep or too large.
     """
     if len(data) > MAX_BYTES:
         raise CodecError(f"a value of {len(data)} bytes (at most {MAX_BYTES})")
     reader = _Decoder(data, resolve, [] if known is None else known)
     try:
         value = reader.read(0)
-        if note is not None and not reader.is_plain:
-            note()
     except (struct.error, IndexError, OverflowError) as error:
         raise CodecError("truncated value") from error
     except RecursionError as error:
         raise CodecError("a value nested deeper than the stack here allows") from error
     except (UnicodeDecodeError, TypeError, ValueError, ArithmeticError) as error:
         raise CodecError(f"malformed value: {error}") from error
+    finally:
+        if note is not None and not reader.is_plain:
+            note()
     if reader.at != len(data):
         raise CodecError(f"{len(data) - reader.at} bytes after the value")
     return value

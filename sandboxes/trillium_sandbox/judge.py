@@ -105,7 +105,7 @@ def _judge_in_turn(jail: Jail, court: _socket.socket, tests: Tests) -> NoReturn:
     """Judge one candidate after another in this process, which forks no more.
 
     It ends, without a word, after a candidate of which anything could stay: an object that is not
-    plain, a module that came with it, memory.
+    plain, beside the entry point, a module that came with it, memory.
     """
     if jail.filter is not None:
         jail.filter.install(os.getpid())
@@ -119,7 +119,7 @@ def _judge_in_turn(jail: Jail, court: _socket.socket, tests: Tests) -> NoReturn:
         except MemoryError:
             os.kill(os.getpid(), _SIGKILL)
         os.close(calls)
-        has_met_more = peer.has_met_more
+        has_met_more = peer.has_built or peer.handles.n_met > 1
         del peer
         gc.collect()
         if has_met_more or _state() != before:
@@ -188,7 +188,6 @@ def _judge_candidate(tests: Tests, peer: Peer, first: int, *, is_fresh: bool = T
     """
     try:
         candidate, origins, uses = _await_loading(peer)
-        peer.has_met_more = False  # than the entry point
         for number in range(first, len(tests.texts)):
             names = Names(peer, tests.entry_point, candidate, origins, uses)
             letter = _judge_one(names, tests, number)

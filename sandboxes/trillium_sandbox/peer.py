@@ -60,7 +60,7 @@ class Peer:
         self.settings: Settings | None = None
         self.copies = Copies()
         self.handles = Handles(self)
-        self.has_met_errors = self.has_met_more = False  # more than Python's own plain types
+        self.has_met_errors = self.has_built = False  # what is not of Python's own plain types
         self.counts_otherwise = self.differs = False
         self._leant = False
         self._on_leaning = on_leaning
@@ -285,15 +285,15 @@ class Peer:
             data = self._channel.receive()
         return data
 
-    def _note_more(self) -> None:
-        self.has_met_more = True
+    def _note_building(self) -> None:
+        self.has_built = True
 
     def _read(
         self, data: bytes, sent: Sequence[object] = ()
     ) -> tuple[tuple[object, ...], list[object]]:
         """Return a message and its containers; those `sent` come first in an answer's."""
         containers = [*sent] if data.startswith(_ANSWERS) else []
-        message = decode(data, self.handles.resolve, containers, self._note_more)
+        message = decode(data, self.handles.resolve, containers, self._note_building)
         self.has_met_errors |= b"X" in data  # or a text with that letter
         if type(message) is not tuple or not message:
             self._channel.lose()

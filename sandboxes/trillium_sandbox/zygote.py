@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _EMPTY = (1, 256 << 20, 1 << 20, 16, 65536)
 _SIGKILL = 9
 _IDLE_MS = 1000
-"""How long a judge may wait for its next candidate."""
+"""How long a judge may wait for its next candidate; for its first one, until that comes."""
 
 
 def main(arguments: list[str]) -> None:
@@ -157,7 +157,8 @@ class Zygote:
         poll = select.poll()
         poll.register(watch, select.POLLIN)
         poll.register(self.turnstile.announced, select.POLLIN)
-        if self.bench.is_taken and not poll.poll(_IDLE_MS):
+        is_idle = self.bench.is_taken and self.bench.has_served
+        if is_idle and not poll.poll(_IDLE_MS):
             self._clear_court()
         poll.poll()
         record = self.turnstile.hear()
