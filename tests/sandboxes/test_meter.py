@@ -40,7 +40,7 @@ def test_programs_10_percent_apart_are_ranked_right_under_load(backend):
     programs = [looping(n_steps) for n_steps in (121, 100, 110)]
     with a_busy_machine():
         slow, fast, middle = measure(
-            backend, programs, tests=TESTS, entry_point="f", n_rounds=5, limits=LIMITS
+            backend, programs, tests=TESTS, entry_point="f", n_rounds=9, limits=LIMITS
         )
     assert compare(fast, middle).faster == "first"
     assert compare(slow, middle).faster == "second"
