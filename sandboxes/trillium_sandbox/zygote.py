@@ -26,7 +26,7 @@ from trillium_sandbox.bench import Bench, has_ended
 from trillium_sandbox.box import Box
 from trillium_sandbox.child import Jail, lock_down, new_output, new_tally, run_script
 from trillium_sandbox.codec import encode
-from trillium_sandbox.descriptors import hold, read_exactly, standard_input
+from trillium_sandbox.descriptors import hold, prepare_streams, read_exactly, standard_input
 from trillium_sandbox.judge import run_candidate, run_judge
 from trillium_sandbox.opcodes import COUNT
 from trillium_sandbox.startup import build_jail, clear_low_descriptors
@@ -65,6 +65,7 @@ def main(arguments: list[str]) -> None:
         channel.send(encode(("failed", reason or str(error))))
         return
     channel.send(encode(("ready", baseline, landlock.version(), jail.first_id is not None)))
+    prepare_streams()
     gc.collect()
     gc.freeze()
     gc.disable()
