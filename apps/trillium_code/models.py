@@ -12,7 +12,7 @@ from trillium.generation.config import GenerationConfig, RayConfig, Transformers
 from trillium.generation.engines import Engine, TransformersEngine, open_engine
 from trillium.policies.config import LoraSettings, PolicyConfig
 from trillium.policies.run_policy import RunPolicy
-from trillium.scoring.model_files import open_cache
+from trillium.scoring.cache import open_cache
 from trillium.training.config import AlignConfig
 from trillium.trees import TokenTree
 

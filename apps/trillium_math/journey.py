@@ -15,7 +15,7 @@ from trillium.manifest import StageRecord
 from trillium.objectives.recipe_configs import OREOConfig
 from trillium.policies.load import Policy
 from trillium.runs import Run, Stage, hash_config
-from trillium.scoring.model_files import open_cache
+from trillium.scoring.cache import open_cache
 from trillium.scoring.reference import open_reference
 from trillium.training.align import AlignResult, align
 from trillium.training.config import AlignConfig

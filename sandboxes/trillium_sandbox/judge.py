@@ -44,7 +44,11 @@ _CPU_S = 86400
 
 _SIGKILL = 9
 _MEMORY_STEP_KB = 1 << 14
+"""By how much a judge of many may grow, at most, before another one takes its place."""
+
 _N_FORKS = 2
+"""The fork that judges, and the one that waits for the next candidate."""
+
 _FRAMES_PER_CALL = 6
 """Frames of ours between a program's own frames and those of a call across."""
 

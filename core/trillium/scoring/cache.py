@@ -20,6 +20,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from trillium.assets import cache_folder
 from trillium.errors import BackendError
 from trillium.files import explain_failed_write, hash_path
 
@@ -211,6 +212,11 @@ class LogpCache:
             raise BackendError(
                 f"{self.path}: the reference cache cannot be used ({reason}); {remedy}"
             ) from error
+
+
+def open_cache() -> LogpCache:
+    """Open the cache of this user: log-probabilities of references, hashes of large files."""
+    return LogpCache(cache_folder() / "reference-logps.sqlite")
 
 
 def _check_tables(database: sqlite3.Connection) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
 
-from trillium.assets import cache_folder
 from trillium.files import hash_json
-from trillium.scoring.cache import LogpCache
+from trillium.scoring.cache import open_cache
 
 # What the model computes, and where its replies stop.
 _PATTERNS = ("*.safetensors", "*.bin", "config.json", "generation_config.json")
@@ -25,11 +24,6 @@ def hash_model(source: str) -> str:
     paths = sorted(path for pattern in _PATTERNS for path in folder.glob(pattern))
     with open_cache() as cache:
         return hash_json([[path.name, cache.file_hash(path)] for path in paths])
-
-
-def open_cache() -> LogpCache:
-    """Open the cache of this user: log-probabilities of references, hashes of large files."""
-    return LogpCache(cache_folder() / "reference-logps.sqlite")
 
 
 def _commit_of(source: str) -> str | None:

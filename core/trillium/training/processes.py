@@ -45,11 +45,11 @@ class Processes:
         return cast(Told, broadcast_object_list([value])[0])
 
 
-# Gradients that are averaged in one exchange, at most, but for one that is larger alone: 16 MiB.
-_NUMBERS_PER_EXCHANGE = 1 << 22
-
 ALONE = Processes(n=1, index=0)
 """The one process of a command that nobody launched."""
+
+# Gradients that are averaged in one exchange, at most, but for one that is larger alone: 16 MiB.
+_NUMBERS_PER_EXCHANGE = 1 << 22
 
 
 # What `accelerate launch` sets for engines that keep only a share of the weights in each process.

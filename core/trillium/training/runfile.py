@@ -22,8 +22,9 @@ from trillium.policies.load import check_policy, load_policy
 from trillium.policies.tokenizer import load_tokenizer
 from trillium.preview import render_tree
 from trillium.runs import Run, hash_config
+from trillium.scoring.cache import open_cache
 from trillium.scoring.fingerprint import fingerprint_base
-from trillium.scoring.model_files import hash_model, open_cache
+from trillium.scoring.model_files import hash_model
 from trillium.scoring.reference import open_reference
 from trillium.tokenize import TokenizedDataset
 from trillium.tokenize_report import TokenizeReport
